@@ -1,0 +1,36 @@
+/* memory: allocation in two kinds.
+ *
+ * Small control-plane memory (names, tables, requests) aborts the process with
+ * a message when it cannot be had: mem_*.  Capacity memory (weights, KV, row
+ * buffers) is asked for with mem_try_* and its absence is reported upward.
+ * Sizes that derive from outside data go through mem_mul() first.            */
+#ifndef BASE_MEMORY_H
+#define BASE_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+void *mem_alloc(size_t bytes);                      /* zeroed; never NULL */
+void *mem_array(size_t count, size_t size);         /* zeroed; never NULL; aborts on overflow */
+void *mem_resize(void *p, size_t count, size_t size);
+char *mem_strdup(const char *s);
+char *mem_strndup(const char *s, size_t n);
+char *mem_printf(const char *format, ...) PRINTF_LIKE(1, 2);
+void mem_free(void *p);                             /* NULL is fine */
+
+/* Capacity memory: 64-byte aligned, zeroed, page-backed when large.  NULL when it cannot be had.
+ * Free with mem_big_free() and the same size. */
+void *mem_try_big(size_t bytes);
+void mem_big_free(void *p, size_t bytes);
+
+/* *out = a*b, or false when that does not fit. */
+MUST_USE bool mem_mul(size_t a, size_t b, size_t *out);
+
+/* Free physical memory that a new allocation could use, in bytes: the smaller of what the
+ * system has available and what a cgroup limit leaves. */
+size_t mem_available(void);
+size_t mem_total(void);
+
+#endif

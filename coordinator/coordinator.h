@@ -1,0 +1,25 @@
+/* coordinator: both halves and the HTTP server in one: what `shoal coordinator` and `shoal serve` start. */
+#ifndef COORDINATOR_COORDINATOR_H
+#define COORDINATOR_COORDINATOR_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "coordinator/control.h"
+
+struct coordinator_options {
+    struct control_options control;
+    const char *http_host; /* "127.0.0.1" */
+    uint16_t http_port;    /* 8080; 0: ephemeral */
+    const char *model_name; /* id in the API; NULL: the file's name without .gguf */
+    uint32_t connections_max; /* 0: 256 */
+};
+
+struct coordinator;
+
+MUST_USE int coordinator_start(struct coordinator **out, const struct coordinator_options *o, struct error *e);
+void coordinator_stop(struct coordinator **c);
+uint16_t coordinator_http_port(const struct coordinator *c);
+struct control *coordinator_control(struct coordinator *c);
+
+#endif

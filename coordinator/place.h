@@ -1,0 +1,45 @@
+/* place: facts -> placement.  A pure function: no sockets, no clock, no randomness.
+ *
+ * Today: contiguous layers in proportion to each node's memory.  The order of
+ * the stages is the order of the facts given.  A node's share never passes its
+ * memory; the embedding's bytes count on the first stage and the head's on the
+ * last.  Nodes that get no layer are left out.  ERR_MEMORY says how much is
+ * missing.                                                                   */
+#ifndef COORDINATOR_PLACE_H
+#define COORDINATOR_PLACE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum { PLACE_NODES_MAX = 256, PLACE_STAGES_MAX = 64 };
+
+struct place_node {
+    uint32_t node;         /* the caller's index */
+    uint64_t memory_bytes; /* what shards may use */
+    double read_bandwidth; /* bytes a second */
+};
+
+struct place_model {
+    uint32_t n_layers;
+    const uint64_t *layer_bytes; /* [n_layers] */
+    uint64_t embedding_bytes, head_bytes, shared_bytes; /* shared: on every stage */
+    uint64_t kv_bytes_per_layer; /* for the whole KV budget of one layer */
+    uint64_t scratch_bytes;      /* on every stage */
+};
+
+struct place_shard {
+    uint32_t node; /* place_node.node */
+    uint32_t layer_first, layer_last;
+};
+
+struct placement {
+    size_t n;
+    struct place_shard shards[PLACE_STAGES_MAX]; /* in order; together [0, n_layers) */
+};
+
+MUST_USE int place(const struct place_model *m, const struct place_node *nodes, size_t n, struct placement *out,
+                   struct error *e);
+
+#endif

@@ -1,0 +1,213 @@
+/* backend: what a device must be able to do for a shard: the one interface
+ * between the forward pass and the machines that compute it.
+ *
+ * Object model.  A `backend` is a constant table of functions.  backend_open()
+ * gives a `device`.  A device owns `weight`s (matrices in whatever layout it
+ * likes) and `devmem`s (linear memory for activations and KV).  All handles
+ * are opaque: nothing above this line may assume that they are host memory.
+ * Host pointers occur only in load, upload, download and in small per-row
+ * tables (ids, positions), which a device copies during the call.
+ *
+ * Activations are float32 rows, contiguous, row r of width w at offset + r*w*4.
+ * An activation argument is a `span`: a devmem and a byte offset.
+ *
+ * Operations are queued in order; they may return before they are finished.
+ * device->ops.download() and .sync() wait.  Operations return void: they
+ * cannot fail, their preconditions are the caller's (the plan was checked at
+ * load).  Results do not depend on the number of threads nor on which other
+ * rows share the call: row r of every operation is computed from row r alone,
+ * in a fixed order of summation.
+ *
+ * One thread at a time uses a device.
+ *
+ * Adding an operation?  Give it a reference in cpu/, which every backend may
+ * fall back to, and a row in tests/kernels/test_ops.c.                        */
+#ifndef KERNELS_BACKEND_H
+#define KERNELS_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kernels/qtype.h"
+
+enum {
+    MATMUL_WEIGHTS_MAX = 4, /* matrices that share one input in a call */
+    KV_PAGE_TOKENS = 64,    /* positions a KV page */
+    EXPERTS_USED_MAX = 64,
+    EXPERTS_MAX = 1024,
+    HEAD_DIM_MAX = 512,
+};
+
+struct device;
+struct weight;
+struct devmem;
+
+struct span {
+    struct devmem *mem;
+    size_t offset; /* bytes */
+};
+
+/* A stack of `slices` matrices [rows, cols], row-major, each row cols values of `type`.
+ * y = W x takes a row x of `cols` values to one of `rows` values. A vector is rows = 1. */
+struct weight_desc {
+    const struct qtype *type;
+    uint32_t rows;
+    uint32_t cols; /* multiple of type->block_len */
+    uint32_t slices;
+    const void *bytes; /* host bytes; stay valid and unchanged as long as the weight: a device may alias them */
+};
+
+/* y[i] = W[i] x (+ bias[i]) for up to MATMUL_WEIGHTS_MAX matrices that share x, whose quantised
+ * form is made once.  x: [n_rows, cols]   y[i]: [n_rows, W[i].rows] */
+struct matmul_args {
+    int n_weights;
+    const struct weight *w[MATMUL_WEIGHTS_MAX];
+    const struct weight *bias[MATMUL_WEIGHTS_MAX]; /* [1, rows] F32, or NULL */
+    struct span y[MATMUL_WEIGHTS_MAX];
+    struct span x;
+    uint32_t n_rows;
+    bool accumulate; /* y += instead of y = */
+};
+
+/* Each row of `width` values is cut into groups of `group` values (group = width: the whole row);
+ * every group is divided by its root mean square and multiplied by weight[group].  x may equal y. */
+struct norm_args {
+    const struct weight *weight; /* [1, group] F32 */
+    struct span x, y;
+    uint32_t n_rows, width, group;
+    float eps;
+};
+
+enum rope_pairing { ROPE_PAIRS, ROPE_HALVES }; /* (2p, 2p+1) or (p, p + n/2) */
+
+/* Rotate the first n_rot values of every head in place.  inv_freq has n_rot/2 entries (scaling
+ * already applied); cos and sin are multiplied by `scale`.  Angles are computed in double. */
+struct rope_args {
+    enum rope_pairing pairing;
+    const float *inv_freq; /* host, constant as long as the shard */
+    float scale;
+    uint32_t n_rot, head_dim, n_heads;
+    struct span x; /* [n_rows, n_heads*head_dim] */
+    const uint32_t *positions; /* host [n_rows] */
+    uint32_t n_rows;
+};
+
+enum kv_type { KV_F32, KV_F16 };
+
+/* The KV of one layer: pages of KV_PAGE_TOKENS positions; inside a page [kv head][position][head_dim],
+ * keys and values in spans of their own.  A row names its page list: page p of a row's sequence
+ * holds positions p*KV_PAGE_TOKENS and on. */
+struct kv_layer {
+    enum kv_type type;
+    struct span keys, values; /* page i starts at i * KV_PAGE_TOKENS * n_kv_heads * dim * size */
+    uint32_t n_kv_heads, key_dim, value_dim;
+};
+
+struct attention_row {
+    const uint32_t *pages; /* host: page numbers of the row's sequence, in order */
+    uint32_t position;     /* attends to 0..position; its own K and V are stored at position */
+};
+
+/* Store k and v of every row, then for every row and head:
+ * softmax over j <= position of scale * (q . k_j), times v_j; grouped query heads: head h reads
+ * KV head h / (n_heads / n_kv_heads). */
+struct attention_args {
+    struct kv_layer kv;
+    struct span q;   /* [n_rows, n_heads*key_dim] */
+    struct span k;   /* [n_rows, n_kv_heads*key_dim] */
+    struct span v;   /* [n_rows, n_kv_heads*value_dim] */
+    struct span out; /* [n_rows, n_heads*value_dim] */
+    const struct attention_row *rows; /* host [n_rows] */
+    uint32_t n_rows, n_heads;
+    float scale;
+};
+
+enum activation { ACT_SILU };
+
+/* x: gate [n, width], up [n, width] -> out = act(gate) * up.  out may equal gate. */
+struct glu_args {
+    enum activation act;
+    struct span gate, up, out;
+    uint32_t n_rows, width;
+};
+
+enum router_scores { ROUTER_SOFTMAX };
+
+/* The whole expert layer: g = router x in float32; scores; the n_used largest (ties: the lower index);
+ * weights, normalised to sum 1 when `normalise` (sum clamped to >= 6.1035e-5), times scale (0: none);
+ * out += sum over the chosen in order of rank of weight * down_e(act(gate_e x) * (up_e x)). */
+struct moe_args {
+    const struct weight *router;          /* [experts, width] */
+    const struct weight *gate, *up, *down; /* slices = experts: [ffn, width] [ffn, width] [width, ffn] */
+    enum router_scores scores;
+    enum activation act;
+    bool normalise;
+    float scale;
+    uint32_t n_used;
+    struct span x;   /* [n_rows, width] */
+    struct span out; /* [n_rows, width], added to */
+    uint32_t n_rows, width, ffn;
+};
+
+struct device_options {
+    int threads; /* CPU: 0 means every CPU of the process */
+    bool pin;
+    const char *isa; /* CPU: NULL picks the best; "scalar", "avx2", "avx512", "neon" force one */
+};
+
+struct device_facts {
+    char name[64];        /* "cpu (avx512, 2 threads)" */
+    uint64_t memory_bytes; /* what a shard may use now */
+    int cores;
+};
+
+struct backend {
+    const char *name; /* "cpu" */
+    MUST_USE int (*open)(struct device **out, const struct device_options *o, struct error *e);
+    void (*close)(struct device *d);
+    void (*facts)(struct device *d, struct device_facts *out);
+
+    MUST_USE int (*weight_create)(struct device *d, struct weight **out, const struct weight_desc *w, struct error *e);
+    void (*weight_destroy)(struct device *d, struct weight *w);
+    MUST_USE int (*mem_create)(struct device *d, struct devmem **out, size_t bytes, struct error *e); /* ERR_MEMORY */
+    void (*mem_destroy)(struct device *d, struct devmem *m);
+    void (*upload)(struct device *d, struct span to, const void *from, size_t bytes);
+    void (*download)(struct device *d, void *to, struct span from, size_t bytes); /* waits */
+    void (*sync)(struct device *d);
+    /* Host pointer to a span when the device's memory is host memory, else NULL: lets a stage skip a copy. */
+    void *(*host_view)(struct device *d, struct span s);
+
+    /* operations */
+    void (*embed)(struct device *d, const struct weight *table, const int32_t *ids, uint32_t n_rows, struct span out);
+    void (*norm)(struct device *d, const struct norm_args *a);
+    void (*matmul)(struct device *d, const struct matmul_args *a);
+    void (*rope)(struct device *d, const struct rope_args *a);
+    void (*attention)(struct device *d, const struct attention_args *a);
+    void (*glu)(struct device *d, const struct glu_args *a);
+    void (*moe)(struct device *d, const struct moe_args *a);
+    void (*add)(struct device *d, struct span to, struct span from, size_t count); /* to += from */
+    /* rows[i] of from -> row i of to, width values each */
+    void (*gather)(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,
+                   uint32_t width);
+};
+
+/* Every opened device starts with this header; the rest is the backend's. */
+struct device {
+    const struct backend *backend;
+};
+
+/* Scratch that operations need (quantised inputs, expert tiles) is allocated by backend->open or grown
+ * by `reserve`-time calls in weight_create/mem_create, never inside an operation's steady state. */
+
+/* "cpu"; NULL name: the best that this machine has. ERR_NOT_FOUND names the ones there are. */
+MUST_USE int backend_open(struct device **out, const char *name, const struct device_options *o, struct error *e);
+void backend_close(struct device **device_p);
+const struct backend *backend_at(size_t i); /* NULL past the end */
+
+/* Sustained read bandwidth of this machine's memory with `threads` threads, bytes a second, measured
+ * for about 0.2 s over `bytes` of memory (0: a sane default). */
+double backend_read_bandwidth(int threads, size_t bytes);
+
+#endif

@@ -1,0 +1,56 @@
+/* qtype: the storage types of tensor values: one file and one line each.
+ *
+ * A type stores `block_len` consecutive values of a row in `block_bytes` bytes.
+ * The ids are GGUF's.  Sizes come from sizeof of the block structs in
+ * kernels/quant/, which carry static asserts; nothing else writes them down.
+ * This header is all that shard/format sees of kernels/.
+ *
+ * Layouts: ../shared reference and the public GGUF description; each file in
+ * kernels/quant/ states its own.                                             */
+#ifndef KERNELS_QTYPE_H
+#define KERNELS_QTYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum { QTYPE_BLOCK_LEN_MAX = 256 };
+
+/* GGUF type ids of the types that the house knows. */
+enum qtype_id {
+    QTYPE_F32 = 0,
+    QTYPE_F16 = 1,
+    QTYPE_Q4_0 = 2,
+    QTYPE_Q8_0 = 8,
+    QTYPE_Q4_K = 12,
+    QTYPE_Q5_K = 13,
+    QTYPE_Q6_K = 14,
+    QTYPE_BF16 = 30,
+};
+
+struct qtype {
+    uint32_t id;         /* GGUF type id */
+    const char *name;    /* upper case: "Q4_K" */
+    uint32_t block_len;  /* values a block */
+    uint32_t block_bytes;
+    /* n values (a multiple of block_len) to floats: the reference that everything is tested against. */
+    void (*to_f32)(const void *blocks, float *out, size_t n);
+    /* floats to blocks; NULL where the house does not write the type. */
+    void (*from_f32)(const float *in, void *blocks, size_t n);
+};
+
+/* NULL when the id or the name (any case) is not known. */
+const struct qtype *qtype_find(uint32_t id);
+const struct qtype *qtype_by_name(const char *name);
+/* The i-th known type, NULL past the end. */
+const struct qtype *qtype_at(size_t i);
+/* Bytes of a row of n values; 0 when n is not a multiple of block_len. */
+size_t qtype_row_bytes(const struct qtype *t, uint64_t n);
+
+float f16_to_f32(uint16_t h);
+uint16_t f32_to_f16(float f); /* round to nearest even */
+float bf16_to_f32(uint16_t h);
+uint16_t f32_to_bf16(float f); /* round to nearest even, NaN stays NaN */
+
+#endif

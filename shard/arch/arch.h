@@ -1,0 +1,136 @@
+/* arch: model families as rows, and the hyper-parameters of one model.
+ *
+ * A family is a row of arch.c: RoPE pairing, flags, and a list of tensor rules.
+ * Loader, memory estimate, placement, `shoal show`, `shoal synth` and the
+ * forward pass all walk the same rules; nothing outside shard/arch asks for a
+ * family by name.  A family that is not here is refused by name, with the list
+ * of those that are.                                                         */
+#ifndef SHARD_ARCH_ARCH_H
+#define SHARD_ARCH_ARCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "shard/format/gguf.h"
+
+enum arch_limits {
+    ARCH_LAYERS_MAX = 1024,
+    ARCH_WIDTH_MAX = 1 << 17,
+    ARCH_VOCAB_MAX = 1 << 21,
+    ARCH_CONTEXT_MAX = 1 << 24,
+};
+
+/* What a tensor is for. One per tensor of a layer, then the global ones. */
+enum role {
+    ROLE_ATTN_NORM, ROLE_ATTN_Q, ROLE_ATTN_K, ROLE_ATTN_V, ROLE_ATTN_QKV,
+    ROLE_ATTN_Q_BIAS, ROLE_ATTN_K_BIAS, ROLE_ATTN_V_BIAS, ROLE_ATTN_QKV_BIAS,
+    ROLE_ATTN_Q_NORM, ROLE_ATTN_K_NORM, ROLE_ATTN_OUT, ROLE_ATTN_OUT_BIAS,
+    ROLE_FFN_NORM, ROLE_FFN_GATE, ROLE_FFN_UP, ROLE_FFN_DOWN,
+    ROLE_FFN_GATE_BIAS, ROLE_FFN_UP_BIAS, ROLE_FFN_DOWN_BIAS,
+    ROLE_ROUTER, ROLE_GATE_EXPERTS, ROLE_UP_EXPERTS, ROLE_DOWN_EXPERTS,
+    ROLE_LAYER_COUNT,
+    ROLE_EMBEDDING = ROLE_LAYER_COUNT, ROLE_OUTPUT_NORM, ROLE_OUTPUT, ROLE_ROPE_FREQS,
+    ROLE_COUNT
+};
+
+enum arch_flags {
+    ARCH_QKV_BIAS = 1 << 0,     /* q, k and v have biases */
+    ARCH_QK_NORM = 1 << 1,      /* per-head RMS norm of q and k before RoPE */
+    ARCH_EXPERTS_NORM = 1 << 2, /* chosen experts' weights are normalised to sum 1 */
+};
+
+enum rope_kind { ROPE_KIND_NONE, ROPE_KIND_LINEAR, ROPE_KIND_YARN };
+
+struct arch {
+    const char *name;      /* general.architecture */
+    bool rope_halves;      /* else neighbouring pairs */
+    uint32_t flags;        /* enum arch_flags */
+    const struct tensor_rule *rules;
+    size_t n_rules;
+};
+
+/* rows and cols are written as the sizes they have in terms of the hyper-parameters. */
+enum extent {
+    EXTENT_ONE, EXTENT_EMBD, EXTENT_VOCAB, EXTENT_HEADS, EXTENT_KV_HEADS, EXTENT_V_HEADS, EXTENT_OUT_HEADS,
+    EXTENT_QKV, EXTENT_HEAD_DIM, EXTENT_FFN, EXTENT_EXPERT_FFN, EXTENT_EXPERTS, EXTENT_ROPE_HALF,
+};
+
+enum rule_when { WHEN_ALWAYS, WHEN_DENSE, WHEN_EXPERTS };
+
+struct tensor_rule {
+    const char *name;  /* "blk.%u.attn_q.weight"; global ones without %u */
+    enum role role;
+    enum extent cols, rows, slices; /* ne[0], ne[1], ne[2] */
+    enum rule_when when;            /* which layers have it */
+    bool optional;
+};
+
+/* Hyper-parameters of one model, validated: no later code divides by an unchecked number. */
+struct hparams {
+    const struct arch *arch;
+    char name[128];         /* general.name or the file's, printable */
+    uint32_t n_layers, n_embd, n_vocab, context;
+    uint32_t n_heads, n_kv_heads, head_dim, value_dim, n_rot;
+    uint32_t n_ffn;                               /* dense */
+    uint32_t n_experts, n_experts_used, n_expert_ffn; /* 0 experts: dense */
+    bool experts_norm;
+    float experts_scale; /* 0: none */
+    float norm_eps;
+    float rope_base, rope_factor;      /* factor 1: none */
+    enum rope_kind rope_kind;
+    float rope_attn_factor, yarn_ext, yarn_beta_fast, yarn_beta_slow;
+    uint32_t rope_context; /* original context of the scaling */
+};
+
+size_t arch_count(void);
+const struct arch *arch_at(size_t i);
+const struct arch *arch_find(const char *name); /* NULL when absent */
+
+/* A model: the file, its hyper-parameters, and every tensor found by the rules and checked for shape. */
+struct model;
+
+struct model_tensor {
+    const struct tensor_rule *rule;
+    const struct gguf_tensor *info;
+    int32_t layer; /* -1 for global ones */
+};
+
+/* Opens and checks the header and the shapes, touches no tensor bytes. */
+MUST_USE int model_open(struct model **out, const char *path, struct error *e);
+void model_close(struct model **model_p);
+
+const struct hparams *model_hparams(const struct model *m);
+const struct gguf *model_file(const struct model *m);
+size_t model_tensor_count(const struct model *m);
+const struct model_tensor *model_tensor_at(const struct model *m, size_t i);
+/* NULL when this model has no such tensor (optional, or tied output). layer -1 for global roles. */
+const struct model_tensor *model_tensor_find(const struct model *m, enum role role, int32_t layer);
+/* The tensor that serves as output head: output.weight, else the embedding (tied). */
+const struct model_tensor *model_output(const struct model *m);
+
+/* A shard's share: layers [first, last) with the embedding and the head where asked. */
+struct layer_range {
+    uint32_t first, last;
+    bool embedding, head;
+};
+
+/* True when the tensor belongs to the range (global small ones belong to every range). */
+bool model_in_range(const struct model *m, const struct model_tensor *t, const struct layer_range *r);
+uint64_t model_range_bytes(const struct model *m, const struct layer_range *r);
+uint64_t model_layer_bytes(const struct model *m, uint32_t layer);
+/* KV bytes of one position over `layers` layers with elements of kv_bytes (2 or 4). */
+uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32_t kv_bytes);
+/* Parameters in all, and those that one token uses (router, n_experts_used experts, attention, head, norms). */
+uint64_t model_params_total(const struct model *m);
+uint64_t model_params_active(const struct model *m);
+/* Weight bytes that one decoded token reads, in the range. */
+uint64_t model_range_bytes_per_token(const struct model *m, const struct layer_range *r);
+/* True when every matrix of the model is stored as F32 (then KV defaults to F32 too). */
+bool model_is_f32(const struct model *m);
+
+/* inv_freq[n_rot/2] with the scaling applied, and the multiplier of cos and sin. */
+void model_rope(const struct model *m, float *inv_freq, float *scale);
+
+#endif

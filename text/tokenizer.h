@@ -1,0 +1,60 @@
+/* tokenizer: text to token ids and back, as the model's file describes it.
+ *
+ * Byte-level BPE (`gpt2`) with the pre-tokenizers of text/pretokenizer.c, PCRE2
+ * with Unicode properties; special and user-defined tokens; a `no_vocab` model
+ * has an empty tokenizer (ids only).  Kinds that are not supported are refused
+ * by name.  Immutable after open; tokenizer_encode() keeps its working memory
+ * in the call, so any thread may use it.  Encoding is near-linear also in the
+ * worst case.                                                                */
+#ifndef TEXT_TOKENIZER_H
+#define TEXT_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "shard/format/gguf.h"
+
+enum tokenizer_limits {
+    TOKENIZER_TEXT_MAX = 64 << 20, /* bytes a call */
+    TOKENIZER_TOKEN_MAX = 4096,    /* bytes a token */
+};
+
+struct tokenizer;
+
+struct token_list {
+    int32_t *ids; /* mem_free() */
+    size_t count;
+};
+
+/* Copies what it needs; g may be closed afterwards. */
+MUST_USE int tokenizer_open(struct tokenizer **out, const struct gguf *g, struct error *e);
+void tokenizer_close(struct tokenizer **t);
+
+uint32_t tokenizer_count(const struct tokenizer *t); /* 0: no vocabulary */
+bool tokenizer_has_vocab(const struct tokenizer *t);
+
+enum encode_flags {
+    ENCODE_SPECIAL = 1 << 0, /* control tokens are recognised in the text (templates; never user text) */
+    ENCODE_BOS_EOS = 1 << 1, /* add BOS / EOS as the model asks */
+};
+MUST_USE int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, unsigned flags,
+                              struct token_list *out, struct error *e);
+void token_list_free(struct token_list *list);
+
+/* Append the bytes of a token; control tokens append nothing unless `special`. Unknown ids append nothing. */
+void tokenizer_decode(const struct tokenizer *t, int32_t id, bool special, struct buffer *out);
+
+/* -1 when the model has none. */
+int32_t tokenizer_bos(const struct tokenizer *t);
+int32_t tokenizer_eos(const struct tokenizer *t);
+bool tokenizer_is_end(const struct tokenizer *t, int32_t id);     /* end of generation */
+bool tokenizer_is_control(const struct tokenizer *t, int32_t id);
+/* The id whose text is exactly this (control tokens included), or -1. */
+int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len);
+/* The model's chat template source, NULL when it has none. */
+const char *tokenizer_chat_template(const struct tokenizer *t);
+
+#endif
