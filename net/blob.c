@@ -1,0 +1,441 @@
+/* blob: a sparse copy of a model file, its bitmap of checked chunks, and the transfer that fills it.
+ *
+ * On disk: models/<id>.gguf (the length of the original, holes where nothing
+ * was fetched) and models/<id>.have (one bit a chunk).  Invariant: a set bit's
+ * chunk was checked against the manifest and its bytes reached the disk before
+ * the bit did, so a crash loses at most work, never truth.                   */
+#include "net/blob.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "base/path.h"
+#include "proto/control.h"
+
+enum { SAVE_EVERY = 64, ID_TEXT = 2 * MANIFEST_ID_BYTES + 1 };
+
+struct blob {
+    struct manifest m; /* own copy */
+    char *path, *have_path;
+    int fd;
+    uint8_t *have; /* bit a chunk */
+    size_t have_bytes;
+    uint32_t unsaved; /* chunks written since the bitmap was */
+};
+
+static bool bit(const struct blob *b, uint64_t i)
+{
+    return b->have[i / 8] >> (i % 8) & 1;
+}
+
+static int save_bitmap(struct blob *b, struct error *e)
+{
+    if (b->unsaved == 0)
+        return 0;
+    if (fdatasync(b->fd) != 0)
+        return error_set(e, ERR_IO, "cannot write %s: %s", b->path, strerror(errno));
+    int r = path_write_atomic(b->have_path, b->have, b->have_bytes, 0600, e);
+    if (r == 0)
+        b->unsaved = 0;
+    return r;
+}
+
+static void load_bitmap(struct blob *b)
+{
+    char *bytes;
+    size_t len;
+    if (path_read(b->have_path, b->have_bytes, &bytes, &len, NULL) != 0)
+        return;
+    if (len == b->have_bytes)
+        memcpy(b->have, bytes, len);
+    mem_free(bytes);
+}
+
+static int open_file(struct blob *b, struct error *e)
+{
+    b->fd = open(b->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (b->fd < 0)
+        return error_set(e, ERR_IO, "cannot open the cached copy %s: %s", b->path, strerror(errno));
+    if (flock(b->fd, LOCK_EX | LOCK_NB) != 0)
+        return error_set(e, ERR_BUSY, "another process is filling %s", b->path);
+    struct stat st;
+    if (fstat(b->fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return error_set(e, ERR_IO, "%s is not a regular file", b->path);
+    if ((uint64_t)st.st_size == b->m.file_bytes)
+        load_bitmap(b);
+    else if (ftruncate(b->fd, (off_t)b->m.file_bytes) != 0)
+        return error_set(e, ERR_IO, "cannot make room for %s: %s", b->path, strerror(errno));
+    return 0;
+}
+
+int blob_open(struct blob **out, const char *cache_dir, const struct manifest *m, struct error *e)
+{
+    *out = NULL;
+    char id[ID_TEXT];
+    char *dir = path_join(cache_dir, "models");
+    int r = path_make_dirs(dir, 0700, e);
+    if (r != 0) {
+        mem_free(dir);
+        return r;
+    }
+    struct blob *b = mem_alloc(sizeof(*b));
+    b->m = *m;
+    b->m.hashes = mem_alloc(m->n_chunks * 32);
+    memcpy(b->m.hashes, m->hashes, m->n_chunks * 32);
+    sodium_bin2hex(id, sizeof(id), m->id, sizeof(m->id));
+    b->path = mem_printf("%s/%s.gguf", dir, id);
+    b->have_path = mem_printf("%s/%s.have", dir, id);
+    b->have_bytes = (size_t)(m->n_chunks / 8 + 1);
+    b->have = mem_alloc(b->have_bytes);
+    b->fd = -1;
+    mem_free(dir);
+    r = open_file(b, e);
+    if (r != 0) {
+        blob_close(&b);
+        return r;
+    }
+    *out = b;
+    return 0;
+}
+
+void blob_close(struct blob **blob_p)
+{
+    struct blob *b = *blob_p;
+    if (!b)
+        return;
+    if (b->fd >= 0) {
+        (void)save_bitmap(b, NULL);
+        close(b->fd);
+    }
+    manifest_free(&b->m);
+    mem_free(b->path);
+    mem_free(b->have_path);
+    mem_free(b->have);
+    mem_free(b);
+    *blob_p = NULL;
+}
+
+const char *blob_path(const struct blob *b)
+{
+    return b->path;
+}
+
+bool blob_has(const struct blob *b, uint64_t chunk)
+{
+    return chunk < b->m.n_chunks && bit(b, chunk);
+}
+
+static uint64_t chunk_bytes(const struct blob *b, uint64_t chunk)
+{
+    uint64_t left = b->m.file_bytes - chunk * MANIFEST_CHUNK_BYTES;
+    return left < MANIFEST_CHUNK_BYTES ? left : MANIFEST_CHUNK_BYTES;
+}
+
+/* The first chunk >= from that any range touches, or UINT64_MAX. */
+static uint64_t next_touched(const struct blob *b, const struct blob_range *ranges, size_t n, uint64_t from)
+{
+    uint64_t best = UINT64_MAX;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t end = ranges[i].offset + ranges[i].length;
+        if (ranges[i].length == 0 || end > b->m.file_bytes || end < ranges[i].offset)
+            continue;
+        uint64_t first = ranges[i].offset / MANIFEST_CHUNK_BYTES;
+        uint64_t last = (end - 1) / MANIFEST_CHUNK_BYTES;
+        uint64_t c = first > from ? first : from;
+        if (c <= last && c < best)
+            best = c;
+    }
+    return best;
+}
+
+void blob_count(const struct blob *b, const struct blob_range *ranges, size_t n, uint64_t *total, uint64_t *missing)
+{
+    *total = *missing = 0;
+    uint64_t c = next_touched(b, ranges, n, 0);
+    while (c != UINT64_MAX) {
+        *total += chunk_bytes(b, c);
+        *missing += bit(b, c) ? 0 : chunk_bytes(b, c);
+        c = next_touched(b, ranges, n, c + 1);
+    }
+}
+
+uint64_t blob_next_missing(const struct blob *b, const struct blob_range *ranges, size_t n, uint64_t from)
+{
+    uint64_t c = next_touched(b, ranges, n, from);
+    while (c != UINT64_MAX && bit(b, c))
+        c = next_touched(b, ranges, n, c + 1);
+    return c;
+}
+
+int blob_put(struct blob *b, uint64_t chunk, const void *bytes, size_t len, struct error *e)
+{
+    int r = manifest_check(&b->m, chunk, bytes, len, e);
+    if (r != 0)
+        return r;
+    const char *p = bytes;
+    uint64_t offset = chunk * MANIFEST_CHUNK_BYTES;
+    while (len > 0) {
+        ssize_t n = pwrite(b->fd, p, len, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return error_set(e, ERR_IO, "cannot write %s: %s", b->path, strerror(errno));
+        p += n;
+        len -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    b->have[chunk / 8] |= (uint8_t)(1u << (chunk % 8));
+    if (++b->unsaved >= SAVE_EVERY)
+        return save_bitmap(b, e);
+    return 0;
+}
+
+/* ---- the asking side ---- */
+
+struct asked {
+    uint64_t chunk; /* UINT64_MAX: the slot is free */
+    uint64_t sent_ms;
+    uint32_t tries;
+};
+
+struct fetch {
+    struct blob *b;
+    struct link *link;
+    const struct blob_range *ranges;
+    size_t n;
+    struct asked asked[BLOB_WINDOW];
+    uint64_t cursor;   /* chunks below it were asked for */
+    uint64_t done, total;
+};
+
+static int send_request(struct link *link, const uint8_t id[MANIFEST_ID_BYTES], uint32_t kind, uint64_t request,
+                        uint64_t offset, uint32_t length, struct error *e)
+{
+    struct buffer out;
+    buffer_init(&out, CONTROL_BYTES_MAX);
+    int r = blob_request_pack(&out, &(struct blob_request){.request = request, .model_id = id, .kind = kind,
+                                                            .offset = offset, .length = length}, e);
+    if (r == 0)
+        r = link_send(link, NULL, out.data, out.len, e);
+    buffer_close(&out);
+    return r;
+}
+
+/* Sends what the window allows; a request that got no answer in time is sent again. */
+static int ask(struct fetch *f, struct error *e)
+{
+    uint64_t now = clock_ms();
+    for (size_t i = 0; i < BLOB_WINDOW; i++) {
+        struct asked *a = &f->asked[i];
+        bool late = a->chunk != UINT64_MAX && now - a->sent_ms > BLOB_REQUEST_TIMEOUT_MS;
+        if (a->chunk != UINT64_MAX && !late)
+            continue;
+        if (late && ++a->tries > BLOB_RETRIES)
+            return error_set(e, ERR_TIMEOUT, "the coordinator does not answer requests for the model's layers");
+        if (!late) {
+            a->chunk = blob_next_missing(f->b, f->ranges, f->n, f->cursor);
+            if (a->chunk == UINT64_MAX)
+                return 0;
+            f->cursor = a->chunk + 1;
+            a->tries = 0;
+        }
+        a->sent_ms = now;
+        int r = send_request(f->link, f->b->m.id, BLOB_KIND_FILE, a->chunk, a->chunk * MANIFEST_CHUNK_BYTES,
+                             (uint32_t)chunk_bytes(f->b, a->chunk), e);
+        if (r == ERR_BUSY || r == ERR_GONE)
+            return 0; /* the link is not up at this moment: the time-out counts the tries */
+        if (r != 0)
+            return r;
+    }
+    return 0;
+}
+
+static bool waiting(const struct fetch *f)
+{
+    for (size_t i = 0; i < BLOB_WINDOW; i++) {
+        if (f->asked[i].chunk != UINT64_MAX)
+            return true;
+    }
+    return false;
+}
+
+static int take_reply(struct fetch *f, const struct blob_reply *reply, struct error *e)
+{
+    for (size_t i = 0; i < BLOB_WINDOW; i++) {
+        struct asked *a = &f->asked[i];
+        if (a->chunk == UINT64_MAX || a->chunk != reply->request)
+            continue;
+        if (reply->status != 0)
+            return error_set(e, reply->status, "the coordinator cannot give the model's layers: %s", reply->text);
+        int r = blob_put(f->b, a->chunk, reply->data, reply->data_len, e);
+        if (r == ERR_CORRUPT && a->tries < BLOB_RETRIES) {
+            a->tries++;
+            a->sent_ms = 0; /* asked again at once */
+            return 0;
+        }
+        if (r == 0) {
+            f->done += reply->data_len;
+            a->chunk = UINT64_MAX;
+        }
+        return r;
+    }
+    return 0; /* late, or an answer to a question of before */
+}
+
+/* Waits up to `wait_ms` for one reply; *got says whether there was one. */
+static int receive_reply(struct link *link, struct blob_reply *reply, struct link_message *m, long wait_ms, bool *got,
+                         struct error *e)
+{
+    zmq_pollitem_t item = {.socket = link_socket(link), .events = ZMQ_POLLIN};
+    *got = false;
+    (void)zmq_poll(&item, 1, wait_ms);
+    link_watch(link);
+    int r = link_receive(link, m, e);
+    if (r == ERR_TIMEOUT)
+        return link_refused(link) ? error_set(e, ERR_DENIED, "the coordinator refused the link for layers") : 0;
+    if (r != 0)
+        return r;
+    r = blob_reply_unpack(reply, m->data, m->size, e);
+    if (r != 0)
+        link_message_close(m);
+    else
+        *got = true;
+    return r;
+}
+
+int blob_fetch(struct blob *b, struct link *link, const struct blob_range *ranges, size_t n,
+               int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, struct error *e)
+{
+    struct fetch f = {.b = b, .link = link, .ranges = ranges, .n = n};
+    uint64_t missing;
+    blob_count(b, ranges, n, &f.total, &missing);
+    f.done = f.total - missing;
+    for (size_t i = 0; i < BLOB_WINDOW; i++)
+        f.asked[i].chunk = UINT64_MAX;
+    int r = ask(&f, e);
+    while (r == 0 && waiting(&f)) {
+        struct blob_reply reply;
+        struct link_message m;
+        bool got;
+        r = receive_reply(link, &reply, &m, 200, &got, e);
+        if (r == 0 && got) {
+            r = take_reply(&f, &reply, e);
+            link_message_close(&m);
+        }
+        if (r == 0 && progress && progress(arg, f.done, f.total) != 0)
+            r = error_set(e, ERR_CANCELLED, "fetching of layers was stopped");
+        if (r == 0)
+            r = ask(&f, e);
+    }
+    int saved = save_bitmap(b, r == 0 ? e : NULL);
+    return r != 0 ? r : saved;
+}
+
+int blob_fetch_manifest(struct manifest *out, struct link *link, const uint8_t id[MANIFEST_ID_BYTES], struct error *e)
+{
+    struct buffer bytes;
+    uint64_t total = 1, asked_ms = 0;
+    uint32_t tries = 0;
+    buffer_init(&bytes, (size_t)MANIFEST_CHUNKS_MAX * 32 + 64);
+    int r = 0;
+    while (r == 0 && bytes.len < total) {
+        struct blob_reply reply;
+        struct link_message m;
+        bool got;
+        if (clock_ms() - asked_ms > BLOB_REQUEST_TIMEOUT_MS / 5 || asked_ms == 0) {
+            if (tries++ > BLOB_RETRIES * 5)
+                r = error_set(e, ERR_TIMEOUT, "the coordinator does not send the model's manifest");
+            else if (send_request(link, id, BLOB_KIND_MANIFEST, bytes.len, bytes.len, MANIFEST_CHUNK_BYTES, NULL) == 0)
+                asked_ms = clock_ms();
+        }
+        if (r == 0)
+            r = receive_reply(link, &reply, &m, 200, &got, e);
+        if (r != 0 || !got)
+            continue;
+        if (reply.status == ERR_UNAVAILABLE) {
+            tries = 0; /* it is still being made: ask again in a while */
+        } else if (reply.status != 0) {
+            r = error_set(e, reply.status, "the coordinator cannot give the manifest: %s", reply.text);
+        } else if (reply.request == bytes.len && reply.data_len > 0) {
+            total = reply.total;
+            buffer_add(&bytes, reply.data, reply.data_len);
+            asked_ms = 0;
+            tries = 0;
+        }
+        link_message_close(&m);
+        if (r == 0 && (buffer_failed(&bytes) || total > bytes.max))
+            r = error_set(e, ERR_LIMIT, "the manifest that the coordinator sends is too large");
+    }
+    if (r == 0)
+        r = manifest_decode(out, (const uint8_t *)bytes.data, bytes.len, id, e);
+    buffer_close(&bytes);
+    return r;
+}
+
+/* ---- the answering side ---- */
+
+static int read_piece(const struct blob_source *s, const struct blob_request *q, uint8_t *to, struct blob_reply *reply)
+{
+    bool manifest = q->kind == BLOB_KIND_MANIFEST;
+    uint64_t size = manifest ? s->manifest_len : s->manifest->file_bytes;
+    if ((!manifest && q->kind != BLOB_KIND_FILE) || q->length == 0 || q->length > MANIFEST_CHUNK_BYTES ||
+        q->offset >= size)
+        return ERR_INVALID;
+    size_t n = q->length < size - q->offset ? q->length : (size_t)(size - q->offset);
+    reply->total = size;
+    reply->data_len = n;
+    if (manifest) {
+        memcpy(to, s->manifest_bytes + q->offset, n);
+        return 0;
+    }
+    size_t have = 0;
+    while (have < n) {
+        ssize_t got = pread(s->fd, to + have, n - have, (off_t)(q->offset + have));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return ERR_IO;
+        have += (size_t)got;
+    }
+    return 0;
+}
+
+int blob_answer(const struct blob_source *s, struct link *listener, const struct link_message *request,
+                struct error *e)
+{
+    struct blob_request q;
+    int r = blob_request_unpack(&q, request->data, request->size, e);
+    if (r != 0)
+        return r;
+    struct blob_reply reply = {.request = q.request};
+    uint8_t *piece = mem_alloc(MANIFEST_CHUNK_BYTES);
+    if (!s->manifest) {
+        reply.status = ERR_UNAVAILABLE;
+        reply.text = "the manifest is still being made";
+    } else if (memcmp(q.model_id, s->manifest->id, MANIFEST_ID_BYTES) != 0) {
+        reply.status = ERR_NOT_FOUND;
+        reply.text = "no such model here";
+    } else {
+        reply.status = read_piece(s, &q, piece, &reply);
+        reply.text = reply.status ? status_words(reply.status) : "";
+        reply.data = reply.status ? NULL : piece;
+        reply.data_len = reply.status ? 0 : reply.data_len;
+    }
+    struct buffer out;
+    buffer_init(&out, BLOB_BYTES_MAX);
+    r = blob_reply_pack(&out, &reply, e);
+    if (r == 0)
+        r = link_send(listener, &request->peer, out.data, out.len, e);
+    buffer_close(&out);
+    mem_free(piece);
+    return r;
+}
