@@ -57,6 +57,10 @@ const float *shard_logits(struct shard *s, uint32_t i);
 
 /* Forget a sequence; unknown ones are fine. */
 void shard_end(struct shard *s, uint64_t sequence);
+/* Forget every sequence. */
+void shard_clear(struct shard *s);
+/* The options it was opened with (progress left out). */
+void shard_facts(const struct shard *s, struct shard_options *out);
 /* The next position that the sequence expects, 0 when unknown. */
 uint32_t shard_length(const struct shard *s, uint64_t sequence);
 
