@@ -222,8 +222,9 @@ static int send_request(struct link *link, const uint8_t id[MANIFEST_ID_BYTES], 
 {
     struct buffer out;
     buffer_init(&out, CONTROL_BYTES_MAX);
-    int r = blob_request_pack(&out, &(struct blob_request){.request = request, .model_id = id, .kind = kind,
-                                                            .offset = offset, .length = length}, e);
+    struct blob_request q = {.request = request, .kind = kind, .offset = offset, .length = length};
+    memcpy(q.model_id, id, sizeof(q.model_id));
+    int r = blob_request_pack(&out, &q, e);
     if (r == 0)
         r = link_send(link, NULL, out.data, out.len, e);
     buffer_close(&out);
@@ -292,23 +293,21 @@ static int take_reply(struct fetch *f, const struct blob_reply *reply, struct er
 }
 
 /* Waits up to `wait_ms` for one reply; *got says whether there was one. */
-static int receive_reply(struct link *link, struct blob_reply *reply, struct link_message *m, long wait_ms, bool *got,
-                         struct error *e)
+static int receive_reply(struct link *link, struct blob_reply *reply, long wait_ms, bool *got, struct error *e)
 {
+    struct link_message m;
     zmq_pollitem_t item = {.socket = link_socket(link), .events = ZMQ_POLLIN};
     *got = false;
     (void)zmq_poll(&item, 1, wait_ms);
     link_watch(link);
-    int r = link_receive(link, m, e);
+    int r = link_receive(link, &m, e);
     if (r == ERR_TIMEOUT)
         return link_refused(link) ? error_set(e, ERR_DENIED, "the coordinator refused the link for layers") : 0;
     if (r != 0)
         return r;
-    r = blob_reply_unpack(reply, m->data, m->size, e);
-    if (r != 0)
-        link_message_close(m);
-    else
-        *got = true;
+    r = blob_reply_unpack(reply, m.data, m.size, e);
+    link_message_close(&m);
+    *got = r == 0;
     return r;
 }
 
@@ -324,12 +323,11 @@ int blob_fetch(struct blob *b, struct link *link, const struct blob_range *range
     int r = ask(&f, e);
     while (r == 0 && waiting(&f)) {
         struct blob_reply reply;
-        struct link_message m;
         bool got;
-        r = receive_reply(link, &reply, &m, 200, &got, e);
+        r = receive_reply(link, &reply, 200, &got, e);
         if (r == 0 && got) {
             r = take_reply(&f, &reply, e);
-            link_message_close(&m);
+            blob_reply_free(&reply);
         }
         if (r == 0 && progress && progress(arg, f.done, f.total) != 0)
             r = error_set(e, ERR_CANCELLED, "fetching of layers was stopped");
@@ -349,7 +347,6 @@ int blob_fetch_manifest(struct manifest *out, struct link *link, const uint8_t i
     int r = 0;
     while (r == 0 && bytes.len < total) {
         struct blob_reply reply;
-        struct link_message m;
         bool got;
         if (clock_ms() - asked_ms > BLOB_REQUEST_TIMEOUT_MS / 5 || asked_ms == 0) {
             if (tries++ > BLOB_RETRIES * 5)
@@ -358,7 +355,7 @@ int blob_fetch_manifest(struct manifest *out, struct link *link, const uint8_t i
                 asked_ms = clock_ms();
         }
         if (r == 0)
-            r = receive_reply(link, &reply, &m, 200, &got, e);
+            r = receive_reply(link, &reply, 200, &got, e);
         if (r != 0 || !got)
             continue;
         if (reply.status == ERR_UNAVAILABLE) {
@@ -371,7 +368,7 @@ int blob_fetch_manifest(struct manifest *out, struct link *link, const uint8_t i
             asked_ms = 0;
             tries = 0;
         }
-        link_message_close(&m);
+        blob_reply_free(&reply);
         if (r == 0 && (buffer_failed(&bytes) || total > bytes.max))
             r = error_set(e, ERR_LIMIT, "the manifest that the coordinator sends is too large");
     }

@@ -53,11 +53,11 @@ MUST_USE int roster_body_pack(struct buffer *out, const Shoal__RosterBody *b, st
 MUST_USE int roster_body_unpack(Shoal__RosterBody **out, const void *bytes, size_t n, struct error *e);
 void roster_body_free(Shoal__RosterBody **b);
 
-/* ---- blob link: the hot one, decoded in place without allocation ---- */
+/* ---- blob link ---- */
 
 struct blob_request {
     uint64_t request;
-    const uint8_t *model_id; /* 32 bytes */
+    uint8_t model_id[32];
     uint32_t kind;           /* enum blob_kind */
     uint64_t offset;
     uint32_t length;
@@ -66,16 +66,17 @@ struct blob_request {
 struct blob_reply {
     uint64_t request;
     int32_t status;
-    const char *text; /* when unpacked: borrowed from `text_store` */
+    const char *text; /* unpacked: lives until blob_reply_free(), like data */
     uint64_t total;
-    const uint8_t *data; /* when unpacked: borrowed from the message */
+    const uint8_t *data;
     size_t data_len;
-    char text_store[128];
+    ProtobufCMessage *message; /* unpacked: what text and data borrow from */
 };
 
 MUST_USE int blob_request_pack(struct buffer *out, const struct blob_request *q, struct error *e);
 MUST_USE int blob_request_unpack(struct blob_request *out, const void *bytes, size_t n, struct error *e);
 MUST_USE int blob_reply_pack(struct buffer *out, const struct blob_reply *a, struct error *e);
 MUST_USE int blob_reply_unpack(struct blob_reply *out, const void *bytes, size_t n, struct error *e);
+void blob_reply_free(struct blob_reply *a);
 
 #endif

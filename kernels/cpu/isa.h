@@ -29,6 +29,12 @@ enum form {
     FORM_COUNT
 };
 
+/* The rule of quantisation, the same bits in every set: amax = the largest |x|
+ * of the block, scale = amax / 127, q = x * (127 / amax) rounded to nearest even.
+ * A block with amax < Q8_TINY is all zero, scale 0.  A block that holds an
+ * infinity or NaN has q = 0 and scale = NaN, so that every product is NaN.  */
+#define Q8_TINY 0x1p-100f
+
 struct q8_block {
     float scale;    /* amax / 127 */
     int32_t sum;    /* of q */
@@ -36,8 +42,8 @@ struct q8_block {
 };
 
 struct q8k_block {
-    float scale;      /* amax / 127 */
-    int32_t sums[8];  /* of q, each 32 values */
+    float scale;       /* amax / 127 */
+    int16_t sums[16];  /* of q, each 16 values */
     int8_t q[256];
 };
 
