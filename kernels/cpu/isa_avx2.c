@@ -1,0 +1,558 @@
+/* isa_avx2: one row of W at a time against up to four rows of x, which share its unpacking.
+ *
+ * Quantised blocks: integer sums are exact, so they may be made in any order;
+ * their eight parts go, block after block, to one accumulator of eight float
+ * lanes, and one tree adds the lanes.  Float rows: accumulators over strides,
+ * a masked rest, the same tree.  Every step that rounds is written as one
+ * intrinsic (never a product that a compiler may or may not fuse into a sum):
+ * so the bits of a pair do not depend on how many rows of x there are.       */
+#include "kernels/cpu/isa.h"
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+#include <float.h>
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels/quant/blocks.h"
+
+#define FORCE_INLINE static inline __attribute__((always_inline))
+
+enum {
+    LANES = 8,
+    X_MAX = 4,   /* rows of x that share the unpacking of a row of W */
+    F16C_BIT = 1 << 29,
+};
+
+static bool usable(void)
+{
+    unsigned a, b, c = 0, d;
+    bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & F16C_BIT); /* clang 14 knows no name for it */
+    return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+/* ---- what everything shares ---- */
+
+FORCE_INLINE float sum_lanes(__m256 v)
+{
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+/* All bits set in the first n lanes. */
+FORCE_INLINE __m256i first_lanes(size_t n)
+{
+    static const int32_t ones[2 * LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    return _mm256_loadu_si256((const void *)(ones + LANES - n));
+}
+
+/* Values i..i+n of a row as floats, n <= 8, zero in the other lanes. */
+typedef __m256 (*load_fn)(const void *p, size_t i, size_t n);
+
+FORCE_INLINE __m256 load_f32(const void *p, size_t i, size_t n)
+{
+    const float *at = (const float *)p + i;
+    return n == LANES ? _mm256_loadu_ps(at) : _mm256_maskload_ps(at, first_lanes(n));
+}
+
+FORCE_INLINE __m128i load_half(const void *p, size_t i, size_t n)
+{
+    uint16_t part[LANES] = {0};
+    const uint16_t *at = (const uint16_t *)p + i;
+    if (n == LANES)
+        return _mm_loadu_si128((const void *)at);
+    memcpy(part, at, n * sizeof *at);
+    return _mm_loadu_si128((const void *)part);
+}
+
+FORCE_INLINE __m256 load_f16(const void *p, size_t i, size_t n)
+{
+    return _mm256_cvtph_ps(load_half(p, i, n));
+}
+
+FORCE_INLINE __m256 load_bf16(const void *p, size_t i, size_t n)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(p, i, n)), 16));
+}
+
+FORCE_INLINE void store(float *y, __m256 v, size_t n)
+{
+    if (n == LANES)
+        _mm256_storeu_ps(y, v);
+    else
+        _mm256_maskstore_ps(y, first_lanes(n), v);
+}
+
+FORCE_INLINE size_t lanes_left(size_t i, size_t n)
+{
+    return n - i < LANES ? n - i : LANES;
+}
+
+/* ---- rows ---- */
+
+/* out[j] = one row of w times x[j], 0 <= j < n_x. */
+typedef void (*dot_fn)(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x);
+
+FORCE_INLINE void rows_of(const struct matmul_job *job, size_t first, size_t last, dot_fn dot)
+{
+    for (size_t i = first; i < last; i++) {
+        const uint8_t *w = job->w + i * job->w_stride;
+        for (size_t j = 0; j < job->n_x; j += X_MAX) {
+            size_t n_x = job->n_x - j < X_MAX ? job->n_x - j : X_MAX;
+            const void *x[X_MAX];
+            float out[X_MAX];
+            for (size_t k = 0; k < n_x; k++)
+                x[k] = (const uint8_t *)job->x + (j + k) * job->x_stride;
+            switch (n_x) { /* the count is a constant inside each product */
+            case 1: dot(w, x, out, job->cols, 1); break;
+            case 2: dot(w, x, out, job->cols, 2); break;
+            case 3: dot(w, x, out, job->cols, 3); break;
+            default: dot(w, x, out, job->cols, X_MAX); break;
+            }
+            for (size_t k = 0; k < n_x; k++)
+                job->y[(j + k) * job->y_stride + i] = out[k];
+        }
+    }
+}
+
+/* ---- float rows ---- */
+
+/* n_acc accumulators a pair hide the latency of the sums. */
+FORCE_INLINE void dot_float(const void *w, const void *const *x, float *out, size_t n, int n_x, int n_acc,
+                            load_fn load)
+{
+    __m256 acc[X_MAX][4];
+    size_t i = 0, stride = (size_t)n_acc * LANES;
+    for (int j = 0; j < n_x; j++)
+        for (int k = 0; k < n_acc; k++)
+            acc[j][k] = _mm256_setzero_ps();
+    for (; i + stride <= n; i += stride) {
+        for (int k = 0; k < n_acc; k++) {
+            size_t at = i + (size_t)k * LANES;
+            __m256 v = load(w, at, LANES);
+            for (int j = 0; j < n_x; j++)
+                acc[j][k] = _mm256_fmadd_ps(v, load_f32(x[j], at, LANES), acc[j][k]);
+        }
+    }
+    for (; i < n; i += LANES) {
+        size_t left = lanes_left(i, n);
+        __m256 v = load(w, i, left);
+        for (int j = 0; j < n_x; j++)
+            acc[j][0] = _mm256_fmadd_ps(v, load_f32(x[j], i, left), acc[j][0]);
+    }
+    for (int j = 0; j < n_x; j++) {
+        for (int k = 1; k < n_acc; k++)
+            acc[j][0] = _mm256_add_ps(acc[j][0], acc[j][k]);
+        out[j] = sum_lanes(acc[j][0]);
+    }
+}
+
+FORCE_INLINE void dot_row_f32(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
+{
+    dot_float(w, x, out, n, n_x, 2, load_f32);
+}
+
+FORCE_INLINE void dot_row_f16(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
+{
+    dot_float(w, x, out, n, n_x, 2, load_f16);
+}
+
+FORCE_INLINE void dot_row_bf16(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
+{
+    dot_float(w, x, out, n, n_x, 2, load_bf16);
+}
+
+/* ---- blocks of 32: signed bytes times signed bytes ---- */
+
+/* A block's 32 values as signed bytes and its scale. */
+typedef __m256i (*block32_fn)(const uint8_t *block, float *d);
+
+FORCE_INLINE __m256i block_q8_0(const uint8_t *block, float *d)
+{
+    const struct q8_0 *b = (const void *)block;
+    *d = _cvtsh_ss(b->d);
+    return _mm256_loadu_si256((const void *)b->qs);
+}
+
+FORCE_INLINE __m256i block_q4_0(const uint8_t *block, float *d)
+{
+    const struct q4_0 *b = (const void *)block;
+    __m128i bytes = _mm_loadu_si128((const void *)b->qs);
+    __m256i both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
+    *d = _cvtsh_ss(b->d);
+    return _mm256_sub_epi8(_mm256_and_si256(both, _mm256_set1_epi8(15)), _mm256_set1_epi8(8));
+}
+
+/* |w| is unsigned (128 at most) and x takes w's sign: no pair of products passes 2 * 128 * 127 < 2^15. */
+FORCE_INLINE void dot_block32(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x,
+                              size_t block_bytes, block32_fn open)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256 acc[X_MAX];
+    for (int j = 0; j < n_x; j++)
+        acc[j] = _mm256_setzero_ps();
+    for (size_t b = 0; b < n / 32; b++) {
+        float d;
+        __m256i q = open(w + b * block_bytes, &d), magnitude = _mm256_abs_epi8(q);
+        for (int j = 0; j < n_x; j++) {
+            const struct q8_block *xb = (const struct q8_block *)x[j] + b;
+            __m256i signed_x = _mm256_sign_epi8(_mm256_loadu_si256((const void *)xb->q), q);
+            __m256i sum = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, signed_x), ones);
+            acc[j] = _mm256_fmadd_ps(_mm256_set1_ps(d * xb->scale), _mm256_cvtepi32_ps(sum), acc[j]);
+        }
+    }
+    for (int j = 0; j < n_x; j++)
+        out[j] = sum_lanes(acc[j]);
+}
+
+FORCE_INLINE void dot_row_q8_0(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
+{
+    dot_block32(w, x, out, n, n_x, sizeof(struct q8_0), block_q8_0);
+}
+
+FORCE_INLINE void dot_row_q4_0(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
+{
+    dot_block32(w, x, out, n, n_x, sizeof(struct q4_0), block_q4_0);
+}
+
+/* ---- blocks of 256: unsigned quants in eight groups of 32, scales of 16 bits ---- */
+
+/* What a block holds beside its quants. Lane L of `scale` (128 bits) holds at place g the scale of the L-th
+ * half of group g. `offset` multiplies the 16 sums of x: mins of Q4_K and Q5_K, scales of Q6_K. */
+struct k_head {
+    __m256i scale, offset;
+    float d, dmin;
+};
+
+typedef void (*k_head_fn)(const uint8_t *block, struct k_head *h);
+typedef __m256i (*k_group_fn)(const uint8_t *block, int g);
+
+struct k_type {
+    k_head_fn head;
+    k_group_fn group;    /* the 32 unsigned quants of group g, 63 at most */
+    size_t block_bytes;
+    bool has_mins;       /* else every quant is 32 too large */
+};
+
+FORCE_INLINE void head_q4_k(const uint8_t *block, struct k_head *h)
+{
+    const struct q4_k *b = (const void *)block;
+    uint8_t scale[8], min[8];
+    k_scales_unpack(b->scales, scale, min);
+    __m128i mins = _mm_loadl_epi64((const void *)min);
+    h->scale = _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_loadl_epi64((const void *)scale)));
+    h->offset = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(mins, mins));
+    h->d = _cvtsh_ss(b->d);
+    h->dmin = _cvtsh_ss(b->dmin);
+}
+
+FORCE_INLINE __m256i nibbles(const uint8_t *at, bool high)
+{
+    __m256i bytes = _mm256_loadu_si256((const void *)at);
+    return _mm256_and_si256(high ? _mm256_srli_epi16(bytes, 4) : bytes, _mm256_set1_epi8(15));
+}
+
+FORCE_INLINE __m256i group_q4_k(const uint8_t *block, int g)
+{
+    return nibbles(((const struct q4_k *)(const void *)block)->qs + 32 * (g / 2), g % 2);
+}
+
+/* Bits from..from+n of every byte, moved to bits 4..4+n; what crosses into a neighbour byte is masked off. */
+FORCE_INLINE __m256i bits_to_4(const uint8_t *at, int from, char mask)
+{
+    __m256i bytes = _mm256_loadu_si256((const void *)at);
+    __m256i moved = from <= 4 ? _mm256_slli_epi16(bytes, 4 - from) : _mm256_srli_epi16(bytes, from - 4);
+    return _mm256_and_si256(moved, _mm256_set1_epi8(mask));
+}
+
+FORCE_INLINE __m256i group_q5_k(const uint8_t *block, int g)
+{
+    const struct q5_k *b = (const void *)block;
+    return _mm256_or_si256(nibbles(b->qs + 32 * (g / 2), g % 2), bits_to_4(b->qh, g, 0x10));
+}
+
+FORCE_INLINE void head_q6_k(const uint8_t *block, struct k_head *h)
+{
+    const struct q6_k *b = (const void *)block;
+    const __m128i even_odd = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    __m128i scales = _mm_loadu_si128((const void *)b->scales);
+    h->scale = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, even_odd));
+    h->offset = _mm256_cvtepi8_epi16(scales);
+    h->d = _cvtsh_ss(b->d);
+    h->dmin = 0;
+}
+
+FORCE_INLINE __m256i group_q6_k(const uint8_t *block, int g)
+{
+    const struct q6_k *b = (const void *)block;
+    int half = g / 4, k = g % 4;
+    __m256i low = nibbles(b->ql + 64 * half + 32 * (k & 1), k >> 1);
+    return _mm256_or_si256(low, bits_to_4(b->qh + 32 * half, 2 * k, 0x30));
+}
+
+/* The integer sums of one block for every x, in eight parts each. */
+FORCE_INLINE void k_sums(const uint8_t *block, const struct q8k_block *const *x, const struct k_head *h,
+                         __m256i *sum, int n_x, const struct k_type *t)
+{
+    for (int j = 0; j < n_x; j++)
+        sum[j] = _mm256_setzero_si256();
+    for (int g = 0; g < 8; g++) {
+        __m256i q = t->group(block, g);
+        __m256i scale = _mm256_shuffle_epi8(h->scale, _mm256_set1_epi16((short)(0x0100 + 0x0202 * g)));
+        for (int j = 0; j < n_x; j++) {
+            __m256i xq = _mm256_loadu_si256((const void *)(x[j]->q + 32 * g));
+            sum[j] = _mm256_add_epi32(sum[j], _mm256_madd_epi16(_mm256_maddubs_epi16(q, xq), scale));
+        }
+    }
+}
+
+/* acc += the block's product: the sums by d, less the offset, for Q6_K an integer of the same scale. */
+FORCE_INLINE __m256 k_add(__m256 acc, __m256i sum, const struct q8k_block *x, const struct k_head *h,
+                          bool has_mins)
+{
+    __m256i offset = _mm256_madd_epi16(h->offset, _mm256_loadu_si256((const void *)x->sums));
+    if (!has_mins)
+        sum = _mm256_sub_epi32(sum, _mm256_slli_epi32(offset, 5));
+    acc = _mm256_fmadd_ps(_mm256_set1_ps(h->d * x->scale), _mm256_cvtepi32_ps(sum), acc);
+    if (has_mins)
+        acc = _mm256_fnmadd_ps(_mm256_set1_ps(h->dmin * x->scale), _mm256_cvtepi32_ps(offset), acc);
+    return acc;
+}
+
+FORCE_INLINE void dot_k(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x,
+                        const struct k_type *t)
+{
+    __m256 acc[X_MAX];
+    for (int j = 0; j < n_x; j++)
+        acc[j] = _mm256_setzero_ps();
+    for (size_t b = 0; b < n / 256; b++) {
+        const struct q8k_block *xb[X_MAX];
+        struct k_head h;
+        __m256i sum[X_MAX];
+        for (int j = 0; j < n_x; j++)
+            xb[j] = (const struct q8k_block *)x[j] + b;
+        t->head(w + b * t->block_bytes, &h);
+        k_sums(w + b * t->block_bytes, xb, &h, sum, n_x, t);
+        for (int j = 0; j < n_x; j++)
+            acc[j] = k_add(acc[j], sum[j], xb[j], &h, t->has_mins);
+    }
+    for (int j = 0; j < n_x; j++)
+        out[j] = sum_lanes(acc[j]);
+}
+
+FORCE_INLINE void dot_row_q4_k(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
+{
+    const struct k_type t = {head_q4_k, group_q4_k, sizeof(struct q4_k), true};
+    dot_k(w, x, out, n, n_x, &t);
+}
+
+/* Q5_K begins as Q4_K does. */
+FORCE_INLINE void dot_row_q5_k(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
+{
+    const struct k_type t = {head_q4_k, group_q5_k, sizeof(struct q5_k), true};
+    dot_k(w, x, out, n, n_x, &t);
+}
+
+FORCE_INLINE void dot_row_q6_k(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
+{
+    const struct k_type t = {head_q6_k, group_q6_k, sizeof(struct q6_k), false};
+    dot_k(w, x, out, n, n_x, &t);
+}
+
+#define ROWS(type)                                                                   \
+    static void rows_##type(const struct matmul_job *job, size_t first, size_t last) \
+    {                                                                                \
+        rows_of(job, first, last, dot_row_##type);                                   \
+    }
+ROWS(f32)
+ROWS(f16)
+ROWS(bf16)
+ROWS(q8_0)
+ROWS(q4_0)
+ROWS(q4_k)
+ROWS(q5_k)
+ROWS(q6_k)
+#undef ROWS
+
+/* ---- activations ---- */
+
+/* Rounds 32 products to signed bytes; the packs work inside 128-bit lanes, the permutation undoes that. */
+FORCE_INLINE void quantise32(const float *x, int8_t *q, __m256 inverse)
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i v[4];
+    for (size_t k = 0; k < 4; k++)
+        v[k] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + k * LANES), inverse));
+    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+    _mm256_storeu_si256((void *)q, _mm256_permutevar8x32_epi32(bytes, order));
+}
+
+/* Quantise n values (a multiple of 32) by the rule of isa.h; returns the scale. */
+FORCE_INLINE float quantise(const float *x, int8_t *q, size_t n)
+{
+    const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MAX)), top = _mm256_set1_ps(FLT_MAX);
+    __m256 largest = _mm256_setzero_ps(), bad = largest;
+    for (size_t i = 0; i < n; i += LANES) {
+        __m256 v = _mm256_and_ps(_mm256_loadu_ps(x + i), magnitude);
+        bad = _mm256_or_ps(bad, _mm256_cmp_ps(v, top, _CMP_NLE_UQ)); /* infinite or not a number */
+        largest = _mm256_max_ps(largest, v);
+    }
+    float lanes[LANES], amax = 0;
+    _mm256_storeu_ps(lanes, largest);
+    for (size_t i = 0; i < LANES; i++)
+        amax = lanes[i] > amax ? lanes[i] : amax;
+    bool finite = _mm256_movemask_ps(bad) == 0;
+    if (!finite || amax < Q8_TINY) {
+        memset(q, 0, n);
+        return finite ? 0 : NAN;
+    }
+    for (size_t i = 0; i < n; i += 32)
+        quantise32(x + i, q + i, _mm256_set1_ps(127.0F / amax));
+    return amax / 127.0F;
+}
+
+static int sum_of(const int8_t *q, size_t n)
+{
+    int sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += q[i];
+    return sum;
+}
+
+static void prepare_q8(const float *x, void *out, size_t n)
+{
+    struct q8_block *b = out;
+    for (size_t i = 0; i < n / 32; i++) {
+        b[i].scale = quantise(x + 32 * i, b[i].q, 32);
+        b[i].sum = sum_of(b[i].q, 32);
+    }
+}
+
+static void prepare_q8k(const float *x, void *out, size_t n)
+{
+    struct q8k_block *b = out;
+    for (size_t i = 0; i < n / 256; i++) {
+        b[i].scale = quantise(x + 256 * i, b[i].q, 256);
+        for (int g = 0; g < 16; g++)
+            b[i].sums[g] = (int16_t)sum_of(b[i].q + 16 * g, 16);
+    }
+}
+
+/* ---- attention ---- */
+
+static float dot_f32(const float *a, const float *b, size_t n)
+{
+    const void *x[1] = {a};
+    float out;
+    dot_float(b, x, &out, n, 1, 4, load_f32);
+    return out;
+}
+
+static float dot_f16(const float *a, const uint16_t *b, size_t n)
+{
+    const void *x[1] = {a};
+    float out;
+    dot_float(b, x, &out, n, 1, 4, load_f16);
+    return out;
+}
+
+FORCE_INLINE void axpy(float *y, float a, const void *x, size_t n, load_fn load)
+{
+    const __m256 factor = _mm256_set1_ps(a);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(y + i, _mm256_fmadd_ps(factor, load(x, i, LANES), load_f32(y, i, LANES)), LANES);
+    if (i < n)
+        store(y + i, _mm256_fmadd_ps(factor, load(x, i, n - i), load_f32(y, i, n - i)), n - i);
+}
+
+static void axpy_f32(float *y, float a, const float *x, size_t n)
+{
+    axpy(y, a, x, n, load_f32);
+}
+
+static void axpy_f16(float *y, float a, const uint16_t *x, size_t n)
+{
+    axpy(y, a, x, n, load_f16);
+}
+
+static void store_f16(uint16_t *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES) {
+        size_t left = lanes_left(i, n);
+        uint16_t half[LANES];
+        _mm_storeu_si128((void *)half, _mm256_cvtps_ph(load_f32(x, i, left), _MM_FROUND_TO_NEAREST_INT));
+        memcpy(y + i, half, left * sizeof *y);
+    }
+}
+
+/* exp: 2^n * e^r with r = x - n ln 2 in two parts, |r| <= ln 2 / 2, and e^r by its Taylor series to degree 7.
+ * The ends give 0 and infinity. 2^n is applied in two halves: n may lie outside the exponents. */
+FORCE_INLINE __m256 exp_ps(__m256 x)
+{
+    /* With the constant first a NaN passes through. */
+    x = _mm256_max_ps(_mm256_set1_ps(-104), _mm256_min_ps(_mm256_set1_ps(89), x));
+    __m256i n = _mm256_cvtps_epi32(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504F)));
+    __m256 whole = _mm256_cvtepi32_ps(n);
+    __m256 r = _mm256_fnmadd_ps(whole, _mm256_set1_ps(0x1.62e4p-1F), x);
+    r = _mm256_fnmadd_ps(whole, _mm256_set1_ps(0x1.7f7d1cp-20F), r);
+    __m256 p = _mm256_set1_ps(1.0F / 5040);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0F / 720));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0F / 120));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0F / 24));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0F / 6));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5F));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1));
+    __m256i half = _mm256_srai_epi32(n, 1), rest = _mm256_sub_epi32(n, half), bias = _mm256_set1_epi32(127);
+    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23)));
+    return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23)));
+}
+
+static void silu_mul(const float *gate, const float *up, float *out, size_t n)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0F);
+    for (size_t i = 0; i < n; i += LANES) {
+        size_t left = lanes_left(i, n);
+        __m256 g = load_f32(gate, i, left), e = exp_ps(_mm256_xor_ps(g, sign));
+        __m256 s = _mm256_div_ps(g, _mm256_add_ps(_mm256_set1_ps(1), e));
+        store(out + i, _mm256_mul_ps(s, load_f32(up, i, left)), left);
+    }
+}
+
+static float softmax_exp(float *x, float max, size_t n)
+{
+    __m256 sum = _mm256_setzero_ps();
+    for (size_t i = 0; i < n; i += LANES) {
+        size_t left = lanes_left(i, n);
+        __m256 e = exp_ps(_mm256_sub_ps(load_f32(x, i, left), _mm256_set1_ps(max)));
+        store(x + i, e, left);
+        sum = _mm256_add_ps(sum, _mm256_and_ps(e, _mm256_castsi256_ps(first_lanes(left))));
+    }
+    return sum_lanes(sum);
+}
+
+static const struct matmul_kernel kernels[] = {
+    {QTYPE_F32, FORM_F32, rows_f32},   {QTYPE_F16, FORM_F32, rows_f16},   {QTYPE_BF16, FORM_F32, rows_bf16},
+    {QTYPE_Q8_0, FORM_Q8, rows_q8_0},  {QTYPE_Q4_0, FORM_Q8, rows_q4_0},  {QTYPE_Q4_K, FORM_Q8K, rows_q4_k},
+    {QTYPE_Q5_K, FORM_Q8K, rows_q5_k}, {QTYPE_Q6_K, FORM_Q8K, rows_q6_k}, {0, FORM_F32, NULL},
+};
+
+const struct isa isa_avx2 = {
+    .name = "avx2",
+    .usable = usable,
+    .kernels = kernels,
+    .prepare = {[FORM_Q8] = prepare_q8, [FORM_Q8K] = prepare_q8k},
+    .dot_f32 = dot_f32,
+    .dot_f16 = dot_f16,
+    .axpy_f32 = axpy_f32,
+    .axpy_f16 = axpy_f16,
+    .store_f16 = store_f16,
+    .silu_mul = silu_mul,
+    .softmax_exp = softmax_exp,
+};
+
+#endif
