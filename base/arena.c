@@ -49,7 +49,7 @@ void *arena_alloc(struct arena *a, size_t bytes)
     if (bytes > a->bytes_max)
         return NULL;
     size_t n = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    if (n > a->bytes_max - a->used)
+    if (n < bytes || n > a->bytes_max - a->used)
         return NULL;
     if (!a->blocks || n > a->blocks->size - a->blocks->used) {
         size_t size = n > BLOCK_MIN ? n : BLOCK_MIN;

@@ -1,6 +1,7 @@
 /* error: statuses from one table, sentences made printable before they are kept. */
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,18 +25,30 @@ static const struct status_row *row_of(int status)
     return NULL;
 }
 
-/* Control bytes become '?': no terminal escape and no line break survives.  A character cut by
- * the buffer's end is dropped whole. */
+/* Bytes of the UTF-8 character that starts with `lead`; 0 when none does. */
+static size_t character_bytes(unsigned char lead)
+{
+    if (lead < 0x80)
+        return 1;
+    return lead < 0xC2 || lead > 0xF4 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+}
+
+/* Control characters and bytes of no character become '?': no terminal escape and no line break
+ * survives.  A character cut by the end is dropped whole. */
 static void make_printable(char *text)
 {
-    size_t n = strlen(text);
-    while (n > 0 && ((unsigned char)text[n - 1] & 0xC0) == 0x80 && n == sizeof(((struct error *)0)->text) - 1)
-        text[--n] = 0;
-    for (unsigned char *p = (unsigned char *)text; *p; p++) {
-        if (*p < 0x20 || *p == 0x7F)
-            *p = '?';
-        else if (*p == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0)
-            p[0] = p[1] = '?'; /* C1 controls in UTF-8 */
+    for (unsigned char *p = (unsigned char *)text; *p;) {
+        size_t n = character_bytes(*p), got = 1;
+        while (got < n && (p[got] & 0xC0) == 0x80)
+            got++;
+        if (got < n && p[got] == 0) {
+            *p = 0;
+            return;
+        }
+        bool control = *p < 0x20 || *p == 0x7F || (*p == 0xC2 && p[1] < 0xA0); /* C2 80..9F: C1 controls */
+        if (got != n || control)
+            memset(p, '?', got);
+        p += got;
     }
 }
 

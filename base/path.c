@@ -53,7 +53,7 @@ int path_make_dirs(const char *path, mode_t mode, struct error *e)
 {
     char *copy = mem_strdup(path);
     int r = 0;
-    for (char *p = copy + 1; r == 0; p++) {
+    for (char *p = copy[0] ? copy + 1 : copy; r == 0; p++) {
         if (*p != '/' && *p != 0)
             continue;
         char end = *p;
@@ -150,15 +150,15 @@ static void sync_parent(const char *path)
 
 int path_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct error *e)
 {
-    char *temp = mem_printf("%s.%ld.part", path, (long)getpid());
+    char *temp = mem_printf("%s.XXXXXX.part", path); /* new for every call: threads may write one path */
     int r = 0;
-    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+    int fd = mkostemps(temp, (int)strlen(".part"), O_CLOEXEC);
     if (fd < 0) {
-        r = error_set(e, ERR_IO, "cannot write %s: %s", temp, strerror(errno));
+        r = error_set(e, ERR_IO, "cannot write %s: %s", path, strerror(errno));
         mem_free(temp);
         return r;
     }
-    bool ok = write_and_sync(fd, data, len) == 0;
+    bool ok = fchmod(fd, mode) == 0 && write_and_sync(fd, data, len) == 0;
     int saved = errno;
     ok = close(fd) == 0 && ok;
     if (ok && rename(temp, path) != 0) {
