@@ -1,4 +1,4 @@
-/* test_arena: allocations are aligned, zeroed and apart; the cap holds to the byte; a reset frees them all. */
+/* test_arena: allocations are aligned, zeroed and apart; the cap holds to the byte; a reset frees all. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
