@@ -37,7 +37,7 @@ static ProtobufCMessage *unpack(const ProtobufCMessageDescriptor *d, const void 
     struct budget budget = {CONTROL_MEMORY_MAX};
     ProtobufCAllocator allocator = {capped_alloc, plain_free, &budget};
     if (n > bytes_max) {
-        error_set(e, ERR_LIMIT, "a %s of %zu bytes; at most %zu", d->short_name, n, bytes_max);
+        error_set(e, ERR_CORRUPT, "a %s of %zu bytes; at most %zu", d->short_name, n, bytes_max);
         return NULL;
     }
     ProtobufCMessage *m = protobuf_c_message_unpack(d, &allocator, n, bytes);

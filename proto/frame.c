@@ -173,10 +173,25 @@ static void patch(struct buffer *b, size_t at, uint64_t v, size_t n)
         b->data[at + i] = (char)(v >> (8 * i));
 }
 
-int frame_encode(struct buffer *out, const struct frame *f, struct error *e)
+static bool counts_fit(const struct frame *f)
 {
     if (f->n_rows > FRAME_ROWS_MAX || f->n_opens > FRAME_SEQUENCES_MAX || f->n_ends > FRAME_SEQUENCES_MAX ||
         f->n_results > FRAME_ROWS_MAX || f->n_traces > FRAME_STAGES_MAX || f->data_bytes > FRAME_CHUNK_MAX)
+        return false;
+    for (uint32_t i = 0; i < f->n_opens; i++) {
+        if (f->opens[i].n_bias > FRAME_BIAS_MAX)
+            return false;
+    }
+    for (uint32_t i = 0; i < f->n_results; i++) {
+        if (f->results[i].n_top > FRAME_TOP_MAX)
+            return false;
+    }
+    return true;
+}
+
+int frame_encode(struct buffer *out, const struct frame *f, struct error *e)
+{
+    if (!counts_fit(f))
         return error_set(e, ERR_LIMIT, "a frame would pass the limits of the wire");
     buffer_clear(out);
     /* Later chunks of a step repeat its number of rows in the header. */
@@ -448,26 +463,35 @@ static uint16_t to_bf16(float x)
     return (uint16_t)((u + 0x7FFF + (u >> 16 & 1)) >> 16);
 }
 
+/* The wire's rows lie anywhere in a message: halves are copied, never dereferenced. */
 void frame_pack(enum frame_dtype t, const float *in, void *out, size_t n)
 {
-    uint16_t *half = out;
+    uint8_t *wire = out;
     if (t == FRAME_F32)
         memcpy(out, in, n * sizeof(float));
-    for (size_t i = 0; t == FRAME_F16 && i < n; i++)
-        half[i] = to_f16(in[i]);
-    for (size_t i = 0; t == FRAME_BF16 && i < n; i++)
-        half[i] = to_bf16(in[i]);
+    for (size_t i = 0; t == FRAME_F16 && i < n; i++) {
+        uint16_t half = to_f16(in[i]);
+        memcpy(wire + 2 * i, &half, 2);
+    }
+    for (size_t i = 0; t == FRAME_BF16 && i < n; i++) {
+        uint16_t half = to_bf16(in[i]);
+        memcpy(wire + 2 * i, &half, 2);
+    }
 }
 
 void frame_unpack(enum frame_dtype t, const void *in, float *out, size_t n)
 {
-    const uint16_t *half = in;
+    const uint8_t *wire = in;
+    uint16_t half;
     if (t == FRAME_F32)
         memcpy(out, in, n * sizeof(float));
-    for (size_t i = 0; t == FRAME_F16 && i < n; i++)
-        out[i] = from_f16(half[i]);
+    for (size_t i = 0; t == FRAME_F16 && i < n; i++) {
+        memcpy(&half, wire + 2 * i, 2);
+        out[i] = from_f16(half);
+    }
     for (size_t i = 0; t == FRAME_BF16 && i < n; i++) {
-        uint32_t u = (uint32_t)half[i] << 16;
+        memcpy(&half, wire + 2 * i, 2);
+        uint32_t u = (uint32_t)half << 16;
         memcpy(&out[i], &u, 4);
     }
 }

@@ -53,7 +53,11 @@ struct frame_row { /* 24 bytes on the wire */
     int32_t token;
     uint32_t flags; /* shard/run/step.h's enum row_flags; FRAME_ROW_* below repeat them and a test compares */
 };
-enum { FRAME_ROW_SAMPLE = 1 << 0, FRAME_ROW_LOGITS = 1 << 1, FRAME_ROW_GENERATED = 1 << 2 /* token came from sampling */ };
+enum {
+    FRAME_ROW_SAMPLE = 1 << 0,
+    FRAME_ROW_LOGITS = 1 << 1,
+    FRAME_ROW_GENERATED = 1 << 2, /* token came from sampling */
+};
 
 struct frame_bias {
     int32_t token;
@@ -110,7 +114,7 @@ struct frame {
     const struct frame_result *results; /* RESULT */
     const struct frame_trace *traces;
     uint32_t n_rows, n_opens, n_ends, n_results, n_traces;
-    int32_t fail_status;                /* FAIL: enum status; the sequences concerned are in `ends`, none: all of the step */
+    int32_t fail_status;                /* FAIL: enum status; `ends` has the sequences, none: all of the step */
     char fail_text[256];
     uint64_t credit;                    /* CREDIT */
     const uint8_t *data;                /* raw rows of this chunk, may be unaligned; logits rows in a RESULT */
