@@ -30,15 +30,8 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "kernels/limits.h"
 #include "kernels/qtype.h"
-
-enum {
-    MATMUL_WEIGHTS_MAX = 4, /* matrices that share one input in a call */
-    KV_PAGE_TOKENS = 64,    /* positions a KV page */
-    EXPERTS_USED_MAX = 64,
-    EXPERTS_MAX = 1024,
-    HEAD_DIM_MAX = 512,
-};
 
 struct device;
 struct weight;
@@ -56,7 +49,7 @@ struct weight_desc {
     uint32_t rows;
     uint32_t cols; /* multiple of type->block_len */
     uint32_t slices;
-    const void *bytes; /* host bytes; stay valid and unchanged as long as the weight: a device may alias them */
+    const void *bytes; /* host bytes, copied */
 };
 
 /* y[i] = W[i] x (+ bias[i]) for up to MATMUL_WEIGHTS_MAX matrices that share x, whose quantised
@@ -93,8 +86,6 @@ struct rope_args {
     const uint32_t *positions; /* host [n_rows] */
     uint32_t n_rows;
 };
-
-enum kv_type { KV_F32, KV_F16 };
 
 /* The KV of one layer: pages of KV_PAGE_TOKENS positions; inside a page [kv head][position][head_dim],
  * keys and values in spans of their own.  A row names its page list: page p of a row's sequence
@@ -151,6 +142,15 @@ struct moe_args {
     uint32_t n_rows, width, ffn;
 };
 
+/* The largest operations to come. */
+struct reserve_args {
+    uint32_t rows;                   /* rows a call */
+    uint32_t cols;                   /* values of a matmul's input row */
+    uint32_t rope_half;              /* n_rot / 2, 0: none */
+    uint32_t experts, experts_used;  /* 0: dense */
+    uint32_t width, ffn;             /* of the expert layer */
+};
+
 struct device_options {
     int threads; /* CPU: 0 means every CPU of the process */
     bool pin;
@@ -176,6 +176,9 @@ struct backend {
     void (*upload)(struct device *d, struct span to, const void *from, size_t bytes);
     void (*download)(struct device *d, void *to, struct span from, size_t bytes); /* waits */
     void (*sync)(struct device *d);
+    /* Once, after the shard's weights exist and before the first operation: take all scratch that operations of
+     * this size need. ERR_MEMORY. Calling again replaces it. */
+    MUST_USE int (*reserve)(struct device *d, const struct reserve_args *r, struct error *e);
     /* Host pointer to a span when the device's memory is host memory, else NULL: lets a stage skip a copy. */
     void *(*host_view)(struct device *d, struct span s);
 
@@ -197,9 +200,6 @@ struct backend {
 struct device {
     const struct backend *backend;
 };
-
-/* Scratch that operations need (quantised inputs, expert tiles) is allocated by backend->open or grown
- * by `reserve`-time calls in weight_create/mem_create, never inside an operation's steady state. */
 
 /* "cpu"; NULL name: the best that this machine has. ERR_NOT_FOUND names the ones there are. */
 MUST_USE int backend_open(struct device **out, const char *name, const struct device_options *o, struct error *e);

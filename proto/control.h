@@ -12,7 +12,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
-#include "control.pb-c.h" /* generated into the build tree */
+#include "proto/control.pb-c.h" /* generated into the build tree */
 
 enum control_limits {
     CONTROL_BYTES_MAX = 256 << 10,      /* a message of the control link; a roster is the largest */

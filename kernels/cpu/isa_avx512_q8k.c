@@ -129,7 +129,8 @@ FORCE_INLINE void tools_open(struct tools *t, enum kind kind) {
         int g = 4 * (i / 2) + i % 2;
         long long s = 4 * i * one;
         if (kind == Q6K)
-            t->scale[i] = keep(_mm512_set_epi64(s + 3 * one, s + 3 * one, s + 2 * one, s + 2 * one, s + one, s + one, s, s));
+            t->scale[i] = keep(_mm512_set_epi64(s + 3 * one, s + 3 * one, s + 2 * one, s + 2 * one, s + one, s + one, s,
+                                                s));
         else
             t->scale[i] = keep(halves(byte + g * one, byte + (g + 2) * one));
         t->turn[i] = keep(kind == Q6K ? (i % 2 ? halves(0, 62) : halves(4, 2)) : halves((68 - g) % 64, (66 - g) % 64));

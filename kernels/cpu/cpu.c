@@ -1,0 +1,210 @@
+/* cpu: opening, memory and the table of the CPU backend. */
+#include "kernels/cpu/cpu.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+static void cpu_close(struct device *d);
+
+static int cpu_open(struct device **out, const struct device_options *o, struct error *e)
+{
+    int threads = o->threads > 0 ? o->threads : pool_cpu_count();
+    const struct isa *isa = isa_find(o->isa);
+    *out = NULL;
+    if (!isa)
+        return error_set(e, ERR_UNSUPPORTED, "this machine cannot run the instruction set %s", o->isa);
+    struct cpu *c = mem_alloc(sizeof(*c));
+    c->isa = isa;
+    int r = pool_create(&c->pool, threads, o->pin, e);
+    if (r != 0) {
+        mem_free(c);
+        return r;
+    }
+    *out = &c->device;
+    return 0;
+}
+
+static void scratch_close(struct cpu *c)
+{
+    mem_big_free(c->scratch.block, c->scratch.n_bytes);
+    memset(&c->scratch, 0, sizeof(c->scratch));
+    c->rope_rows = 0;
+}
+
+static void cpu_close(struct device *d)
+{
+    struct cpu *c = cpu_of(d);
+    scratch_close(c);
+    pool_destroy(&c->pool);
+    mem_free(c);
+}
+
+static void cpu_facts(struct device *d, struct device_facts *out)
+{
+    struct cpu *c = cpu_of(d);
+    out->cores = pool_threads(c->pool);
+    out->memory_bytes = mem_available();
+    snprintf(out->name, sizeof(out->name), "cpu (%s, %d thread%s)", c->isa->name, out->cores,
+             out->cores == 1 ? "" : "s");
+}
+
+static int cpu_weight_create(struct device *d, struct weight **out, const struct weight_desc *desc, struct error *e)
+{
+    struct cpu *c = cpu_of(d);
+    struct weight *w = mem_alloc(sizeof(*w));
+    *out = NULL;
+    w->desc = *desc;
+    w->desc.bytes = NULL;
+    w->kernel = isa_kernel(c->isa, desc->type->id);
+    w->row_bytes = qtype_row_bytes(desc->type, desc->cols);
+    int r = 0;
+    if (!w->kernel || w->row_bytes == 0 || !mem_mul(w->row_bytes, desc->rows, &w->slice_bytes) ||
+        !mem_mul(w->slice_bytes, desc->slices, &w->n_bytes))
+        r = error_set(e, ERR_UNSUPPORTED, "the CPU cannot hold a %s matrix of %u x %u", desc->type->name, desc->rows,
+                      desc->cols);
+    if (r == 0 && !(w->bytes = mem_try_big(w->n_bytes)))
+        r = error_set(e, ERR_MEMORY, "no memory for %zu bytes of weights", w->n_bytes);
+    if (r != 0) {
+        mem_free(w);
+        return r;
+    }
+    memcpy(w->bytes, desc->bytes, w->n_bytes);
+    *out = w;
+    return 0;
+}
+
+static void cpu_weight_destroy(struct device *d, struct weight *w)
+{
+    (void)d;
+    if (!w)
+        return;
+    mem_big_free(w->bytes, w->n_bytes);
+    mem_free(w);
+}
+
+static int cpu_mem_create(struct device *d, struct devmem **out, size_t bytes, struct error *e)
+{
+    (void)d;
+    *out = NULL;
+    uint8_t *p = mem_try_big(bytes);
+    if (!p)
+        return error_set(e, ERR_MEMORY, "no memory for %zu bytes", bytes);
+    struct devmem *m = mem_alloc(sizeof(*m));
+    m->bytes = p;
+    m->n_bytes = bytes;
+    *out = m;
+    return 0;
+}
+
+static void cpu_mem_destroy(struct device *d, struct devmem *m)
+{
+    (void)d;
+    if (!m)
+        return;
+    mem_big_free(m->bytes, m->n_bytes);
+    mem_free(m);
+}
+
+static void cpu_upload(struct device *d, struct span to, const void *from, size_t bytes)
+{
+    (void)d;
+    memcpy(to.mem->bytes + to.offset, from, bytes);
+}
+
+static void cpu_download(struct device *d, void *to, struct span from, size_t bytes)
+{
+    (void)d;
+    memcpy(to, from.mem->bytes + from.offset, bytes);
+}
+
+static void cpu_sync(struct device *d)
+{
+    (void)d;
+}
+
+static void *cpu_host_view(struct device *d, struct span s)
+{
+    (void)d;
+    return s.mem->bytes + s.offset;
+}
+
+/* ---- scratch: laid out twice, first to measure, then to point ---- */
+
+static void *take(uint8_t *base, size_t *at, size_t bytes)
+{
+    void *p = base ? base + *at : NULL;
+    *at += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+static size_t lay_out(struct cpu *c, const struct reserve_args *r, uint8_t *base)
+{
+    struct scratch *s = &c->scratch;
+    size_t at = 0, rows = r->rows, moe = rows < MOE_ROWS_MAX ? rows : MOE_ROWS_MAX;
+    size_t entries = moe * r->experts_used;
+    size_t widest = r->cols > r->ffn ? r->cols : r->ffn;
+    size_t form_rows = rows > entries ? rows : entries;
+    for (int f = FORM_F32 + 1; f < FORM_COUNT; f++)
+        s->prepared[f] = take(base, &at, form_rows * form_row_bytes((enum form)f, widest));
+    s->tiles = take(base, &at, (size_t)pool_threads(c->pool) * TILE_FLOATS * sizeof(float));
+    s->rope = take(base, &at, rows * r->rope_half * 2 * sizeof(float));
+    c->rope_positions = take(base, &at, rows * sizeof(uint32_t));
+    c->rope_freq = take(base, &at, r->rope_half * sizeof(float));
+    if (r->experts == 0)
+        return at;
+    s->scores = take(base, &at, moe * r->experts * sizeof(float));
+    s->weights = take(base, &at, entries * sizeof(float));
+    s->chosen = take(base, &at, entries * sizeof(uint32_t));
+    s->place = take(base, &at, entries * sizeof(uint32_t));
+    s->entries = take(base, &at, entries * sizeof(*s->entries));
+    s->starts = take(base, &at, ((size_t)r->experts + 1) * sizeof(uint32_t));
+    s->active = take(base, &at, (size_t)r->experts * sizeof(uint32_t));
+    for (int f = FORM_F32; f < FORM_COUNT; f++)
+        s->gathered[f] = take(base, &at, entries * form_row_bytes((enum form)f, r->width));
+    s->gate = take(base, &at, entries * r->ffn * sizeof(float));
+    s->up = take(base, &at, entries * r->ffn * sizeof(float));
+    s->down = take(base, &at, entries * r->width * sizeof(float));
+    return at;
+}
+
+static int cpu_reserve(struct device *d, const struct reserve_args *r, struct error *e)
+{
+    struct cpu *c = cpu_of(d);
+    scratch_close(c);
+    size_t bytes = lay_out(c, r, NULL);
+    void *block = mem_try_big(bytes);
+    if (!block)
+        return error_set(e, ERR_MEMORY, "no memory for %zu bytes of working space", bytes);
+    c->reserved = *r;
+    lay_out(c, r, block);
+    c->scratch.block = block;
+    c->scratch.n_bytes = bytes;
+    return 0;
+}
+
+const struct backend backend_cpu = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .facts = cpu_facts,
+    .weight_create = cpu_weight_create,
+    .weight_destroy = cpu_weight_destroy,
+    .mem_create = cpu_mem_create,
+    .mem_destroy = cpu_mem_destroy,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .sync = cpu_sync,
+    .reserve = cpu_reserve,
+    .host_view = cpu_host_view,
+    .embed = cpu_embed,
+    .norm = cpu_norm,
+    .matmul = cpu_matmul,
+    .rope = cpu_rope,
+    .attention = cpu_attention,
+    .glu = cpu_glu,
+    .moe = cpu_moe,
+    .add = cpu_add,
+    .gather = cpu_gather,
+};

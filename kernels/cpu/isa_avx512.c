@@ -1,0 +1,267 @@
+/* isa_avx512: the float products, the forms of activations, and the vector loops of attention.
+ *
+ * Float rows: four accumulators of 16 lanes over strides of 64 values, a masked
+ * rest, then one tree of sums: the order depends on the length alone.          */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/avx512.h"
+
+static bool usable(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+/* ---- float rows ---- */
+
+FORCE_INLINE __mmask16 rest_mask(size_t n)
+{
+    return (__mmask16)((1u << n) - 1);
+}
+
+FORCE_INLINE __m512 load_f32(const void *p, size_t i, __mmask16 mask)
+{
+    return _mm512_maskz_loadu_ps(mask, (const float *)p + i);
+}
+
+FORCE_INLINE __m512 load_f16(const void *p, size_t i, __mmask16 mask)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)p + i));
+}
+
+FORCE_INLINE __m512 load_bf16(const void *p, size_t i, __mmask16 mask)
+{
+    __m256i half = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)p + i);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
+typedef __m512 (*load_fn)(const void *p, size_t i, __mmask16 mask);
+
+/* One row of w times up to four rows of x, each pair with its own accumulators. */
+FORCE_INLINE void dot_float(const void *w, const float *const *x, float *out, size_t n, const int n_x, load_fn load)
+{
+    __m512 acc[4][4];
+    for (int j = 0; j < n_x; j++)
+        for (int k = 0; k < 4; k++)
+            acc[j][k] = _mm512_setzero_ps();
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        for (int k = 0; k < 4; k++) {
+            size_t at = i + 16 * (size_t)k;
+            __m512 v = load(w, at, 0xffff);
+            for (int j = 0; j < n_x; j++)
+                acc[j][k] = _mm512_fmadd_ps(v, _mm512_loadu_ps(x[j] + at), acc[j][k]);
+        }
+    }
+    for (; i < n; i += 16) {
+        __mmask16 mask = n - i >= 16 ? 0xffff : rest_mask(n - i);
+        __m512 v = load(w, i, mask);
+        for (int j = 0; j < n_x; j++)
+            acc[j][0] = _mm512_fmadd_ps(v, _mm512_maskz_loadu_ps(mask, x[j] + i), acc[j][0]);
+    }
+    for (int j = 0; j < n_x; j++)
+        out[j] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(acc[j][0], acc[j][1]),
+                                                    _mm512_add_ps(acc[j][2], acc[j][3])));
+}
+
+FORCE_INLINE void rows_float(const struct matmul_job *job, size_t first, size_t last, load_fn load)
+{
+    for (size_t i = first; i < last; i++) {
+        const uint8_t *w = job->w + i * job->w_stride;
+        const float *x[4];
+        float out[4];
+        size_t j = 0;
+        for (; j + 4 <= job->n_x; j += 4) {
+            for (size_t k = 0; k < 4; k++)
+                x[k] = job_x(job, j + k);
+            dot_float(w, x, out, job->cols, 4, load);
+            for (size_t k = 0; k < 4; k++)
+                job->y[(j + k) * job->y_stride + i] = out[k];
+        }
+        for (; j < job->n_x; j++) {
+            x[0] = job_x(job, j);
+            dot_float(w, x, out, job->cols, 1, load);
+            job->y[j * job->y_stride + i] = out[0];
+        }
+    }
+}
+
+void avx512_rows_f32(const struct matmul_job *job, size_t first, size_t last)
+{
+    rows_float(job, first, last, load_f32);
+}
+
+void avx512_rows_f16(const struct matmul_job *job, size_t first, size_t last)
+{
+    rows_float(job, first, last, load_f16);
+}
+
+void avx512_rows_bf16(const struct matmul_job *job, size_t first, size_t last)
+{
+    rows_float(job, first, last, load_bf16);
+}
+
+/* ---- activations ---- */
+
+/* Quantise n values (a multiple of 32) by the rule of isa.h. */
+static float quantise(const float *x, int8_t *q, size_t n)
+{
+    __m512 top = _mm512_setzero_ps();
+    __mmask16 bad = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        bad |= _mm512_fpclass_ps_mask(v, 0x99); /* NaN of both kinds, infinity of both signs */
+        top = _mm512_max_ps(top, _mm512_abs_ps(v));
+    }
+    float amax = _mm512_reduce_max_ps(top);
+    if (bad || amax < Q8_TINY) {
+        memset(q, 0, n);
+        return bad ? NAN : 0;
+    }
+    __m512 inverse = _mm512_set1_ps(127.0F / amax);
+    for (size_t i = 0; i < n; i += 16) {
+        __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
+        _mm_storeu_si128((void *)(q + i), _mm512_cvtepi32_epi8(rounded));
+    }
+    return amax / 127.0F;
+}
+
+static int sum_of(const int8_t *q, size_t n)
+{
+    int sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += q[i];
+    return sum;
+}
+
+static void prepare_q8(const float *x, void *out, size_t n)
+{
+    struct q8_block *b = out;
+    for (size_t i = 0; i < n / 32; i++) {
+        b[i].scale = quantise(x + 32 * i, b[i].q, 32);
+        b[i].sum = sum_of(b[i].q, 32);
+    }
+}
+
+static void prepare_q8k(const float *x, void *out, size_t n)
+{
+    struct q8k_block *b = out;
+    for (size_t i = 0; i < n / 256; i++) {
+        b[i].scale = quantise(x + 256 * i, b[i].q, 256);
+        for (int g = 0; g < 16; g++)
+            b[i].sums[g] = (int16_t)sum_of(b[i].q + 16 * g, 16);
+    }
+}
+
+/* ---- attention ---- */
+
+static float dot_f32(const float *a, const float *b, size_t n)
+{
+    float out;
+    const float *x[1] = {a};
+    dot_float(b, x, &out, n, 1, load_f32);
+    return out;
+}
+
+static float dot_f16(const float *a, const uint16_t *b, size_t n)
+{
+    float out;
+    const float *x[1] = {a};
+    dot_float(b, x, &out, n, 1, load_f16);
+    return out;
+}
+
+FORCE_INLINE void axpy(float *y, float a, const void *x, size_t n, load_fn load)
+{
+    __m512 factor = _mm512_set1_ps(a);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 mask = n - i >= 16 ? 0xffff : rest_mask(n - i);
+        __m512 sum = _mm512_fmadd_ps(factor, load(x, i, mask), _mm512_maskz_loadu_ps(mask, y + i));
+        _mm512_mask_storeu_ps(y + i, mask, sum);
+    }
+}
+
+static void axpy_f32(float *y, float a, const float *x, size_t n)
+{
+    axpy(y, a, x, n, load_f32);
+}
+
+static void axpy_f16(float *y, float a, const uint16_t *x, size_t n)
+{
+    axpy(y, a, x, n, load_f16);
+}
+
+static void store_f16(uint16_t *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 mask = n - i >= 16 ? 0xffff : rest_mask(n - i);
+        __m256i half = _mm512_cvtps_ph(_mm512_maskz_loadu_ps(mask, x + i), _MM_FROUND_TO_NEAREST_INT);
+        _mm256_mask_storeu_epi16(y + i, mask, half);
+    }
+}
+
+/* exp: 2^n * e^r with r = x - n ln 2 in two parts, |r| <= ln 2 / 2, and e^r by its Taylor series to
+ * degree 7 (error below 1 ulp); scalef gives 0 and infinity at the ends. */
+FORCE_INLINE __m512 exp_ps(__m512 x)
+{
+    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-126)), _mm512_set1_ps(128));
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504F)), _MM_FROUND_TO_NEAREST_INT);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e4p-1F), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20F), r);
+    __m512 p = _mm512_set1_ps(1.0F / 5040);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F / 720));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F / 120));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F / 24));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F / 6));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5F));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+    return _mm512_scalef_ps(p, n);
+}
+
+static void silu_mul(const float *gate, const float *up, float *out, size_t n)
+{
+    const __m512 one = _mm512_set1_ps(1), zero = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 mask = n - i >= 16 ? 0xffff : rest_mask(n - i);
+        __m512 g = _mm512_maskz_loadu_ps(mask, gate + i), u = _mm512_maskz_loadu_ps(mask, up + i);
+        __m512 s = _mm512_div_ps(g, _mm512_add_ps(one, exp_ps(_mm512_sub_ps(zero, g))));
+        _mm512_mask_storeu_ps(out + i, mask, _mm512_mul_ps(s, u));
+    }
+}
+
+static float softmax_exp(float *x, float max, size_t n)
+{
+    __m512 sum = _mm512_setzero_ps(), top = _mm512_set1_ps(max);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 mask = n - i >= 16 ? 0xffff : rest_mask(n - i);
+        __m512 v = _mm512_maskz_mov_ps(mask, exp_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + i), top)));
+        _mm512_mask_storeu_ps(x + i, mask, v);
+        sum = _mm512_add_ps(sum, v);
+    }
+    return _mm512_reduce_add_ps(sum);
+}
+
+static const struct matmul_kernel kernels[] = {
+    {QTYPE_F32, FORM_F32, avx512_rows_f32},   {QTYPE_F16, FORM_F32, avx512_rows_f16},
+    {QTYPE_BF16, FORM_F32, avx512_rows_bf16}, {QTYPE_Q8_0, FORM_Q8, avx512_rows_q8_0},
+    {QTYPE_Q4_0, FORM_Q8, avx512_rows_q4_0},  {QTYPE_Q4_K, FORM_Q8K, avx512_rows_q4_k},
+    {QTYPE_Q5_K, FORM_Q8K, avx512_rows_q5_k}, {QTYPE_Q6_K, FORM_Q8K, avx512_rows_q6_k},
+    {0, FORM_F32, NULL},
+};
+
+const struct isa isa_avx512 = {
+    .name = "avx512",
+    .usable = usable,
+    .kernels = kernels,
+    .prepare = {[FORM_Q8] = prepare_q8, [FORM_Q8K] = prepare_q8k},
+    .dot_f32 = dot_f32,
+    .dot_f16 = dot_f16,
+    .axpy_f32 = axpy_f32,
+    .axpy_f16 = axpy_f16,
+    .store_f16 = store_f16,
+    .silu_mul = silu_mul,
+    .softmax_exp = softmax_exp,
+};

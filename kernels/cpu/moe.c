@@ -1,0 +1,259 @@
+/* moe: the expert layer.
+ *
+ * Rows choose experts; (row, rank) pairs are sorted by expert into entries, so
+ * that an expert's matrices are read once for all its rows.  Each entry's
+ * output is kept, and every row adds its own in order of rank: the result of a
+ * row does not depend on the others.                                         */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+#define WEIGHT_SUM_MIN 6.103515625e-5F /* a sum below the smallest normal half counts as that */
+
+struct moe_run {
+    struct cpu *c;
+    const struct moe_args *a;
+    uint32_t first, n; /* rows of this round */
+    uint32_t n_active;
+    const uint8_t *x[FORM_COUNT];
+    size_t x_stride[FORM_COUNT];
+    const uint8_t *hidden; /* gate's entries in the form that `down` wants */
+    size_t hidden_stride;
+    struct tiles tiles;
+};
+
+/* ---- which experts ---- */
+
+/* The n_used largest scores of a row, the lower index first among equals. NaN counts as the least. */
+static void choose(const float *p, uint32_t n, uint32_t n_used, uint32_t *chosen)
+{
+    for (uint32_t k = 0; k < n_used; k++) {
+        uint32_t best = UINT32_MAX;
+        for (uint32_t i = 0; i < n; i++) {
+            bool taken = false;
+            for (uint32_t j = 0; j < k; j++)
+                taken = taken || chosen[j] == i;
+            if (!taken && (best == UINT32_MAX || p[i] > p[best]))
+                best = i;
+        }
+        chosen[k] = best;
+    }
+}
+
+static void softmax(float *p, uint32_t n)
+{
+    float max = -INFINITY, sum = 0;
+    for (uint32_t i = 0; i < n; i++)
+        max = p[i] > max ? p[i] : max;
+    for (uint32_t i = 0; i < n; i++) {
+        p[i] = expf(p[i] - max);
+        sum += p[i];
+    }
+    for (uint32_t i = 0; i < n; i++)
+        p[i] /= sum;
+}
+
+static void choose_part(void *arg, int part, int parts)
+{
+    const struct moe_run *run = arg;
+    const struct moe_args *a = run->a;
+    struct scratch *s = &run->c->scratch;
+    uint32_t n_experts = a->router->desc.rows;
+    size_t first, last;
+    pool_slice(run->n, 1, part, parts, &first, &last);
+    for (size_t r = first; r < last; r++) {
+        float *p = s->scores + r * n_experts, *w = s->weights + r * a->n_used, sum = 0;
+        uint32_t *chosen = s->chosen + r * a->n_used;
+        softmax(p, n_experts);
+        choose(p, n_experts, a->n_used, chosen);
+        for (uint32_t k = 0; k < a->n_used; k++) {
+            w[k] = p[chosen[k]];
+            sum += w[k];
+        }
+        sum = sum < WEIGHT_SUM_MIN ? WEIGHT_SUM_MIN : sum;
+        for (uint32_t k = 0; k < a->n_used; k++) {
+            w[k] = a->normalise ? w[k] / sum : w[k];
+            w[k] = a->scale != 0 ? w[k] * a->scale : w[k];
+        }
+    }
+}
+
+/* Count, then place: a stable sort of the pairs by expert. */
+static void sort_entries(struct moe_run *run)
+{
+    const struct moe_args *a = run->a;
+    struct scratch *s = &run->c->scratch;
+    uint32_t n_experts = a->router->desc.rows, n = run->n * a->n_used;
+    memset(s->starts, 0, (n_experts + 1) * sizeof(uint32_t));
+    for (uint32_t i = 0; i < n; i++)
+        s->starts[s->chosen[i] + 1]++;
+    run->n_active = 0;
+    for (uint32_t x = 0; x < n_experts; x++) {
+        if (s->starts[x + 1] > 0)
+            s->active[run->n_active++] = x;
+        s->starts[x + 1] += s->starts[x];
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = s->starts[s->chosen[i]]++;
+        s->entries[at] = (struct expert_entry){i / a->n_used, i % a->n_used};
+        s->place[i] = at;
+    }
+    memmove(s->starts + 1, s->starts, n_experts * sizeof(uint32_t));
+    s->starts[0] = 0;
+}
+
+/* ---- inputs ---- */
+
+static void gather_part(void *arg, int part, int parts)
+{
+    const struct moe_run *run = arg;
+    struct scratch *s = &run->c->scratch;
+    size_t first, last;
+    pool_slice((size_t)run->n * run->a->n_used, 1, part, parts, &first, &last);
+    for (int f = 0; f < FORM_COUNT; f++)
+        for (size_t i = first; run->x[f] && i < last; i++)
+            memcpy(s->gathered[f] + i * run->x_stride[f], run->x[f] + s->entries[i].row * run->x_stride[f],
+                   run->x_stride[f]);
+}
+
+static void prepare_inputs(struct moe_run *run)
+{
+    const struct moe_args *a = run->a;
+    const float *x = span_floats(a->x) + (size_t)run->first * a->width;
+    const enum form forms[] = {a->gate->kernel->form, a->up->kernel->form};
+    for (int i = 0; i < 2; i++)
+        if (!run->x[forms[i]])
+            run->x[forms[i]] = cpu_prepare(run->c, forms[i], x, run->n, a->width, &run->x_stride[forms[i]]);
+    if (run->n > 1)
+        pool_run(run->c->pool, gather_part, run);
+}
+
+/* ---- products ---- */
+
+/* Rows [first, last) of expert x's slice of w for the expert's entries, into y[entry][rows of w]. */
+static void expert_rows(const struct weight *w, uint32_t expert, const uint8_t *x, size_t x_stride, float *y,
+                        size_t first, size_t last, size_t n_x)
+{
+    const uint8_t *slice = (const uint8_t *)w->bytes + expert * w->slice_bytes;
+    for (size_t j = 0; j < n_x; j += X_TILE) {
+        struct matmul_job job = {
+            .type = w->desc.type, .w = slice + first * w->row_bytes, .w_stride = w->row_bytes,
+            .x = x + j * x_stride, .x_stride = x_stride, .y = y + j * w->desc.rows + first,
+            .y_stride = w->desc.rows, .cols = w->desc.cols, .n_x = n_x - j < X_TILE ? n_x - j : X_TILE};
+        w->kernel->rows(&job, 0, last - first);
+    }
+}
+
+/* The prepared input of an expert's entries: a single row of x needs no gathering. */
+static const uint8_t *expert_input(const struct moe_run *run, enum form f, uint32_t start)
+{
+    return run->n == 1 ? run->x[f] : run->c->scratch.gathered[f] + start * run->x_stride[f];
+}
+
+/* A range of the rows of all active experts, `rows` each, cut at the experts' borders. */
+struct expert_range {
+    uint32_t expert, start, count;
+    size_t first, last;
+};
+
+static bool next_range(const struct moe_run *run, size_t rows, size_t *at, size_t end, struct expert_range *out)
+{
+    const struct scratch *s = &run->c->scratch;
+    if (*at >= end)
+        return false;
+    size_t i = *at / rows, stop = (i + 1) * rows < end ? (i + 1) * rows : end;
+    out->expert = s->active[i];
+    out->start = s->starts[out->expert];
+    out->count = s->starts[out->expert + 1] - out->start;
+    out->first = *at - i * rows;
+    out->last = stop - i * rows;
+    *at = stop;
+    return true;
+}
+
+static void gate_up_part(void *arg, int part, int parts)
+{
+    struct moe_run *run = arg;
+    const struct moe_args *a = run->a;
+    struct scratch *s = &run->c->scratch;
+    const enum form fg = a->gate->kernel->form, fu = a->up->kernel->form;
+    size_t at, end;
+    (void)part;
+    (void)parts;
+    while (tiles_take(&run->tiles, &at, &end)) {
+        struct expert_range x;
+        while (next_range(run, a->ffn, &at, end, &x)) {
+            float *gate = s->gate + (size_t)x.start * a->ffn, *up = s->up + (size_t)x.start * a->ffn;
+            expert_rows(a->gate, x.expert, expert_input(run, fg, x.start), run->x_stride[fg], gate, x.first, x.last,
+                        x.count);
+            expert_rows(a->up, x.expert, expert_input(run, fu, x.start), run->x_stride[fu], up, x.first, x.last,
+                        x.count);
+            for (uint32_t j = 0; j < x.count; j++) {
+                size_t o = (size_t)j * a->ffn + x.first;
+                run->c->isa->silu_mul(gate + o, up + o, gate + o, x.last - x.first);
+            }
+        }
+    }
+}
+
+static void down_part(void *arg, int part, int parts)
+{
+    struct moe_run *run = arg;
+    const struct moe_args *a = run->a;
+    size_t at, end;
+    (void)part;
+    (void)parts;
+    while (tiles_take(&run->tiles, &at, &end)) {
+        struct expert_range x;
+        while (next_range(run, a->width, &at, end, &x))
+            expert_rows(a->down, x.expert, run->hidden + x.start * run->hidden_stride, run->hidden_stride,
+                        run->c->scratch.down + (size_t)x.start * a->width, x.first, x.last, x.count);
+    }
+}
+
+static void combine_part(void *arg, int part, int parts)
+{
+    const struct moe_run *run = arg;
+    const struct moe_args *a = run->a;
+    const struct scratch *s = &run->c->scratch;
+    size_t first, last;
+    pool_slice(run->n, 1, part, parts, &first, &last);
+    for (size_t r = first; r < last; r++)
+        for (uint32_t k = 0; k < a->n_used; k++)
+            run->c->isa->axpy_f32(span_floats(a->out) + (run->first + r) * a->width, s->weights[r * a->n_used + k],
+                                  s->down + (size_t)s->place[r * a->n_used + k] * a->width, a->width);
+}
+
+static void moe_round(struct moe_run *run)
+{
+    const struct moe_args *a = run->a;
+    struct cpu *c = run->c;
+    int threads = pool_threads(c->pool);
+    uint32_t entries = run->n * a->n_used;
+    cpu_product(c, a->router, span_floats(a->x) + (size_t)run->first * a->width, run->n, c->scratch.scores);
+    if (run->n < 8)
+        choose_part(run, 0, 1);
+    else
+        pool_run(c->pool, choose_part, run);
+    sort_entries(run);
+    prepare_inputs(run);
+    tiles_open(&run->tiles, (size_t)run->n_active * a->ffn, run->n, threads);
+    pool_run(c->pool, gate_up_part, run);
+    run->hidden = cpu_prepare(c, a->down->kernel->form, c->scratch.gate, entries, a->ffn, &run->hidden_stride);
+    tiles_open(&run->tiles, (size_t)run->n_active * a->width, run->n, threads);
+    pool_run(c->pool, down_part, run);
+    if (run->n < 8)
+        combine_part(run, 0, 1);
+    else
+        pool_run(c->pool, combine_part, run);
+}
+
+void cpu_moe(struct device *d, const struct moe_args *a)
+{
+    for (uint32_t first = 0; first < a->n_rows; first += MOE_ROWS_MAX) {
+        struct moe_run run = {.c = cpu_of(d), .a = a, .first = first};
+        run.n = a->n_rows - first < MOE_ROWS_MAX ? a->n_rows - first : MOE_ROWS_MAX;
+        moe_round(&run);
+    }
+}

@@ -1,0 +1,154 @@
+/* rows: the operations that work on each row by itself. Many rows are shared out; few stay on the caller. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+enum { SERIAL_VALUES = 16384 }; /* less than this is not worth waking threads for */
+
+static void for_rows(struct cpu *c, pool_fn fn, void *arg, size_t values)
+{
+    if (values < SERIAL_VALUES)
+        fn(arg, 0, 1);
+    else
+        pool_run(c->pool, fn, arg);
+}
+
+void cpu_embed(struct device *d, const struct weight *table, const int32_t *ids, uint32_t n_rows, struct span out)
+{
+    (void)d;
+    float *y = span_floats(out);
+    for (uint32_t i = 0; i < n_rows; i++) {
+        const uint8_t *row = (const uint8_t *)table->bytes + (size_t)ids[i] * table->row_bytes;
+        table->desc.type->to_f32(row, y + (size_t)i * table->desc.cols, table->desc.cols);
+    }
+}
+
+/* ---- norm ---- */
+
+struct norm_job {
+    const struct norm_args *a;
+    const struct isa *isa;
+};
+
+static void norm_part(void *arg, int part, int parts)
+{
+    const struct norm_job *j = arg;
+    const struct norm_args *a = j->a;
+    const float *weight = a->weight->bytes;
+    size_t first, last, groups = a->width / a->group;
+    pool_slice((size_t)a->n_rows * groups, 1, part, parts, &first, &last);
+    for (size_t g = first; g < last; g++) {
+        const float *x = span_floats(a->x) + g * a->group;
+        float *y = span_floats(a->y) + g * a->group;
+        float mean = j->isa->dot_f32(x, x, a->group) / (float)a->group;
+        float scale = 1 / sqrtf(mean + a->eps);
+        for (uint32_t i = 0; i < a->group; i++)
+            y[i] = x[i] * scale * weight[i];
+    }
+}
+
+void cpu_norm(struct device *d, const struct norm_args *a)
+{
+    struct norm_job j = {a, cpu_of(d)->isa};
+    for_rows(cpu_of(d), norm_part, &j, (size_t)a->n_rows * a->width);
+}
+
+/* ---- rope ---- */
+
+/* cos and sin of every position and frequency: the same for all layers of a step, so kept. */
+static void rope_table(struct cpu *c, const struct rope_args *a)
+{
+    uint32_t half = a->n_rot / 2;
+    if (c->rope_rows == a->n_rows && c->rope_half == half && c->rope_scale == a->scale &&
+        memcmp(c->rope_positions, a->positions, a->n_rows * sizeof(uint32_t)) == 0 &&
+        memcmp(c->rope_freq, a->inv_freq, half * sizeof(float)) == 0)
+        return;
+    for (uint32_t r = 0; r < a->n_rows; r++) {
+        float *t = c->scratch.rope + (size_t)r * half * 2;
+        for (uint32_t i = 0; i < half; i++) {
+            double angle = (double)a->positions[r] * (double)a->inv_freq[i];
+            t[2 * i] = (float)cos(angle) * a->scale;
+            t[2 * i + 1] = (float)sin(angle) * a->scale;
+        }
+    }
+    c->rope_rows = a->n_rows;
+    c->rope_half = half;
+    c->rope_scale = a->scale;
+    memcpy(c->rope_positions, a->positions, a->n_rows * sizeof(uint32_t));
+    memcpy(c->rope_freq, a->inv_freq, half * sizeof(float));
+}
+
+struct rope_job {
+    const struct rope_args *a;
+    const float *table;
+};
+
+static void rope_part(void *arg, int part, int parts)
+{
+    const struct rope_job *j = arg;
+    const struct rope_args *a = j->a;
+    uint32_t half = a->n_rot / 2;
+    size_t first, last, pair = a->pairing == ROPE_PAIRS ? 2 : 1, other = a->pairing == ROPE_PAIRS ? 1 : half;
+    pool_slice((size_t)a->n_rows * a->n_heads, 1, part, parts, &first, &last);
+    for (size_t h = first; h < last; h++) {
+        float *x = span_floats(a->x) + h * a->head_dim;
+        const float *t = j->table + h / a->n_heads * half * 2;
+        for (uint32_t i = 0; i < half; i++) {
+            float *p = x + i * pair, *q = p + other;
+            float u = *p, v = *q, cosine = t[2 * i], sine = t[2 * i + 1];
+            *p = u * cosine - v * sine;
+            *q = u * sine + v * cosine;
+        }
+    }
+}
+
+void cpu_rope(struct device *d, const struct rope_args *a)
+{
+    struct cpu *c = cpu_of(d);
+    rope_table(c, a);
+    struct rope_job j = {a, c->scratch.rope};
+    for_rows(c, rope_part, &j, (size_t)a->n_rows * a->n_heads * a->n_rot);
+}
+
+/* ---- glu ---- */
+
+struct glu_job {
+    const struct glu_args *a;
+    const struct isa *isa;
+};
+
+static void glu_part(void *arg, int part, int parts)
+{
+    const struct glu_job *j = arg;
+    size_t first, last;
+    pool_slice((size_t)j->a->n_rows * j->a->width, 64, part, parts, &first, &last);
+    j->isa->silu_mul(span_floats(j->a->gate) + first, span_floats(j->a->up) + first, span_floats(j->a->out) + first,
+                     last - first);
+}
+
+void cpu_glu(struct device *d, const struct glu_args *a)
+{
+    struct glu_job j = {a, cpu_of(d)->isa};
+    for_rows(cpu_of(d), glu_part, &j, (size_t)a->n_rows * a->width);
+}
+
+/* ---- moving ---- */
+
+void cpu_add(struct device *d, struct span to, struct span from, size_t count)
+{
+    (void)d;
+    float *y = span_floats(to);
+    const float *x = span_floats(from);
+    for (size_t i = 0; i < count; i++)
+        y[i] += x[i];
+}
+
+void cpu_gather(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,
+                uint32_t width)
+{
+    (void)d;
+    for (uint32_t i = 0; i < n_rows; i++)
+        memcpy(span_floats(to) + (size_t)i * width, span_floats(from) + (size_t)rows[i] * width,
+               width * sizeof(float));
+}

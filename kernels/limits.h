@@ -1,0 +1,16 @@
+/* limits: the sizes that kernels accept, and what a KV cache is made of: plain numbers that those who plan
+ * for a shard need without the kernels themselves. */
+#ifndef KERNELS_LIMITS_H
+#define KERNELS_LIMITS_H
+
+enum {
+    MATMUL_WEIGHTS_MAX = 4, /* matrices that share one input in a call */
+    KV_PAGE_TOKENS = 64,    /* positions a KV page */
+    EXPERTS_USED_MAX = 64,
+    EXPERTS_MAX = 1024,
+    HEAD_DIM_MAX = 512,
+};
+
+enum kv_type { KV_F32, KV_F16 };
+
+#endif

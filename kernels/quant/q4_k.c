@@ -1,0 +1,58 @@
+/* Q4_K: 256 values in 8 groups of 32: x = d*scale_g * q - dmin*min_g; q is a nibble: the bytes of a pair
+ * of groups hold the even group in their low halves, the odd one in their high halves. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/quant/blocks.h"
+
+static void to_f32(const void *blocks, float *out, size_t n)
+{
+    const struct q4_k *b = blocks;
+    for (size_t i = 0; i < n / 256; i++) {
+        float d = f16_to_f32(b[i].d), dmin = f16_to_f32(b[i].dmin);
+        uint8_t scale[8], min[8];
+        k_scales_unpack(b[i].scales, scale, min);
+        for (int g = 0; g < 8; g++) {
+            float s = d * scale[g], m = dmin * min[g];
+            for (int l = 0; l < 32; l++) {
+                int q = b[i].qs[32 * (g / 2) + l] >> 4 * (g % 2) & 15;
+                *out++ = s * (float)q - m;
+            }
+        }
+    }
+}
+
+static int nearest(float x, float s, float m)
+{
+    float q = s > 0 ? rintf((x + m) / s) : 0;
+    return q < 0 ? 0 : q > 15 ? 15 : (int)q;
+}
+
+static void from_f32(const float *in, void *blocks, size_t n)
+{
+    struct q4_k *b = blocks;
+    for (size_t i = 0; i < n / 256; i++, in += 256) {
+        float scales[8], mins[8], top_scale = 0, top_min = 0;
+        uint8_t scale[8], min[8];
+        for (int g = 0; g < 8; g++) {
+            scales[g] = search_scale_min(in + 32 * g, 32, 15, &mins[g]);
+            top_scale = fmaxf(top_scale, scales[g]);
+            top_min = fmaxf(top_min, mins[g]);
+        }
+        memset(&b[i], 0, sizeof(b[i]));
+        b[i].d = f32_to_f16(top_scale / 63);
+        b[i].dmin = f32_to_f16(top_min / 63);
+        float d = f16_to_f32(b[i].d), dmin = f16_to_f32(b[i].dmin);
+        for (int g = 0; g < 8; g++) {
+            scale[g] = top_scale > 0 ? (uint8_t)lrintf(63 * scales[g] / top_scale) : 0;
+            min[g] = top_min > 0 ? (uint8_t)lrintf(63 * mins[g] / top_min) : 0;
+            for (int l = 0; l < 32; l++) {
+                int q = nearest(in[32 * g + l], d * scale[g], dmin * min[g]);
+                b[i].qs[32 * (g / 2) + l] |= (uint8_t)((q & 15) << 4 * (g % 2));
+            }
+        }
+        k_scales_pack(scale, min, b[i].scales);
+    }
+}
+
+const struct qtype qtype_q4_k = {QTYPE_Q4_K, "Q4_K", 256, sizeof(struct q4_k), to_f32, from_f32};
