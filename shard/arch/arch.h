@@ -24,11 +24,10 @@ enum arch_limits {
 
 /* What a tensor is for. One per tensor of a layer, then the global ones. */
 enum role {
-    ROLE_ATTN_NORM, ROLE_ATTN_Q, ROLE_ATTN_K, ROLE_ATTN_V, ROLE_ATTN_QKV,
-    ROLE_ATTN_Q_BIAS, ROLE_ATTN_K_BIAS, ROLE_ATTN_V_BIAS, ROLE_ATTN_QKV_BIAS,
+    ROLE_ATTN_NORM, ROLE_ATTN_Q, ROLE_ATTN_K, ROLE_ATTN_V,
+    ROLE_ATTN_Q_BIAS, ROLE_ATTN_K_BIAS, ROLE_ATTN_V_BIAS,
     ROLE_ATTN_Q_NORM, ROLE_ATTN_K_NORM, ROLE_ATTN_OUT, ROLE_ATTN_OUT_BIAS,
     ROLE_FFN_NORM, ROLE_FFN_GATE, ROLE_FFN_UP, ROLE_FFN_DOWN,
-    ROLE_FFN_GATE_BIAS, ROLE_FFN_UP_BIAS, ROLE_FFN_DOWN_BIAS,
     ROLE_ROUTER, ROLE_GATE_EXPERTS, ROLE_UP_EXPERTS, ROLE_DOWN_EXPERTS,
     ROLE_LAYER_COUNT,
     ROLE_EMBEDDING = ROLE_LAYER_COUNT, ROLE_OUTPUT_NORM, ROLE_OUTPUT, ROLE_ROPE_FREQS,
@@ -38,34 +37,41 @@ enum role {
 enum arch_flags {
     ARCH_QKV_BIAS = 1 << 0,     /* q, k and v have biases */
     ARCH_QK_NORM = 1 << 1,      /* per-head RMS norm of q and k before RoPE */
-    ARCH_EXPERTS_NORM = 1 << 2, /* chosen experts' weights are normalised to sum 1 */
+    ARCH_MOE = 1 << 2,          /* may have experts */
+    ARCH_DENSE = 1 << 3,        /* may have none */
 };
 
 enum rope_kind { ROPE_KIND_NONE, ROPE_KIND_LINEAR, ROPE_KIND_YARN };
 
 struct arch {
     const char *name;      /* general.architecture */
+    const char *words;     /* for people: "Qwen3 MoE" */
     bool rope_halves;      /* else neighbouring pairs */
     uint32_t flags;        /* enum arch_flags */
-    const struct tensor_rule *rules;
-    size_t n_rules;
 };
 
-/* rows and cols are written as the sizes they have in terms of the hyper-parameters. */
+/* Sizes of tensors in terms of the hyper-parameters. */
 enum extent {
     EXTENT_ONE, EXTENT_EMBD, EXTENT_VOCAB, EXTENT_HEADS, EXTENT_KV_HEADS, EXTENT_V_HEADS, EXTENT_OUT_HEADS,
-    EXTENT_QKV, EXTENT_HEAD_DIM, EXTENT_FFN, EXTENT_EXPERT_FFN, EXTENT_EXPERTS, EXTENT_ROPE_HALF,
+    EXTENT_HEAD_DIM, EXTENT_FFN, EXTENT_EXPERT_FFN, EXTENT_EXPERTS, EXTENT_ROPE_HALF,
 };
 
 enum rule_when { WHEN_ALWAYS, WHEN_DENSE, WHEN_EXPERTS };
 
+/* A tensor that a model has: always, or when its family has `flag`; an `optional` one may be missing
+ * unless the flag demands it. */
 struct tensor_rule {
     const char *name;  /* "blk.%u.attn_q.weight"; global ones without %u */
     enum role role;
     enum extent cols, rows, slices; /* ne[0], ne[1], ne[2] */
     enum rule_when when;            /* which layers have it */
+    uint32_t flag;
     bool optional;
 };
+
+/* The rules, in the order in which files are written. */
+size_t arch_rule_count(void);
+const struct tensor_rule *arch_rule_at(size_t i);
 
 /* Hyper-parameters of one model, validated: no later code divides by an unchecked number. */
 struct hparams {
@@ -80,9 +86,15 @@ struct hparams {
     float norm_eps;
     float rope_base, rope_factor;      /* factor 1: none */
     enum rope_kind rope_kind;
-    float rope_attn_factor, yarn_ext, yarn_beta_fast, yarn_beta_slow;
+    float rope_attn_factor;
     uint32_t rope_context; /* original context of the scaling */
 };
+
+/* True when a model of these hyper-parameters has the rule's tensor in its layers; *required: must have. */
+bool arch_rule_applies(const struct tensor_rule *rule, const struct hparams *h, bool *required);
+uint64_t arch_extent(const struct hparams *h, enum extent x);
+/* Read and check a file's hyper-parameters. */
+MUST_USE int hparams_read(struct hparams *h, const struct gguf *g, struct error *e);
 
 size_t arch_count(void);
 const struct arch *arch_at(size_t i);

@@ -1,0 +1,182 @@
+/* hparams: a file's numbers, each read under its family's prefix and checked against what can be computed with. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/limits.h"
+#include "shard/arch/arch.h"
+
+enum { KEY_BYTES_MAX = 128 };
+
+struct reader {
+    const struct gguf *g;
+    const char *family;
+    struct error *e;
+    int status; /* the first failure */
+};
+
+static void key_of(const struct reader *r, const char *name, char key[static KEY_BYTES_MAX])
+{
+    snprintf(key, KEY_BYTES_MAX, "%s.%s", r->family, name);
+}
+
+/* An integer in [low, high]; `missing` when the key is not there; UINT64_MAX missing: required. */
+static uint32_t read_count(struct reader *r, const char *name, uint64_t low, uint64_t high, uint64_t missing)
+{
+    char key[KEY_BYTES_MAX];
+    uint64_t v = missing;
+    key_of(r, name, key);
+    if (r->status != 0)
+        return 0;
+    if (!gguf_has(r->g, key)) {
+        if (missing == UINT64_MAX)
+            r->status = error_set(r->e, ERR_CORRUPT, "%s: has no %s", gguf_path(r->g), key);
+    } else if (!gguf_get_u64(r->g, key, &v)) {
+        r->status = error_set(r->e, ERR_UNSUPPORTED, "%s: %s is not one whole number; models whose layers differ in it "
+                                                     "are not supported", gguf_path(r->g), key);
+    }
+    if (r->status == 0 && (v < low || v > high))
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: %s is %llu; %llu to %llu can be", gguf_path(r->g), key,
+                              (unsigned long long)v, (unsigned long long)low, (unsigned long long)high);
+    return r->status == 0 ? (uint32_t)v : 0;
+}
+
+static float read_real(struct reader *r, const char *name, double low, double high, double missing)
+{
+    char key[KEY_BYTES_MAX];
+    double v = missing;
+    key_of(r, name, key);
+    if (r->status != 0)
+        return 0;
+    if (gguf_has(r->g, key) && !gguf_get_f64(r->g, key, &v))
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: %s is not a number", gguf_path(r->g), key);
+    else if (isnan(v))
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: has no %s", gguf_path(r->g), key);
+    else if (v < low || v > high)
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: %s is %g; %g to %g can be", gguf_path(r->g), key, v, low, high);
+    return (float)v;
+}
+
+static int find_family(struct hparams *h, const struct gguf *g, struct error *e)
+{
+    struct gguf_string s;
+    char name[64], list[256] = "";
+    if (!gguf_get_string(g, "general.architecture", &s))
+        return error_set(e, ERR_CORRUPT, "%s: has no general.architecture, so its family is unknown", gguf_path(g));
+    snprintf(name, sizeof(name), "%.*s", (int)(s.len < 63 ? s.len : 63), s.text);
+    h->arch = arch_find(name);
+    if (h->arch)
+        return 0;
+    for (size_t i = 0, n = 0; i < arch_count() && n < sizeof(list); i++)
+        n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", arch_at(i)->name);
+    return error_set(e, ERR_UNSUPPORTED, "%s: is of family \"%s\"; this version runs %s", gguf_path(g), name, list);
+}
+
+static void read_name(struct hparams *h, const struct gguf *g)
+{
+    struct gguf_string s;
+    const char *path = gguf_path(g), *base = strrchr(path, '/');
+    base = base ? base + 1 : path;
+    if (gguf_get_string(g, "general.name", &s) && s.len > 0)
+        snprintf(h->name, sizeof(h->name), "%.*s", (int)(s.len < 127 ? s.len : 127), s.text);
+    else
+        snprintf(h->name, sizeof(h->name), "%s", base);
+    for (char *c = h->name; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 127)
+            *c = '?';
+}
+
+static void read_vocab(struct hparams *h, struct reader *r)
+{
+    enum gguf_type type;
+    uint64_t tokens = UINT64_MAX;
+    if (!gguf_array(r->g, "tokenizer.ggml.tokens", &type, &tokens))
+        tokens = UINT64_MAX;
+    /* the embedding's own size decides: it may be padded past the vocabulary */
+    const struct gguf_tensor *t = gguf_tensor_find(r->g, "token_embd.weight");
+    h->n_vocab = read_count(r, "vocab_size", 1, ARCH_VOCAB_MAX, t ? t->ne[1] : tokens);
+    if (t && t->ne[1] <= ARCH_VOCAB_MAX)
+        h->n_vocab = (uint32_t)t->ne[1];
+}
+
+static void read_attention(struct hparams *h, struct reader *r)
+{
+    h->n_heads = read_count(r, "attention.head_count", 1, 4096, UINT64_MAX);
+    h->n_kv_heads = read_count(r, "attention.head_count_kv", 1, 4096, h->n_heads);
+    uint32_t dim = h->n_heads ? h->n_embd / h->n_heads : 0;
+    h->head_dim = read_count(r, "attention.key_length", 2, HEAD_DIM_MAX, dim);
+    h->value_dim = read_count(r, "attention.value_length", 1, HEAD_DIM_MAX, dim);
+    h->n_rot = read_count(r, "rope.dimension_count", 2, HEAD_DIM_MAX, h->head_dim);
+    h->norm_eps = read_real(r, "attention.layer_norm_rms_epsilon", 0, 1, NAN);
+    if (r->status != 0)
+        return;
+    if (h->n_heads % h->n_kv_heads != 0)
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: %u heads cannot share %u KV heads evenly", gguf_path(r->g),
+                              h->n_heads, h->n_kv_heads);
+    else if (h->n_rot > h->head_dim || h->n_rot % 2 != 0)
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: rope.dimension_count %u does not fit heads of %u values",
+                              gguf_path(r->g), h->n_rot, h->head_dim);
+}
+
+static void read_experts(struct hparams *h, struct reader *r)
+{
+    h->n_experts = read_count(r, "expert_count", 0, EXPERTS_MAX, 0);
+    h->n_ffn = read_count(r, "feed_forward_length", 0, 1 << 20, h->n_experts ? 0 : UINT64_MAX);
+    if (r->status != 0)
+        return;
+    uint32_t need = h->n_experts ? ARCH_MOE : ARCH_DENSE;
+    if (!(h->arch->flags & need)) {
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: family %s %s experts, and this file says expert_count %u",
+                              gguf_path(r->g), h->arch->name, need == ARCH_MOE ? "has no" : "always has", h->n_experts);
+        return;
+    }
+    if (h->n_experts == 0)
+        return;
+    h->n_experts_used = read_count(r, "expert_used_count", 1, EXPERTS_USED_MAX, UINT64_MAX);
+    h->n_expert_ffn = read_count(r, "expert_feed_forward_length", 1, 1 << 20, h->n_ffn);
+    h->experts_norm = true;
+    if (r->status == 0 && h->n_experts_used > h->n_experts)
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: uses %u of %u experts", gguf_path(r->g), h->n_experts_used,
+                              h->n_experts);
+}
+
+static void read_rope(struct hparams *h, struct reader *r)
+{
+    char key[KEY_BYTES_MAX];
+    struct gguf_string kind = {"none", 4};
+    h->rope_base = read_real(r, "rope.freq_base", 1, 1e12, 10000);
+    h->rope_factor = read_real(r, "rope.scale_linear", 1e-3, 1e6, 1);
+    h->rope_factor = read_real(r, "rope.scaling.factor", 1e-3, 1e6, h->rope_factor);
+    h->rope_attn_factor = read_real(r, "rope.scaling.attn_factor", 1e-3, 1e3, 1);
+    h->rope_context = read_count(r, "rope.scaling.original_context_length", 1, ARCH_CONTEXT_MAX, h->context);
+    key_of(r, "rope.scaling.type", key);
+    if (!gguf_get_string(r->g, key, &kind) && h->rope_factor != 1)
+        kind = (struct gguf_string){"linear", 6};
+    if (kind.len == 4 && memcmp(kind.text, "none", 4) == 0)
+        h->rope_kind = ROPE_KIND_NONE;
+    else if (kind.len == 6 && memcmp(kind.text, "linear", 6) == 0)
+        h->rope_kind = ROPE_KIND_LINEAR;
+    else if (kind.len == 4 && memcmp(kind.text, "yarn", 4) == 0)
+        h->rope_kind = ROPE_KIND_YARN;
+    else if (r->status == 0)
+        r->status = error_set(r->e, ERR_UNSUPPORTED, "%s: %s is \"%.*s\"; none, linear and yarn are supported",
+                              gguf_path(r->g), key, (int)(kind.len < 40 ? kind.len : 40), kind.text);
+}
+
+int hparams_read(struct hparams *h, const struct gguf *g, struct error *e)
+{
+    memset(h, 0, sizeof(*h));
+    int status = find_family(h, g, e);
+    if (status != 0)
+        return status;
+    struct reader r = {g, h->arch->name, e, 0};
+    read_name(h, g);
+    h->n_layers = read_count(&r, "block_count", 1, ARCH_LAYERS_MAX, UINT64_MAX);
+    h->n_embd = read_count(&r, "embedding_length", 1, ARCH_WIDTH_MAX, UINT64_MAX);
+    h->context = read_count(&r, "context_length", 1, ARCH_CONTEXT_MAX, UINT64_MAX);
+    read_vocab(h, &r);
+    read_attention(h, &r);
+    read_experts(h, &r);
+    read_rope(h, &r);
+    return r.status;
+}

@@ -1,0 +1,167 @@
+/* model: every tensor that the rules name, looked up once and checked for shape. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "shard/arch/arch.h"
+
+struct model {
+    struct gguf *file;
+    struct hparams h;
+    struct model_tensor *tensors;
+    size_t n_tensors;
+    uint32_t (*by_role)[ROLE_LAYER_COUNT]; /* [n_layers]: index + 1 into tensors */
+    uint32_t global[ROLE_COUNT];
+};
+
+static int check_shape(const struct model *m, const struct tensor_rule *rule, const struct gguf_tensor *t,
+                       struct error *e)
+{
+    uint64_t cols = arch_extent(&m->h, rule->cols), rows = arch_extent(&m->h, rule->rows);
+    uint64_t slices = arch_extent(&m->h, rule->slices);
+    if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != slices || t->ne[3] != 1)
+        return error_set(e, ERR_CORRUPT, "%s: tensor %s is %llu x %llu x %llu; the model's numbers ask for "
+                                         "%llu x %llu x %llu", gguf_path(m->file), t->name,
+                         (unsigned long long)t->ne[0], (unsigned long long)t->ne[1], (unsigned long long)t->ne[2],
+                         (unsigned long long)cols, (unsigned long long)rows, (unsigned long long)slices);
+    if (rows == 1 && slices == 1 && t->type->id != QTYPE_F32)
+        return error_set(e, ERR_UNSUPPORTED, "%s: vector %s is stored as %s; vectors must be F32", gguf_path(m->file),
+                         t->name, t->type->name);
+    return 0;
+}
+
+static int add_tensor(struct model *m, const struct tensor_rule *rule, int32_t layer, bool required, struct error *e)
+{
+    char name[GGUF_NAME_MAX + 1];
+    if (layer < 0) {
+        snprintf(name, sizeof(name), "%s", rule->name);
+    } else { /* the rule's name holds one %u */
+        const char *mark = strstr(rule->name, "%u");
+        snprintf(name, sizeof(name), "%.*s%d%s", (int)(mark - rule->name), rule->name, layer, mark + 2);
+    }
+    const struct gguf_tensor *t = gguf_tensor_find(m->file, name);
+    if (!t)
+        return required ? error_set(e, ERR_CORRUPT, "%s: tensor %s is missing", gguf_path(m->file), name) : 0;
+    int r = check_shape(m, rule, t, e);
+    if (r != 0)
+        return r;
+    m->tensors[m->n_tensors] = (struct model_tensor){rule, t, layer};
+    uint32_t index = (uint32_t)++m->n_tensors;
+    if (layer < 0)
+        m->global[rule->role] = index;
+    else
+        m->by_role[layer][rule->role] = index;
+    return 0;
+}
+
+static int add_tensors(struct model *m, struct error *e)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < arch_rule_count(); i++) {
+        const struct tensor_rule *rule = arch_rule_at(i);
+        bool required;
+        if (!arch_rule_applies(rule, &m->h, &required))
+            continue;
+        if (rule->role >= ROLE_LAYER_COUNT) {
+            r = add_tensor(m, rule, -1, required, e);
+            continue;
+        }
+        for (uint32_t layer = 0; r == 0 && layer < m->h.n_layers; layer++)
+            r = add_tensor(m, rule, (int32_t)layer, required, e);
+    }
+    return r;
+}
+
+static int compare_pointers(const void *a, const void *b)
+{
+    const struct gguf_tensor *x = *(const struct gguf_tensor *const *)a, *y = *(const struct gguf_tensor *const *)b;
+    return (x > y) - (x < y);
+}
+
+/* A tensor that no rule names would be left out of the sum: better to refuse than to answer wrongly. */
+static int refuse_unknown(const struct model *m, struct error *e)
+{
+    size_t n = gguf_tensor_count(m->file);
+    if (n == m->n_tensors)
+        return 0;
+    const struct gguf_tensor **known = mem_array(m->n_tensors + 1, sizeof(void *));
+    for (size_t i = 0; i < m->n_tensors; i++)
+        known[i] = m->tensors[i].info;
+    qsort(known, m->n_tensors, sizeof(void *), compare_pointers);
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(m->file, i);
+        if (!bsearch(&t, known, m->n_tensors, sizeof(void *), compare_pointers))
+            r = error_set(e, ERR_UNSUPPORTED, "%s: has tensor %s, which family %s does not have in this version",
+                          gguf_path(m->file), t->name, m->h.arch->name);
+    }
+    mem_free(known);
+    return r;
+}
+
+int model_open(struct model **out, const char *path, struct error *e)
+{
+    struct model *m = mem_alloc(sizeof(*m));
+    *out = NULL;
+    int r = gguf_open(&m->file, path, e);
+    if (r == 0)
+        r = hparams_read(&m->h, m->file, e);
+    if (r == 0) {
+        m->tensors = mem_array((size_t)m->h.n_layers * ROLE_LAYER_COUNT + ROLE_COUNT, sizeof(*m->tensors));
+        m->by_role = mem_array(m->h.n_layers, sizeof(*m->by_role));
+        r = add_tensors(m, e);
+    }
+    if (r == 0)
+        r = refuse_unknown(m, e);
+    if (r != 0) {
+        model_close(&m);
+        return r;
+    }
+    *out = m;
+    return 0;
+}
+
+void model_close(struct model **model_p)
+{
+    struct model *m = *model_p;
+    if (!m)
+        return;
+    gguf_close(&m->file);
+    mem_free(m->tensors);
+    mem_free(m->by_role);
+    mem_free(m);
+    *model_p = NULL;
+}
+
+const struct hparams *model_hparams(const struct model *m)
+{
+    return &m->h;
+}
+
+const struct gguf *model_file(const struct model *m)
+{
+    return m->file;
+}
+
+size_t model_tensor_count(const struct model *m)
+{
+    return m->n_tensors;
+}
+
+const struct model_tensor *model_tensor_at(const struct model *m, size_t i)
+{
+    return &m->tensors[i];
+}
+
+const struct model_tensor *model_tensor_find(const struct model *m, enum role role, int32_t layer)
+{
+    uint32_t index = layer < 0 ? m->global[role] : m->by_role[layer][role];
+    return index ? &m->tensors[index - 1] : NULL;
+}
+
+const struct model_tensor *model_output(const struct model *m)
+{
+    const struct model_tensor *t = model_tensor_find(m, ROLE_OUTPUT, -1);
+    return t ? t : model_tensor_find(m, ROLE_EMBEDDING, -1);
+}

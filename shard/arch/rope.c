@@ -1,0 +1,50 @@
+/* rope: inverse frequencies with the scaling applied.
+ *
+ * linear: all frequencies divided by the factor.  yarn: those below a ramp are
+ * divided, those above are kept, between them a mix; cos and sin grow by
+ * 0.1 ln(factor) + 1.  A rope_freqs tensor holds a divisor a frequency.      */
+#include <math.h>
+#include <string.h>
+
+#include "shard/arch/arch.h"
+
+enum { YARN_BETA_FAST = 32, YARN_BETA_SLOW = 1 };
+
+/* The pair whose wave turns `turns` times within the original context. */
+static double yarn_dim(const struct hparams *h, double turns)
+{
+    return h->n_rot * log(h->rope_context / (turns * 2 * M_PI)) / (2 * log(h->rope_base));
+}
+
+static double yarn_ramp(const struct hparams *h, uint32_t pair)
+{
+    double low = fmax(floor(yarn_dim(h, YARN_BETA_FAST)), 0);
+    double high = fmin(ceil(yarn_dim(h, YARN_BETA_SLOW)), h->n_rot - 1);
+    double ramp = (pair - low) / fmax(high - low, 0.001);
+    return fmin(fmax(ramp, 0), 1);
+}
+
+void model_rope(const struct model *m, float *inv_freq, float *scale)
+{
+    const struct hparams *h = model_hparams(m);
+    const struct model_tensor *freqs = model_tensor_find(m, ROLE_ROPE_FREQS, -1);
+    for (uint32_t p = 0; p < h->n_rot / 2; p++) {
+        double inv = pow(h->rope_base, -2.0 * p / h->n_rot);
+        if (h->rope_kind == ROPE_KIND_LINEAR) {
+            inv /= h->rope_factor;
+        } else if (h->rope_kind == ROPE_KIND_YARN) {
+            double ramp = yarn_ramp(h, p);
+            inv = inv * (1 - ramp) + inv / h->rope_factor * ramp;
+        }
+        if (freqs) {
+            float divisor;
+            memcpy(&divisor, (const char *)gguf_tensor_bytes(model_file(m), freqs->info) + p * sizeof(float),
+                   sizeof(divisor));
+            inv /= divisor;
+        }
+        inv_freq[p] = (float)inv;
+    }
+    *scale = h->rope_attn_factor;
+    if (h->rope_kind == ROPE_KIND_YARN && h->rope_factor > 1)
+        *scale *= (float)(0.1 * log(h->rope_factor) + 1);
+}

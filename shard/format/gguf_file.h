@@ -1,0 +1,31 @@
+/* gguf_file: what the parts of the GGUF reader share. Not for others. */
+#ifndef SHARD_FORMAT_GGUF_FILE_H
+#define SHARD_FORMAT_GGUF_FILE_H
+
+#include "shard/format/gguf.h"
+
+struct gguf_value {
+    struct gguf_string key;
+    enum gguf_type type, element; /* element: of an array */
+    uint64_t count;               /* of an array; else 1 */
+    const uint8_t *data;          /* in the mapping; a string's bytes, an array's first element */
+    uint64_t string_len;
+    uint64_t *strings;            /* array of strings: offset of each from `data` */
+};
+
+struct gguf {
+    char *path;
+    uint8_t *map;
+    uint64_t file_bytes, header_bytes;
+    struct gguf_value *values; /* in the file's order */
+    size_t n_values;
+    struct gguf_value **by_key; /* sorted */
+    struct gguf_tensor *tensors;
+    size_t n_tensors;
+    struct gguf_tensor **by_name; /* sorted */
+};
+
+/* Bytes of a value of fixed size, 0 for strings, arrays and what is no type. */
+size_t gguf_type_bytes(uint32_t type);
+
+#endif

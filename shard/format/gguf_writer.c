@@ -1,0 +1,247 @@
+/* gguf_writer: the header is gathered in memory, the tensors are streamed behind it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "base/memory.h"
+#include "shard/format/gguf_file.h"
+
+enum { VERSION = 3, ALIGNMENT = 32, HEADER_BYTES_MAX = 512 << 20 };
+
+struct pending {
+    uint64_t bytes; /* of the tensor, without padding */
+};
+
+struct gguf_writer {
+    char *path, *temporary;
+    int fd;
+    struct buffer values, infos;
+    uint64_t n_values, n_tensors, next_offset;
+    struct pending *tensors;
+    size_t tensor, in_tensor; /* where the data stands */
+    bool failed;
+};
+
+int gguf_writer_create(struct gguf_writer **out, const char *path, struct error *e)
+{
+    struct gguf_writer *w = mem_alloc(sizeof(*w));
+    *out = NULL;
+    w->path = mem_strdup(path);
+    w->temporary = mem_printf("%s.part", path);
+    buffer_init(&w->values, HEADER_BYTES_MAX);
+    buffer_init(&w->infos, HEADER_BYTES_MAX);
+    w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (w->fd < 0) {
+        int r = error_set(e, ERR_IO, "%s: cannot be written: %s", w->temporary, strerror(errno));
+        gguf_writer_abort(&w);
+        return r;
+    }
+    *out = w;
+    return 0;
+}
+
+static void add_string(struct buffer *b, const char *s, size_t n)
+{
+    buffer_u64(b, n);
+    buffer_add(b, s, n);
+}
+
+static void add_key(struct gguf_writer *w, const char *key, enum gguf_type type)
+{
+    add_string(&w->values, key, strlen(key));
+    buffer_u32(&w->values, type);
+    w->n_values++;
+}
+
+static void add_array(struct gguf_writer *w, const char *key, enum gguf_type element, size_t n)
+{
+    add_key(w, key, GGUF_ARRAY);
+    buffer_u32(&w->values, element);
+    buffer_u64(&w->values, n);
+}
+
+void gguf_writer_u32(struct gguf_writer *w, const char *key, uint32_t v)
+{
+    add_key(w, key, GGUF_U32);
+    buffer_u32(&w->values, v);
+}
+
+void gguf_writer_f32(struct gguf_writer *w, const char *key, float v)
+{
+    add_key(w, key, GGUF_F32);
+    buffer_f32(&w->values, v);
+}
+
+void gguf_writer_bool(struct gguf_writer *w, const char *key, bool v)
+{
+    add_key(w, key, GGUF_BOOL);
+    buffer_u8(&w->values, v);
+}
+
+void gguf_writer_string(struct gguf_writer *w, const char *key, const char *v)
+{
+    add_key(w, key, GGUF_STRING);
+    add_string(&w->values, v, strlen(v));
+}
+
+void gguf_writer_strings(struct gguf_writer *w, const char *key, const struct gguf_string *v, size_t n)
+{
+    add_array(w, key, GGUF_STRING, n);
+    for (size_t i = 0; i < n; i++)
+        add_string(&w->values, v[i].text, v[i].len);
+}
+
+void gguf_writer_i32s(struct gguf_writer *w, const char *key, const int32_t *v, size_t n)
+{
+    add_array(w, key, GGUF_I32, n);
+    for (size_t i = 0; i < n; i++)
+        buffer_u32(&w->values, (uint32_t)v[i]);
+}
+
+void gguf_writer_f32s(struct gguf_writer *w, const char *key, const float *v, size_t n)
+{
+    add_array(w, key, GGUF_F32, n);
+    for (size_t i = 0; i < n; i++)
+        buffer_f32(&w->values, v[i]);
+}
+
+/* Bytes of a value as they lie in its file, type word included, array header too. */
+static void copy_value(struct gguf_writer *w, const struct gguf_value *v)
+{
+    struct buffer *b = &w->values;
+    buffer_u32(b, v->type);
+    if (v->type == GGUF_STRING) {
+        add_string(b, (const char *)v->data, v->string_len);
+        return;
+    }
+    if (v->type != GGUF_ARRAY) {
+        buffer_add(b, v->data, gguf_type_bytes(v->type));
+        return;
+    }
+    buffer_u32(b, v->element);
+    buffer_u64(b, v->count);
+    uint64_t bytes = v->count * gguf_type_bytes(v->element);
+    if (v->element == GGUF_STRING && v->count > 0) {
+        uint64_t len;
+        memcpy(&len, v->data + v->strings[v->count - 1], sizeof(len));
+        bytes = v->strings[v->count - 1] + sizeof(len) + len;
+    }
+    buffer_add(b, v->data, bytes);
+}
+
+void gguf_writer_copy_keys(struct gguf_writer *w, const struct gguf *g, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    for (size_t i = 0; i < g->n_values; i++) {
+        const struct gguf_value *v = &g->values[i];
+        if (v->key.len < n || memcmp(v->key.text, prefix, n) != 0)
+            continue;
+        add_string(&w->values, v->key.text, v->key.len);
+        copy_value(w, v);
+        w->n_values++;
+    }
+}
+
+void gguf_writer_tensor(struct gguf_writer *w, const char *name, const struct qtype *type, uint32_t n_dims,
+                        const uint64_t *ne)
+{
+    uint64_t bytes = qtype_row_bytes(type, ne[0]);
+    add_string(&w->infos, name, strlen(name));
+    buffer_u32(&w->infos, n_dims);
+    for (uint32_t d = 0; d < n_dims; d++) {
+        buffer_u64(&w->infos, ne[d]);
+        bytes = d == 0 ? bytes : bytes * ne[d];
+    }
+    buffer_u32(&w->infos, type->id);
+    buffer_u64(&w->infos, w->next_offset);
+    w->tensors = mem_resize(w->tensors, w->n_tensors + 1, sizeof(*w->tensors));
+    w->tensors[w->n_tensors++].bytes = bytes;
+    w->next_offset += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static int write_all(struct gguf_writer *w, const void *data, size_t n, struct error *e)
+{
+    const char *p = data;
+    while (n > 0) {
+        ssize_t got = write(w->fd, p, n);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_set(e, ERR_IO, "%s: cannot be written: %s", w->temporary, strerror(errno));
+        p += got;
+        n -= (size_t)got;
+    }
+    return 0;
+}
+
+int gguf_writer_header(struct gguf_writer *w, struct error *e)
+{
+    static const char zeros[ALIGNMENT];
+    struct buffer head;
+    if (buffer_failed(&w->values) || buffer_failed(&w->infos))
+        return error_set(e, ERR_LIMIT, "%s: the header would be too large", w->path);
+    buffer_init(&head, 64);
+    buffer_add(&head, "GGUF", 4);
+    buffer_u32(&head, VERSION);
+    buffer_u64(&head, w->n_tensors);
+    buffer_u64(&head, w->n_values);
+    size_t bytes = head.len + w->values.len + w->infos.len;
+    int r = write_all(w, head.data, head.len, e);
+    if (r == 0)
+        r = write_all(w, buffer_text(&w->values), w->values.len, e);
+    if (r == 0)
+        r = write_all(w, buffer_text(&w->infos), w->infos.len, e);
+    if (r == 0)
+        r = write_all(w, zeros, (ALIGNMENT - bytes % ALIGNMENT) % ALIGNMENT, e);
+    buffer_close(&head);
+    return r;
+}
+
+int gguf_writer_data(struct gguf_writer *w, const void *bytes, size_t n, struct error *e)
+{
+    static const char zeros[ALIGNMENT];
+    if (w->tensor >= w->n_tensors || n > w->tensors[w->tensor].bytes - w->in_tensor)
+        return error_set(e, ERR_INTERNAL, "%s: more tensor bytes than were declared", w->path);
+    int r = write_all(w, bytes, n, e);
+    w->in_tensor += n;
+    uint64_t size = w->tensors[w->tensor].bytes;
+    if (r == 0 && w->in_tensor == size) {
+        r = write_all(w, zeros, (size_t)((ALIGNMENT - size % ALIGNMENT) % ALIGNMENT), e);
+        w->tensor++;
+        w->in_tensor = 0;
+    }
+    return r;
+}
+
+int gguf_writer_finish(struct gguf_writer **writer_p, struct error *e)
+{
+    struct gguf_writer *w = *writer_p;
+    int r = 0;
+    if (w->tensor != w->n_tensors)
+        r = error_set(e, ERR_INTERNAL, "%s: fewer tensor bytes than were declared", w->path);
+    else if (fsync(w->fd) != 0 || rename(w->temporary, w->path) != 0)
+        r = error_set(e, ERR_IO, "%s: cannot be written: %s", w->path, strerror(errno));
+    gguf_writer_abort(writer_p); /* after the rename there is no temporary file left to remove */
+    return r;
+}
+
+void gguf_writer_abort(struct gguf_writer **writer_p)
+{
+    struct gguf_writer *w = *writer_p;
+    if (!w)
+        return;
+    if (w->fd >= 0) {
+        close(w->fd);
+        (void)unlink(w->temporary);
+    }
+    buffer_close(&w->values);
+    buffer_close(&w->infos);
+    mem_free(w->tensors);
+    mem_free(w->temporary);
+    mem_free(w->path);
+    mem_free(w);
+    *writer_p = NULL;
+}
