@@ -31,7 +31,7 @@ struct request;
 struct request_options {
     const int32_t *prompt;
     size_t n_prompt;
-    uint32_t max_tokens;       /* 0 prefill only (ERR_LIMIT when prompt + max_tokens pass the context: the api clamps first) */
+    uint32_t max_tokens;       /* 0: prefill only. ERR_LIMIT when prompt + max_tokens pass the context */
     struct frame_open sampling; /* sequence and epoch are the engine's; bias is copied */
     const int32_t *end_tokens; /* generation ends after one of these (it is delivered) */
     size_t n_end_tokens;

@@ -14,8 +14,14 @@
 #include "base/error.h"
 #include "net/keys.h"
 
-enum { INVITE_ID_BYTES = 8, INVITE_SECRET_BYTES = 16, INVITE_HOST_MAX = 256, INVITE_TEXT_MAX = 768, INVITE_PROOF_BYTES = 32,
-       INVITE_NONCE_BYTES = 24 };
+enum {
+    INVITE_ID_BYTES = 8,
+    INVITE_SECRET_BYTES = 16,
+    INVITE_HOST_MAX = 256,
+    INVITE_TEXT_MAX = 768,
+    INVITE_PROOF_BYTES = 32,
+    INVITE_NONCE_BYTES = 24,
+};
 
 struct invite {
     char host[INVITE_HOST_MAX];
