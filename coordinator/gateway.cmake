@@ -1,0 +1,1 @@
+shoal_module(gateway SOURCES schedule.c session.c DEPENDS proto)
