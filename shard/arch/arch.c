@@ -14,6 +14,7 @@ static const struct tensor_rule rules[] = {
     {"token_embd.weight", ROLE_EMBEDDING, EXTENT_EMBD, EXTENT_VOCAB, EXTENT_ONE, WHEN_ALWAYS, 0, false},
     {"output_norm.weight", ROLE_OUTPUT_NORM, EXTENT_EMBD, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, 0, false},
     {"output.weight", ROLE_OUTPUT, EXTENT_EMBD, EXTENT_VOCAB, EXTENT_ONE, WHEN_ALWAYS, 0, true},
+    {"output.bias", ROLE_OUTPUT_BIAS, EXTENT_VOCAB, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, 0, true},
     {"rope_freqs.weight", ROLE_ROPE_FREQS, EXTENT_ROPE_HALF, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, 0, true},
     {"blk.%u.attn_norm.weight", ROLE_ATTN_NORM, EXTENT_EMBD, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, 0, false},
     {"blk.%u.attn_q.weight", ROLE_ATTN_Q, EXTENT_EMBD, EXTENT_HEADS, EXTENT_ONE, WHEN_ALWAYS, 0, false},
@@ -79,6 +80,15 @@ bool arch_rule_applies(const struct tensor_rule *rule, const struct hparams *h, 
     if (rule->when == WHEN_DENSE)
         return h->n_experts == 0;
     return rule->when == WHEN_ALWAYS || h->n_experts > 0;
+}
+
+bool arch_ignores(const char *tensor_name)
+{
+    static const char *const names[] = {"cls.weight", "cls.bias", "cls.output.weight", "cls.output.bias"};
+    for (size_t i = 0; i < COUNTOF(names); i++)
+        if (strcmp(names[i], tensor_name) == 0)
+            return true;
+    return false;
 }
 
 uint64_t arch_extent(const struct hparams *h, enum extent x)

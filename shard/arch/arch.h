@@ -30,7 +30,7 @@ enum role {
     ROLE_FFN_NORM, ROLE_FFN_GATE, ROLE_FFN_UP, ROLE_FFN_DOWN,
     ROLE_ROUTER, ROLE_GATE_EXPERTS, ROLE_UP_EXPERTS, ROLE_DOWN_EXPERTS,
     ROLE_LAYER_COUNT,
-    ROLE_EMBEDDING = ROLE_LAYER_COUNT, ROLE_OUTPUT_NORM, ROLE_OUTPUT, ROLE_ROPE_FREQS,
+    ROLE_EMBEDDING = ROLE_LAYER_COUNT, ROLE_OUTPUT_NORM, ROLE_OUTPUT, ROLE_OUTPUT_BIAS, ROLE_ROPE_FREQS,
     ROLE_COUNT
 };
 
@@ -92,6 +92,8 @@ struct hparams {
 
 /* True when a model of these hyper-parameters has the rule's tensor in its layers; *required: must have. */
 bool arch_rule_applies(const struct tensor_rule *rule, const struct hparams *h, bool *required);
+/* True for a tensor that files hold for another use than giving logits (a classifier's head): it is not loaded. */
+bool arch_ignores(const char *tensor_name);
 uint64_t arch_extent(const struct hparams *h, enum extent x);
 /* Read and check a file's hyper-parameters. */
 MUST_USE int hparams_read(struct hparams *h, const struct gguf *g, struct error *e);

@@ -92,7 +92,7 @@ static int refuse_unknown(const struct model *m, struct error *e)
     int r = 0;
     for (size_t i = 0; r == 0 && i < n; i++) {
         const struct gguf_tensor *t = gguf_tensor_at(m->file, i);
-        if (!bsearch(&t, known, m->n_tensors, sizeof(void *), compare_pointers))
+        if (!bsearch(&t, known, m->n_tensors, sizeof(void *), compare_pointers) && !arch_ignores(t->name))
             r = error_set(e, ERR_UNSUPPORTED, "%s: has tensor %s, which family %s does not have in this version",
                           gguf_path(m->file), t->name, m->h.arch->name);
     }

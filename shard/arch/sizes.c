@@ -7,6 +7,7 @@ bool model_in_range(const struct model *m, const struct model_tensor *t, const s
     case ROLE_EMBEDDING:
         return r->embedding || (r->head && model_output(m) == t);
     case ROLE_OUTPUT:
+    case ROLE_OUTPUT_BIAS:
     case ROLE_OUTPUT_NORM:
         return r->head;
     default:
