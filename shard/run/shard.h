@@ -52,7 +52,8 @@ void shard_close(struct shard **shard_p);
 MUST_USE int shard_step(struct shard *s, const struct step_row *rows, uint32_t n, const float *in, struct error *e);
 /* Rows of the last step, host memory [n, n_embd], valid until the next step.  Not for ranges with the head. */
 const float *shard_rows(struct shard *s);
-/* Logits [n_vocab] of row i of the last step, i flagged ROW_SAMPLE or ROW_LOGITS; valid until the next step. */
+/* Logits [n_vocab] of row i of the last step, i flagged ROW_SAMPLE or ROW_LOGITS; valid until the next call of this or
+ * of shard_step().  Those of many rows are computed a block at a time as they are asked for: ask in order. */
 const float *shard_logits(struct shard *s, uint32_t i);
 
 /* Forget a sequence; unknown ones are fine. */

@@ -1,0 +1,64 @@
+/* forward: the forward pass of a layer range over buffers of its device. Not for other folders.
+ *
+ * forward_run() takes a batch through the range; the rows that are wanted of a
+ * range with a head are kept, normalised, and forward_logits() takes them
+ * through the head, at most FORWARD_LOGITS_ROWS at a time: a whole vocabulary
+ * for every row of a large batch would be more memory than the model's.      */
+#ifndef SHARD_RUN_FORWARD_H
+#define SHARD_RUN_FORWARD_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kernels/backend.h"
+#include "shard/arch/arch.h"
+#include "shard/run/shard.h"
+#include "shard/run/weights.h"
+
+enum { FORWARD_LOGITS_ROWS = 64 };
+
+struct forward {
+    struct device *device;
+    const struct hparams *h;
+    const struct weights *weights; /* borrowed */
+    struct kv_layer *layers;       /* [weights->n_layers] */
+    struct devmem *kv_mem, *mem;
+    size_t kv_bytes, bytes;
+    bool embedding, head;
+    uint32_t rows_max, logits_max; /* rows a batch; rows a call of forward_logits */
+    /* in mem, [rows_max, ...] */
+    struct span x;      /* n_embd: the rows as they go through the layers */
+    struct span kept;   /* n_embd: the wanted ones of them */
+    struct span normed; /* n_embd */
+    struct span q, k, v, mixed; /* heads; mixed: what attention gives */
+    struct span gate, up;       /* n_ffn, dense layers only */
+    struct span logits;         /* [logits_max, n_vocab] */
+    float *inv_freq;
+    float rope_scale;
+    bool timing;
+    struct shard_times times;
+};
+
+struct forward_batch {
+    const int32_t *tokens;             /* [n], where the range has the embedding */
+    const float *in;                   /* [n, n_embd] host rows, where not */
+    const struct attention_row *rows;  /* [n] */
+    const uint32_t *positions;         /* [n] */
+    const uint32_t *wanted;            /* [n_wanted] rows that go to the head, ascending */
+    uint32_t n, n_wanted;
+};
+
+/* Takes KV and buffers on the device and reserves its scratch. ERR_MEMORY. */
+MUST_USE int forward_open(struct forward *f, struct device *d, const struct model *m, const struct weights *w,
+                          const struct shard_options *o, struct error *e);
+void forward_close(struct forward *f); /* also after an open that failed */
+void forward_run(struct forward *f, const struct forward_batch *b);
+/* Logits of wanted rows [first, first + n) of the last run into f->logits; n <= logits_max. */
+void forward_logits(struct forward *f, uint32_t first, uint32_t n);
+
+/* KV pages that hold so many positions. */
+uint32_t forward_pages(uint32_t kv_tokens);
+/* Bytes of the buffers. */
+uint64_t forward_bytes(const struct model *m, const struct shard_options *o);
+
+#endif

@@ -1,0 +1,251 @@
+/* test_golden: the forward pass against logits that another implementation recorded, whole and cut into shards;
+ * and the demo model's answers. */
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "base/memory.h"
+#include "base/path.h"
+#include "base/view.h"
+#include "route.h"
+
+enum { GOLDEN_MAGIC = 0x444c4f47, FILE_MAX = 256 << 20, GOLDEN_TOKENS_MAX = 128 };
+
+#define DEMO "tests/data/shoal-demo-q8_0.gguf"
+#define ANSWERS "tests/data/answers.json"
+
+struct golden {
+    char *path; /* of the model */
+    uint32_t n, n_vocab, n_next;
+    int32_t *tokens, *next;
+    float *logits; /* [n, n_vocab] */
+};
+
+static void golden_read(struct golden *g, const char *dir, const char *file)
+{
+    char *name = mem_strndup(file, strlen(file) - strlen(".gguf")), *data;
+    char *path = mem_printf("%s/%s.logits", dir, name);
+    size_t len;
+    assert_int_equal(path_read(path, FILE_MAX, &data, &len, NULL), 0);
+    struct view v = view_of(data, len);
+    assert_int_equal(view_u32(&v), GOLDEN_MAGIC);
+    g->path = mem_printf("%s/%s", dir, file);
+    g->n = view_u32(&v);
+    g->n_vocab = view_u32(&v);
+    assert_true(g->n > 0 && g->n <= GOLDEN_TOKENS_MAX && view_has(&v, (uint64_t)g->n * g->n_vocab * 4));
+    g->tokens = mem_array(g->n, sizeof(int32_t));
+    g->logits = mem_array((size_t)g->n * g->n_vocab, sizeof(float));
+    for (uint32_t i = 0; i < g->n; i++)
+        g->tokens[i] = view_i32(&v);
+    for (size_t i = 0; i < (size_t)g->n * g->n_vocab; i++)
+        g->logits[i] = view_f32(&v);
+    g->n_next = view_u32(&v);
+    assert_true(g->n_next > 0 && g->n_next <= GOLDEN_TOKENS_MAX);
+    g->next = mem_array(g->n_next, sizeof(int32_t));
+    for (uint32_t i = 0; i < g->n_next; i++)
+        g->next[i] = view_i32(&v);
+    assert_true(view_done(&v));
+    mem_free(data);
+    mem_free(path);
+    mem_free(name);
+}
+
+static void golden_free(struct golden *g)
+{
+    mem_free(g->path);
+    mem_free(g->tokens);
+    mem_free(g->logits);
+    mem_free(g->next);
+}
+
+/* Does arch_find() know the family of the file? */
+static bool is_ours(const char *path)
+{
+    struct gguf *f;
+    struct gguf_string s;
+    char name[64] = "";
+    if (gguf_open(&f, path, NULL) != 0)
+        return false;
+    if (gguf_get_string(f, "general.architecture", &s) && s.len < sizeof(name))
+        memcpy(name, s.text, s.len);
+    gguf_close(&f);
+    return arch_find(name) != NULL;
+}
+
+/* Calls `check` for every golden whose family is known; skips the test where the folder is absent. */
+static void each_golden(void (*check)(const struct golden *g))
+{
+    const char *root = getenv("SHOAL_GOLDENS");
+    char *dir = mem_printf("%s/models", root ? root : "../shared/goldens");
+    DIR *d = opendir(dir);
+    if (!d) {
+        print_message("    skipped: there is no folder %s\n", dir);
+        mem_free(dir);
+        skip();
+    }
+    int n = 0;
+    for (struct dirent *entry; (entry = readdir(d)) != NULL;) {
+        size_t len = strlen(entry->d_name);
+        if (len < 5 || strcmp(entry->d_name + len - 5, ".gguf") != 0)
+            continue;
+        char *path = mem_printf("%s/%s", dir, entry->d_name);
+        if (is_ours(path)) {
+            struct golden g;
+            print_message("    %s\n", entry->d_name);
+            golden_read(&g, dir, entry->d_name);
+            check(&g);
+            golden_free(&g);
+            n++;
+        }
+        mem_free(path);
+    }
+    closedir(d);
+    mem_free(dir);
+    assert_true(n > 0);
+}
+
+static double nmse(const float *a, const float *b, size_t n)
+{
+    double error = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        error += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        size += (double)b[i] * b[i];
+    }
+    return error / size;
+}
+
+/* The greedy continuation after the prompt, token by token. */
+static void check_continuation(struct route *r, const struct golden *g, const float *last)
+{
+    int32_t got[GOLDEN_TOKENS_MAX];
+    route_greedy(r, 1, g->n, (int32_t)route_argmax(last, g->n_vocab), got, g->n_next);
+    assert_memory_equal(got, g->next, g->n_next * sizeof(int32_t));
+}
+
+static void check_logits(const struct golden *g)
+{
+    const char *const sets[] = {"scalar", "avx2", "avx512", "neon"};
+    for (size_t i = 0; i < COUNTOF(sets); i++) {
+        struct device *d;
+        if (backend_open(&d, "cpu", &(struct device_options){.threads = 1, .isa = sets[i]}, NULL) != 0)
+            continue;
+        backend_close(&d);
+        struct route r;
+        route_open(&r, &(struct route_options){.path = g->path, .isa = sets[i]});
+        assert_int_equal(model_hparams(r.model)->n_vocab, g->n_vocab);
+        float *logits = route_run(&r, 1, 0, g->tokens, g->n, g->n);
+        double error = nmse(logits, g->logits, (size_t)g->n * g->n_vocab);
+        print_message("        %s: error %.2g\n", sets[i], error);
+        assert_true(error < 1e-6);
+        check_continuation(&r, g, logits + (size_t)(g->n - 1) * g->n_vocab);
+        mem_free(logits);
+        route_close(&r);
+    }
+}
+
+static void test_golden_logits_and_continuation_come_out(void **state)
+{
+    (void)state;
+    each_golden(check_logits);
+}
+
+static void check_split(const struct golden *g, const struct route_options *o, const float *whole)
+{
+    struct route r;
+    route_open(&r, o);
+    float *logits = route_run(&r, 1, 0, g->tokens, g->n, g->n);
+    assert_memory_equal(logits, whole, (size_t)g->n * g->n_vocab * sizeof(float));
+    check_continuation(&r, g, logits + (size_t)(g->n - 1) * g->n_vocab);
+    mem_free(logits);
+    route_close(&r);
+}
+
+static void check_splits(const struct golden *g)
+{
+    struct route r;
+    route_open(&r, &(struct route_options){.path = g->path});
+    uint32_t n_layers = model_hparams(r.model)->n_layers;
+    float *whole = route_run(&r, 1, 0, g->tokens, g->n, g->n);
+    route_close(&r);
+    assert_true(n_layers > 1);
+    for (uint32_t a = 1; a < n_layers; a++) {
+        check_split(g, &(struct route_options){.path = g->path, .n = 2, .cuts = {a}}, whole);
+        for (uint32_t b = a + 1; b < n_layers; b++)
+            check_split(g, &(struct route_options){.path = g->path, .n = 3, .cuts = {a, b}}, whole);
+    }
+    mem_free(whole);
+}
+
+static void test_golden_splits_give_the_same_bits(void **state)
+{
+    (void)state;
+    each_golden(check_splits);
+}
+
+/* ---- the demo model ---- */
+
+static uint32_t read_tokens(const json_t *array, int32_t **out)
+{
+    size_t n = json_array_size(array);
+    assert_true(n > 0);
+    *out = mem_array(n, sizeof(int32_t));
+    for (size_t i = 0; i < n; i++)
+        (*out)[i] = (int32_t)json_integer_value(json_array_get(array, i));
+    return (uint32_t)n;
+}
+
+static void check_answer(struct route *r, const json_t *entry, uint64_t id)
+{
+    int32_t *prompt, *answer;
+    uint32_t n = read_tokens(json_object_get(entry, "prompt_tokens"), &prompt);
+    uint32_t n_answer = read_tokens(json_object_get(entry, "answer_tokens"), &answer);
+    uint32_t n_vocab = model_hparams(r->model)->n_vocab;
+    int32_t *got = mem_array(n_answer, sizeof(int32_t));
+    float *logits = route_run(r, id, 0, prompt, n, 64);
+    route_greedy(r, id, n, (int32_t)route_argmax(logits + (size_t)(n - 1) * n_vocab, n_vocab), got, n_answer);
+    if (memcmp(got, answer, n_answer * sizeof(int32_t)) != 0)
+        fail_msg("another answer to: %s", json_string_value(json_object_get(entry, "prompt")));
+    shard_end(r->shards[0], id);
+    mem_free(logits);
+    mem_free(got);
+    mem_free(answer);
+    mem_free(prompt);
+}
+
+static void test_demo_model_gives_its_answers(void **state)
+{
+    (void)state;
+    json_error_t error;
+    json_t *answers = json_load_file(ANSWERS, 0, &error), *entry;
+    assert_non_null(answers);
+    struct route r;
+    size_t i, n = 0;
+    route_open(&r, &(struct route_options){.path = DEMO, .kv_type = KV_F16});
+    json_array_foreach(answers, i, entry) {
+        if (!json_is_true(json_object_get(json_object_get(entry, "same_in_llama_cpp"), "q8_0")))
+            continue;
+        check_answer(&r, entry, i);
+        n++;
+    }
+    print_message("    %zu answers\n", n);
+    assert_true(n > 0);
+    route_close(&r);
+    json_decref(answers);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden_logits_and_continuation_come_out),
+        cmocka_unit_test(test_golden_splits_give_the_same_bits),
+        cmocka_unit_test(test_demo_model_gives_its_answers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
