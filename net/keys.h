@@ -17,14 +17,14 @@ enum { KEY_BYTES = 32, KEY_TEXT_BYTES = 41, SIGN_PUBLIC_BYTES = 32, SIGN_SECRET_
 struct keys {
     uint8_t public_key[KEY_BYTES];
     uint8_t secret_key[KEY_BYTES];
-    uint8_t sign_public[SIGN_PUBLIC_BYTES]; /* coordinators; zero elsewhere */
+    uint8_t sign_public[SIGN_PUBLIC_BYTES]; /* made for everyone, used by coordinators */
     uint8_t sign_secret[SIGN_SECRET_BYTES];
 };
 
 /* Once, before any thread: libsodium, no core dumps of secrets. */
 MUST_USE int keys_init(struct error *e);
 void keys_generate(struct keys *k);
-/* Load `dir`/key, or create it (and the folder). */
+/* Load `dir`/key, or create it (and the folder). ERR_CONFIG when others may read it or write to the folder. */
 MUST_USE int keys_load_or_create(struct keys *k, const char *dir, struct error *e);
 void keys_wipe(struct keys *k);
 /* Z85 text of a public key, 40 characters. */

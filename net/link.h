@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "net/keys.h"
+#include "net/zap.h"
 
 enum {
     LINK_ROUTE_ID_MAX = 32,
@@ -82,8 +83,9 @@ bool link_refused(struct link *l);
 void *link_context(int io_threads);
 void link_context_destroy(void **zmq_context);
 
-/* Start-up self-test of a listener's gate: a random key and a plain-text client must be refused within
- * LINK_HANDSHAKE_MS, an allowed key accepted and seen as itself.  ERR_CONFIG with a sentence otherwise. */
-MUST_USE int link_self_test(void *zmq_context, struct error *e);
+/* Start-up self-test of the gate, with the running zap of this context and a domain of its own: a random key
+ * and a plain-text client must be refused within LINK_HANDSHAKE_MS, an allowed key accepted and seen as
+ * itself.  ERR_CONFIG with a sentence otherwise. */
+MUST_USE int link_self_test(void *zmq_context, struct zap *zap, struct error *e);
 
 #endif

@@ -92,7 +92,7 @@ static int start_parts(struct node *n, struct error *e)
     if (r == 0)
         r = zap_allow(n->zap, STAGE_DOMAIN, NULL, 0, e); /* nobody, until the roster is here */
     if (r == 0)
-        r = link_self_test(n->context, e);
+        r = link_self_test(n->context, n->zap, e);
     if (r == 0)
         r = become_member(n, e);
     if (r == 0) {
