@@ -17,7 +17,6 @@ enum {
     TILE_FLOATS = 16384, /* outputs that a thread holds before they are added to y */
     X_TILE = 64,         /* rows of x a kernel call */
     ROW_GRAIN = 16,      /* rows of W that kernels like to work on together */
-    MOE_ROWS_MAX = 256,  /* rows of x an expert layer takes at a time */
 };
 
 struct weight {

@@ -1,6 +1,7 @@
 /* arch: the families and the tensors they are made of: rows only. */
 #include "shard/arch/arch.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const struct arch families[] = {
@@ -59,6 +60,31 @@ const struct arch *arch_find(const char *name)
         if (strcmp(families[i].name, name) == 0)
             return &families[i];
     return NULL;
+}
+
+char *arch_list(char text[static ARCH_LIST_BYTES])
+{
+    size_t n = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < COUNTOF(families) && n < ARCH_LIST_BYTES; i++)
+        n += (size_t)snprintf(text + n, ARCH_LIST_BYTES - n, "%s%s", i ? ", " : "", families[i].name);
+    return text;
+}
+
+char *arch_key(const struct arch *a, const char *name, char key[static ARCH_KEY_BYTES])
+{
+    snprintf(key, ARCH_KEY_BYTES, "%s.%s", a->name, name);
+    return key;
+}
+
+char *arch_tensor_name(const struct tensor_rule *rule, int32_t layer, char name[static GGUF_NAME_MAX + 1])
+{
+    const char *mark = strstr(rule->name, "%u");
+    if (mark)
+        snprintf(name, GGUF_NAME_MAX + 1, "%.*s%d%s", (int)(mark - rule->name), rule->name, layer, mark + 2);
+    else
+        snprintf(name, GGUF_NAME_MAX + 1, "%s", rule->name);
+    return name;
 }
 
 size_t arch_rule_count(void)

@@ -20,6 +20,10 @@ enum arch_limits {
     ARCH_WIDTH_MAX = 1 << 17,
     ARCH_VOCAB_MAX = 1 << 21,
     ARCH_CONTEXT_MAX = 1 << 24,
+    ARCH_HEADS_MAX = 4096,
+    ARCH_FFN_MAX = 1 << 20,
+    ARCH_KEY_BYTES = 128,  /* of a metadata key under a family's prefix, with its NUL */
+    ARCH_LIST_BYTES = 512, /* of the list of families */
 };
 
 /* What a tensor is for. One per tensor of a layer, then the global ones. */
@@ -101,6 +105,12 @@ MUST_USE int hparams_read(struct hparams *h, const struct gguf *g, struct error 
 size_t arch_count(void);
 const struct arch *arch_at(size_t i);
 const struct arch *arch_find(const char *name); /* NULL when absent */
+/* "llama, qwen2, ...", for the sentence that refuses another; returns text. */
+char *arch_list(char text[static ARCH_LIST_BYTES]);
+/* "qwen2.block_count" of "block_count"; returns key. */
+char *arch_key(const struct arch *a, const char *name, char key[static ARCH_KEY_BYTES]);
+/* The rule's tensor of a layer (-1 for global ones) as files call it; returns name. */
+char *arch_tensor_name(const struct tensor_rule *rule, int32_t layer, char name[static GGUF_NAME_MAX + 1]);
 
 /* A model: the file, its hyper-parameters, and every tensor found by the rules and checked for shape. */
 struct model;
@@ -139,6 +149,10 @@ uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32
 /* Parameters in all, and those that one token uses (router, n_experts_used experts, attention, head, norms). */
 uint64_t model_params_total(const struct model *m);
 uint64_t model_params_active(const struct model *m);
+/* Bytes that a shard of the range needs beside weights and KV, for steps of up to batch_rows_max rows: the
+ * activations of the forward pass and the working space of its operations (kernels/backend.h, reserve).
+ * Never less than they take. */
+uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r, uint32_t batch_rows_max);
 /* Weight bytes that one decoded token reads, in the range. */
 uint64_t model_range_bytes_per_token(const struct model *m, const struct layer_range *r);
 /* True when every matrix of the model is stored as F32 (then KV defaults to F32 too). */

@@ -6,26 +6,19 @@
 #include "kernels/limits.h"
 #include "shard/arch/arch.h"
 
-enum { KEY_BYTES_MAX = 128 };
-
 struct reader {
     const struct gguf *g;
-    const char *family;
+    const struct arch *family;
     struct error *e;
     int status; /* the first failure */
 };
 
-static void key_of(const struct reader *r, const char *name, char key[static KEY_BYTES_MAX])
-{
-    snprintf(key, KEY_BYTES_MAX, "%s.%s", r->family, name);
-}
-
 /* An integer in [low, high]; `missing` when the key is not there; UINT64_MAX missing: required. */
 static uint32_t read_count(struct reader *r, const char *name, uint64_t low, uint64_t high, uint64_t missing)
 {
-    char key[KEY_BYTES_MAX];
+    char key[ARCH_KEY_BYTES];
     uint64_t v = missing;
-    key_of(r, name, key);
+    arch_key(r->family, name, key);
     if (r->status != 0)
         return 0;
     if (!gguf_has(r->g, key)) {
@@ -43,9 +36,9 @@ static uint32_t read_count(struct reader *r, const char *name, uint64_t low, uin
 
 static float read_real(struct reader *r, const char *name, double low, double high, double missing)
 {
-    char key[KEY_BYTES_MAX];
+    char key[ARCH_KEY_BYTES];
     double v = missing;
-    key_of(r, name, key);
+    arch_key(r->family, name, key);
     if (r->status != 0)
         return 0;
     if (gguf_has(r->g, key) && !gguf_get_f64(r->g, key, &v))
@@ -60,16 +53,15 @@ static float read_real(struct reader *r, const char *name, double low, double hi
 static int find_family(struct hparams *h, const struct gguf *g, struct error *e)
 {
     struct gguf_string s;
-    char name[64], list[256] = "";
+    char name[64], list[ARCH_LIST_BYTES];
     if (!gguf_get_string(g, "general.architecture", &s))
         return error_set(e, ERR_CORRUPT, "%s: has no general.architecture, so its family is unknown", gguf_path(g));
     snprintf(name, sizeof(name), "%.*s", (int)(s.len < 63 ? s.len : 63), s.text);
     h->arch = arch_find(name);
     if (h->arch)
         return 0;
-    for (size_t i = 0, n = 0; i < arch_count() && n < sizeof(list); i++)
-        n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", arch_at(i)->name);
-    return error_set(e, ERR_UNSUPPORTED, "%s: is of family \"%s\"; this version runs %s", gguf_path(g), name, list);
+    return error_set(e, ERR_UNSUPPORTED, "%s: is of family \"%s\"; this version runs %s", gguf_path(g), name,
+                     arch_list(list));
 }
 
 static void read_name(struct hparams *h, const struct gguf *g)
@@ -101,8 +93,8 @@ static void read_vocab(struct hparams *h, struct reader *r)
 
 static void read_attention(struct hparams *h, struct reader *r)
 {
-    h->n_heads = read_count(r, "attention.head_count", 1, 4096, UINT64_MAX);
-    h->n_kv_heads = read_count(r, "attention.head_count_kv", 1, 4096, h->n_heads);
+    h->n_heads = read_count(r, "attention.head_count", 1, ARCH_HEADS_MAX, UINT64_MAX);
+    h->n_kv_heads = read_count(r, "attention.head_count_kv", 1, ARCH_HEADS_MAX, h->n_heads);
     uint32_t dim = h->n_heads ? h->n_embd / h->n_heads : 0;
     h->head_dim = read_count(r, "attention.key_length", 2, HEAD_DIM_MAX, dim);
     h->value_dim = read_count(r, "attention.value_length", 1, HEAD_DIM_MAX, dim);
@@ -121,7 +113,7 @@ static void read_attention(struct hparams *h, struct reader *r)
 static void read_experts(struct hparams *h, struct reader *r)
 {
     h->n_experts = read_count(r, "expert_count", 0, EXPERTS_MAX, 0);
-    h->n_ffn = read_count(r, "feed_forward_length", 0, 1 << 20, h->n_experts ? 0 : UINT64_MAX);
+    h->n_ffn = read_count(r, "feed_forward_length", 0, ARCH_FFN_MAX, h->n_experts ? 0 : UINT64_MAX);
     if (r->status != 0)
         return;
     uint32_t need = h->n_experts ? ARCH_MOE : ARCH_DENSE;
@@ -133,7 +125,7 @@ static void read_experts(struct hparams *h, struct reader *r)
     if (h->n_experts == 0)
         return;
     h->n_experts_used = read_count(r, "expert_used_count", 1, EXPERTS_USED_MAX, UINT64_MAX);
-    h->n_expert_ffn = read_count(r, "expert_feed_forward_length", 1, 1 << 20, h->n_ffn);
+    h->n_expert_ffn = read_count(r, "expert_feed_forward_length", 1, ARCH_FFN_MAX, h->n_ffn);
     h->experts_norm = true;
     if (r->status == 0 && h->n_experts_used > h->n_experts)
         r->status = error_set(r->e, ERR_CORRUPT, "%s: uses %u of %u experts", gguf_path(r->g), h->n_experts_used,
@@ -142,14 +134,14 @@ static void read_experts(struct hparams *h, struct reader *r)
 
 static void read_rope(struct hparams *h, struct reader *r)
 {
-    char key[KEY_BYTES_MAX];
+    char key[ARCH_KEY_BYTES];
     struct gguf_string kind = {"none", 4};
     h->rope_base = read_real(r, "rope.freq_base", 1, 1e12, 10000);
     h->rope_factor = read_real(r, "rope.scale_linear", 1e-3, 1e6, 1);
     h->rope_factor = read_real(r, "rope.scaling.factor", 1e-3, 1e6, h->rope_factor);
     h->rope_attn_factor = read_real(r, "rope.scaling.attn_factor", 1e-3, 1e3, 1);
     h->rope_context = read_count(r, "rope.scaling.original_context_length", 1, ARCH_CONTEXT_MAX, h->context);
-    key_of(r, "rope.scaling.type", key);
+    arch_key(r->family, "rope.scaling.type", key);
     if (!gguf_get_string(r->g, key, &kind) && h->rope_factor != 1)
         kind = (struct gguf_string){"linear", 6};
     if (kind.len == 4 && memcmp(kind.text, "none", 4) == 0)
@@ -169,7 +161,7 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct error *e)
     int status = find_family(h, g, e);
     if (status != 0)
         return status;
-    struct reader r = {g, h->arch->name, e, 0};
+    struct reader r = {g, h->arch, e, 0};
     read_name(h, g);
     h->n_layers = read_count(&r, "block_count", 1, ARCH_LAYERS_MAX, UINT64_MAX);
     h->n_embd = read_count(&r, "embedding_length", 1, ARCH_WIDTH_MAX, UINT64_MAX);

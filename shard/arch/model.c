@@ -1,5 +1,4 @@
 /* model: every tensor that the rules name, looked up once and checked for shape. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,13 +33,7 @@ static int check_shape(const struct model *m, const struct tensor_rule *rule, co
 static int add_tensor(struct model *m, const struct tensor_rule *rule, int32_t layer, bool required, struct error *e)
 {
     char name[GGUF_NAME_MAX + 1];
-    if (layer < 0) {
-        snprintf(name, sizeof(name), "%s", rule->name);
-    } else { /* the rule's name holds one %u */
-        const char *mark = strstr(rule->name, "%u");
-        snprintf(name, sizeof(name), "%.*s%d%s", (int)(mark - rule->name), rule->name, layer, mark + 2);
-    }
-    const struct gguf_tensor *t = gguf_tensor_find(m->file, name);
+    const struct gguf_tensor *t = gguf_tensor_find(m->file, arch_tensor_name(rule, layer, name));
     if (!t)
         return required ? error_set(e, ERR_CORRUPT, "%s: tensor %s is missing", gguf_path(m->file), name) : 0;
     int r = check_shape(m, rule, t, e);

@@ -1,5 +1,8 @@
 /* sizes: what a range of layers weighs, and what of it one token reads. All sums over the rules' tensors. */
+#include "kernels/limits.h"
 #include "shard/arch/arch.h"
+
+enum { THREAD_SCRATCH_BYTES = 64 << 10, THREADS_PLANNED = 128 };
 
 bool model_in_range(const struct model *m, const struct model_tensor *t, const struct layer_range *r)
 {
@@ -37,6 +40,50 @@ uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32
 {
     const struct hparams *h = model_hparams(m);
     return (uint64_t)layers * h->n_kv_heads * (h->head_dim + h->value_dim) * kv_bytes;
+}
+
+static uint64_t at_least(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Bytes of n values in every form that activations are quantised to: 40 of 32 values and 292 of 256. */
+static uint64_t quantised_bytes(uint64_t n)
+{
+    return n / 32 * 40 + n / 256 * 292;
+}
+
+/* Values of one row that the forward pass holds at once: the stream, its norm and the two ends of the stage; q, k, v
+ * and the heads' output; gate and up of a dense layer; the logits. */
+static uint64_t row_values(const struct hparams *h, const struct layer_range *r)
+{
+    uint64_t heads = (uint64_t)(h->n_heads + h->n_kv_heads) * (h->head_dim + h->value_dim);
+    uint64_t layers = r->first < r->last ? heads + (h->n_experts ? 0 : 2 * (uint64_t)h->n_ffn) : 0;
+    return 4 * (uint64_t)h->n_embd + layers + (r->head ? h->n_vocab : 0);
+}
+
+/* What the expert layer works in: rows gathered by expert in every form, and what the experts make of them. */
+static uint64_t expert_bytes(const struct hparams *h, uint64_t rows)
+{
+    uint64_t entries = rows * h->n_experts_used;
+    uint64_t entry = quantised_bytes(h->n_embd) + (2 * (uint64_t)h->n_embd + 2 * (uint64_t)h->n_expert_ffn) * 4 + 20;
+    return entries * entry + (rows + 2) * h->n_experts * 4;
+}
+
+uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r, uint32_t batch_rows_max)
+{
+    const struct hparams *h = model_hparams(m);
+    uint64_t rows = batch_rows_max, widest = at_least(h->n_embd, (uint64_t)h->n_heads * h->value_dim), prepared = rows;
+    uint64_t bytes = rows * row_values(h, r) * 4 + (rows + 1) * h->n_rot * 4 + rows * 64;
+    if (r->first < r->last && h->n_experts > 0) {
+        uint64_t expert_rows = rows < MOE_ROWS_MAX ? rows : MOE_ROWS_MAX;
+        prepared = at_least(rows, expert_rows * h->n_experts_used);
+        widest = at_least(widest, h->n_expert_ffn);
+        bytes += expert_bytes(h, expert_rows);
+    } else {
+        widest = at_least(widest, h->n_ffn);
+    }
+    return bytes + prepared * quantised_bytes(widest) + THREADS_PLANNED * THREAD_SCRATCH_BYTES;
 }
 
 /* Of a tensor's whole, what one token uses. */

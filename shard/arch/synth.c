@@ -1,0 +1,418 @@
+/* synth: options -> hyper-parameters -> rules -> declared tensors -> streamed rows. */
+#include "shard/arch/synth.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "kernels/limits.h"
+#include "shard/arch/arch.h"
+
+enum {
+    STRETCH = 256,        /* values that are drawn together: a multiple of every block */
+    POOL_STRETCHES = 2048,
+    POOLS_MAX = 8,        /* types that one file mixes: base, head, better ones, and the two that always fit */
+    DRAWN_MAX = 1 << 14,  /* tensors of up to so many values are drawn value by value */
+    PIECE_BYTES = 1 << 20,
+    SYNTH_CONTEXT = 4096,
+    SYNTH_VOCAB = 32000,
+};
+
+static const float DEVIATION = 0.02F;
+
+/* How llama-quantize mixes types: the head better than the rest, and the value and down projections of some layers. */
+static const struct mix {
+    const char *name;
+    enum qtype_id base, head;
+    bool some_better;
+    uint32_t file_type;
+} mixes[] = {
+    {"q4_0", QTYPE_Q4_0, QTYPE_Q6_K, false, 2},
+    {"q4_k_m", QTYPE_Q4_K, QTYPE_Q6_K, true, 15},
+    {"q5_k_m", QTYPE_Q5_K, QTYPE_Q6_K, true, 17},
+};
+
+static const struct {
+    enum qtype_id id;
+    uint32_t file_type;
+} file_types[] = {
+    {QTYPE_F32, 0}, {QTYPE_F16, 1}, {QTYPE_Q8_0, 7}, {QTYPE_Q4_K, 14}, {QTYPE_Q5_K, 16}, {QTYPE_Q6_K, 18},
+    {QTYPE_BF16, 32},
+};
+
+/* One tensor of the file to be. */
+struct planned {
+    const struct tensor_rule *rule;
+    int32_t layer;
+    const struct qtype *type;
+    uint64_t cols, rows; /* rows of all slices */
+};
+
+struct synth {
+    const struct synth_options *o;
+    struct error *e;
+    struct hparams h;
+    struct mix mix;
+    struct gguf *tokenizer;
+    struct gguf_writer *w;
+    struct planned *tensors;
+    size_t n_tensors;
+    uint64_t bytes, bytes_done;
+    struct random_state random;
+    float *values;               /* POOL_STRETCHES * STRETCH */
+    struct {
+        const struct qtype *type;
+        uint8_t *bytes;          /* the same, as the type stores them */
+    } pools[POOLS_MAX];
+    uint8_t *piece;
+};
+
+/* ---- options to hyper-parameters ---- */
+
+static int check_counts(const struct synth *s)
+{
+    const struct hparams *h = &s->h;
+    const struct {
+        const char *name;
+        uint64_t value, low, high;
+    } counts[] = {
+        {"layers", h->n_layers, 1, ARCH_LAYERS_MAX},
+        {"hidden", h->n_embd, 1, ARCH_WIDTH_MAX},
+        {"heads", h->n_heads, 1, ARCH_HEADS_MAX},
+        {"kv_heads", h->n_kv_heads, 1, h->n_heads},
+        {"head_dim", h->head_dim, 2, HEAD_DIM_MAX},
+        {"vocab", h->n_vocab, 1, ARCH_VOCAB_MAX},
+        {"context", h->context, 1, ARCH_CONTEXT_MAX},
+        {"experts", h->n_experts, 0, EXPERTS_MAX},
+        {"experts_used", h->n_experts_used, h->n_experts ? 1 : 0,
+         h->n_experts < EXPERTS_USED_MAX ? h->n_experts : EXPERTS_USED_MAX},
+        {"expert_ffn", h->n_expert_ffn, h->n_experts ? 1 : 0, h->n_experts ? ARCH_FFN_MAX : 0},
+        {"ffn", h->n_ffn, 1, ARCH_FFN_MAX},
+    };
+    for (size_t i = 0; i < COUNTOF(counts); i++)
+        if (counts[i].value < counts[i].low || counts[i].value > counts[i].high)
+            return error_set(s->e, ERR_INVALID, "%s is %llu; %llu to %llu can be", counts[i].name,
+                             (unsigned long long)counts[i].value, (unsigned long long)counts[i].low,
+                             (unsigned long long)counts[i].high);
+    if (h->n_heads % h->n_kv_heads != 0)
+        return error_set(s->e, ERR_INVALID, "%u heads cannot share %u kv_heads evenly", h->n_heads, h->n_kv_heads);
+    if (h->head_dim % 2 != 0)
+        return error_set(s->e, ERR_INVALID, "head_dim is %u; it must be even", h->head_dim);
+    return 0;
+}
+
+static int find_family(struct synth *s)
+{
+    char list[ARCH_LIST_BYTES];
+    const struct synth_options *o = s->o;
+    s->h.arch = o->family ? arch_find(o->family) : NULL;
+    if (!s->h.arch)
+        return error_set(s->e, ERR_INVALID, "there is no family \"%s\"; there are %s", o->family ? o->family : "",
+                         arch_list(list));
+    uint32_t flag = o->experts ? ARCH_MOE : ARCH_DENSE;
+    if (!(s->h.arch->flags & flag))
+        return error_set(s->e, ERR_INVALID, "family %s %s experts", o->family, o->experts ? "has no" : "needs");
+    return 0;
+}
+
+static int find_type(struct synth *s)
+{
+    const char *name = s->o->type ? s->o->type : "q4_k";
+    for (size_t i = 0; i < COUNTOF(mixes); i++)
+        if (strcasecmp(mixes[i].name, name) == 0) {
+            s->mix = mixes[i];
+            return 0;
+        }
+    const struct qtype *t = qtype_by_name(name);
+    if (!t || !t->from_f32)
+        return error_set(s->e, ERR_INVALID, "there is no type \"%s\" that weights can be written in", name);
+    s->mix = (struct mix){t->name, (enum qtype_id)t->id, (enum qtype_id)t->id, false, 0};
+    for (size_t i = 0; i < COUNTOF(file_types); i++)
+        if (file_types[i].id == s->mix.base)
+            s->mix.file_type = file_types[i].file_type;
+    return 0;
+}
+
+/* The number of tokens of the borrowed tokenizer, 0 without one. */
+static int open_tokenizer(struct synth *s, uint64_t *tokens)
+{
+    enum gguf_type type;
+    *tokens = 0;
+    if (!s->o->tokenizer)
+        return 0;
+    int r = gguf_open(&s->tokenizer, s->o->tokenizer, s->e);
+    if (r != 0)
+        return r;
+    if (!gguf_array(s->tokenizer, "tokenizer.ggml.tokens", &type, tokens) || *tokens == 0)
+        return error_set(s->e, ERR_INVALID, "%s: has no tokenizer to borrow", s->o->tokenizer);
+    if (*tokens > ARCH_VOCAB_MAX || (s->o->vocab && s->o->vocab < *tokens))
+        return error_set(s->e, ERR_INVALID, "%s: has %llu tokens, more than the vocabulary is to have", s->o->tokenizer,
+                         (unsigned long long)*tokens);
+    return 0;
+}
+
+static int set_hparams(struct synth *s)
+{
+    const struct synth_options *o = s->o;
+    struct hparams *h = &s->h;
+    uint64_t tokens;
+    int r = find_family(s);
+    if (r == 0)
+        r = find_type(s);
+    if (r == 0)
+        r = open_tokenizer(s, &tokens);
+    if (r != 0)
+        return r;
+    snprintf(h->name, sizeof(h->name), "synthetic %s", h->arch->name);
+    h->n_layers = o->layers;
+    h->n_embd = o->hidden;
+    h->n_heads = o->heads;
+    h->n_kv_heads = o->kv_heads ? o->kv_heads : o->heads;
+    h->head_dim = o->head_dim || o->heads == 0 ? o->head_dim : o->hidden / o->heads;
+    h->value_dim = h->n_rot = h->head_dim;
+    h->n_experts = o->experts;
+    h->n_experts_used = o->experts_used;
+    h->n_expert_ffn = o->expert_ffn;
+    h->n_ffn = o->ffn ? o->ffn : o->expert_ffn;
+    h->n_vocab = o->vocab ? o->vocab : tokens ? (uint32_t)tokens : SYNTH_VOCAB;
+    h->context = o->context ? o->context : SYNTH_CONTEXT;
+    h->norm_eps = 1e-6F;
+    h->rope_base = 1e6F;
+    return check_counts(s);
+}
+
+/* ---- the tensors ---- */
+
+/* llama-quantize's choice of the layers whose value and down projections get more bits. */
+static bool better_layer(uint32_t layer, uint32_t n_layers)
+{
+    uint32_t eighth = n_layers / 8;
+    return layer < eighth || layer >= 7 * n_layers / 8 || (layer - eighth) % 3 == 2;
+}
+
+static enum qtype_id wanted_type(const struct synth *s, const struct tensor_rule *rule, int32_t layer)
+{
+    bool few_experts = s->mix.some_better && s->h.n_experts == 8;
+    switch (rule->role) {
+    case ROLE_OUTPUT:
+        return s->mix.head;
+    case ROLE_EMBEDDING:
+        return s->o->tied ? s->mix.head : s->mix.base;
+    case ROLE_ROUTER:
+        return QTYPE_F32;
+    case ROLE_ATTN_K:
+        return few_experts ? QTYPE_Q8_0 : s->mix.base;
+    case ROLE_ATTN_OUT:
+        return few_experts ? QTYPE_Q5_K : s->mix.base;
+    case ROLE_ATTN_V:
+        if (few_experts)
+            return QTYPE_Q8_0;
+        break;
+    case ROLE_FFN_DOWN:
+    case ROLE_DOWN_EXPERTS:
+        break;
+    default:
+        return s->mix.base;
+    }
+    return s->mix.some_better && better_layer((uint32_t)layer, s->h.n_layers) ? QTYPE_Q6_K : s->mix.base;
+}
+
+static const struct qtype *choose_type(const struct synth *s, const struct tensor_rule *rule, int32_t layer,
+                                       uint64_t cols)
+{
+    const enum qtype_id in_order[] = {wanted_type(s, rule, layer), QTYPE_Q8_0, QTYPE_F16};
+    if (rule->rows == EXTENT_ONE && rule->slices == EXTENT_ONE)
+        return qtype_find(QTYPE_F32);
+    for (size_t i = 0; i + 1 < COUNTOF(in_order); i++)
+        if (qtype_row_bytes(qtype_find(in_order[i]), cols) > 0)
+            return qtype_find(in_order[i]);
+    return qtype_find(QTYPE_F16);
+}
+
+static void plan_tensor(struct synth *s, const struct tensor_rule *rule, int32_t layer)
+{
+    bool required;
+    if (!arch_rule_applies(rule, &s->h, &required) || (!required && (rule->role != ROLE_OUTPUT || s->o->tied)))
+        return;
+    uint64_t rows = arch_extent(&s->h, rule->rows), slices = arch_extent(&s->h, rule->slices);
+    uint64_t ne[3] = {arch_extent(&s->h, rule->cols), rows, slices};
+    const struct qtype *type = choose_type(s, rule, layer, ne[0]);
+    char name[GGUF_NAME_MAX + 1];
+    arch_tensor_name(rule, layer, name);
+    gguf_writer_tensor(s->w, name, type, slices > 1 ? 3 : rows > 1 ? 2 : 1, ne);
+    s->tensors[s->n_tensors++] = (struct planned){rule, layer, type, ne[0], rows * slices};
+    s->bytes += qtype_row_bytes(type, ne[0]) * rows * slices;
+}
+
+static void plan_tensors(struct synth *s)
+{
+    s->tensors = mem_array((size_t)(s->h.n_layers + 1) * arch_rule_count(), sizeof(*s->tensors));
+    for (int32_t layer = -1; layer < (int32_t)s->h.n_layers; layer++)
+        for (size_t i = 0; i < arch_rule_count(); i++)
+            if ((arch_rule_at(i)->role >= ROLE_LAYER_COUNT) == (layer < 0))
+                plan_tensor(s, arch_rule_at(i), layer);
+}
+
+static void write_keys(struct synth *s)
+{
+    const struct hparams *h = &s->h;
+    const struct {
+        const char *name;
+        uint32_t value;
+        bool absent;
+    } counts[] = {
+        {"block_count", h->n_layers, false},
+        {"context_length", h->context, false},
+        {"embedding_length", h->n_embd, false},
+        {"feed_forward_length", h->n_ffn, false},
+        {"attention.head_count", h->n_heads, false},
+        {"attention.head_count_kv", h->n_kv_heads, false},
+        {"attention.key_length", h->head_dim, false},
+        {"attention.value_length", h->value_dim, false},
+        {"rope.dimension_count", h->n_rot, false},
+        {"vocab_size", h->n_vocab, false},
+        {"expert_count", h->n_experts, h->n_experts == 0},
+        {"expert_used_count", h->n_experts_used, h->n_experts == 0},
+        {"expert_feed_forward_length", h->n_expert_ffn, h->n_experts == 0},
+    };
+    char key[ARCH_KEY_BYTES];
+    gguf_writer_string(s->w, "general.architecture", h->arch->name);
+    gguf_writer_string(s->w, "general.name", h->name);
+    gguf_writer_u32(s->w, "general.file_type", s->mix.file_type);
+    gguf_writer_u32(s->w, "general.quantization_version", 2);
+    for (size_t i = 0; i < COUNTOF(counts); i++)
+        if (!counts[i].absent)
+            gguf_writer_u32(s->w, arch_key(h->arch, counts[i].name, key), counts[i].value);
+    gguf_writer_f32(s->w, arch_key(h->arch, "attention.layer_norm_rms_epsilon", key), h->norm_eps);
+    gguf_writer_f32(s->w, arch_key(h->arch, "rope.freq_base", key), h->rope_base);
+    if (s->tokenizer)
+        gguf_writer_copy_keys(s->w, s->tokenizer, "tokenizer.");
+    else
+        gguf_writer_string(s->w, "tokenizer.ggml.model", "no_vocab");
+}
+
+/* ---- values ---- */
+
+static void draw(struct synth *s, float *out, size_t n, float mean)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = mean + DEVIATION * random_normal(&s->random);
+}
+
+static int put(struct synth *s, const void *bytes, size_t n)
+{
+    s->bytes_done += n;
+    if (s->o->progress)
+        s->o->progress(s->o->progress_arg, s->bytes_done, s->bytes);
+    return gguf_writer_data(s->w, bytes, n, s->e);
+}
+
+/* Value by value, in pieces that are a whole number of blocks because rows are. */
+static int write_drawn(struct synth *s, const struct planned *t)
+{
+    float mean = strstr(t->rule->name, "norm") ? 1 : 0;
+    size_t per_piece = PIECE_BYTES / sizeof(float) / STRETCH * STRETCH;
+    float *values = mem_array(per_piece, sizeof(*values));
+    int r = 0;
+    for (uint64_t left = t->cols * t->rows; r == 0 && left > 0;) {
+        size_t n = left < per_piece ? (size_t)left : per_piece;
+        draw(s, values, n, mean);
+        t->type->from_f32(values, s->piece, n);
+        r = put(s, s->piece, n / t->type->block_len * t->type->block_bytes);
+        left -= n;
+    }
+    mem_free(values);
+    return r;
+}
+
+/* The pool as `type` stores it, made at the first use of the type. */
+static const uint8_t *pool_of(struct synth *s, const struct qtype *type)
+{
+    size_t i = 0;
+    while (i < POOLS_MAX - 1 && s->pools[i].type && s->pools[i].type != type)
+        i++;
+    assert(!s->pools[i].type || s->pools[i].type == type);
+    if (!s->pools[i].type) {
+        s->pools[i].type = type;
+        s->pools[i].bytes = mem_array(POOL_STRETCHES, qtype_row_bytes(type, STRETCH));
+        type->from_f32(s->values, s->pools[i].bytes, (size_t)POOL_STRETCHES * STRETCH);
+    }
+    return s->pools[i].bytes;
+}
+
+/* Rows that are one stretch or less would repeat past the pool's end: those are drawn. */
+static bool is_drawn(const struct planned *t)
+{
+    return t->cols * t->rows <= DRAWN_MAX || (t->cols <= STRETCH && t->rows > POOL_STRETCHES);
+}
+
+/* Which stretch of the pool is the n-th of a row. The first two number the rows, so that no two rows are equal (equal
+ * rows of the head would tie); the others are random. */
+static size_t pick(struct synth *s, uint64_t row, size_t n)
+{
+    uint64_t i = n == 0 ? row : n == 1 ? row + row / POOL_STRETCHES : random_u64(&s->random);
+    return (size_t)(i % POOL_STRETCHES);
+}
+
+/* Rows of stretches out of the pool, the last one of a row perhaps cut. */
+static int write_pooled(struct synth *s, const struct planned *t)
+{
+    const uint8_t *pool = pool_of(s, t->type);
+    size_t stretch = qtype_row_bytes(t->type, STRETCH), row = qtype_row_bytes(t->type, t->cols), filled = 0;
+    uint64_t first = random_u64(&s->random) >> 1;
+    int r = 0;
+    for (uint64_t i = 0; r == 0 && i < t->rows; i++) {
+        for (size_t at = 0; r == 0 && at < row; at += stretch) {
+            size_t n = row - at < stretch ? row - at : stretch;
+            if (filled + n > PIECE_BYTES) {
+                r = put(s, s->piece, filled);
+                filled = 0;
+            }
+            memcpy(s->piece + filled, pool + pick(s, first + i, at / stretch) * stretch, n);
+            filled += n;
+        }
+    }
+    return r == 0 ? put(s, s->piece, filled) : r;
+}
+
+static int write_tensors(struct synth *s)
+{
+    int r = 0;
+    random_seed(&s->random, s->o->seed);
+    s->values = mem_array((size_t)POOL_STRETCHES * STRETCH, sizeof(*s->values));
+    s->piece = mem_alloc(PIECE_BYTES);
+    draw(s, s->values, (size_t)POOL_STRETCHES * STRETCH, 0);
+    for (size_t i = 0; r == 0 && i < s->n_tensors; i++) {
+        const struct planned *t = &s->tensors[i];
+        r = is_drawn(t) ? write_drawn(s, t) : write_pooled(s, t);
+    }
+    return r;
+}
+
+int synth_write(const char *path, const struct synth_options *o, struct error *e)
+{
+    struct synth s = {.o = o, .e = e};
+    int r = set_hparams(&s);
+    if (r == 0)
+        r = gguf_writer_create(&s.w, path, e);
+    if (r == 0) {
+        write_keys(&s);
+        plan_tensors(&s);
+        r = gguf_writer_header(s.w, e);
+    }
+    if (r == 0)
+        r = write_tensors(&s);
+    if (r == 0)
+        r = gguf_writer_finish(&s.w, e);
+    gguf_writer_abort(&s.w);
+    gguf_close(&s.tokenizer);
+    mem_free(s.tensors);
+    mem_free(s.values);
+    for (size_t i = 0; i < POOLS_MAX; i++)
+        mem_free(s.pools[i].bytes);
+    mem_free(s.piece);
+    return r;
+}

@@ -1,0 +1,45 @@
+/* synth: random-weight models of a family and shape, written as GGUF.
+ *
+ * For measuring and testing without a download.  A model walks the same rules
+ * that the loader checks (arch.h), so whatever synth_write() makes, model_open()
+ * takes.  The same options give the same bytes on every machine.  Values are
+ * normal with deviation 0.02 (norm weights 1 more, as trained ones are); only
+ * small tensors are drawn value by value: the rows of large ones are put
+ * together from a pool of random stretches, so that a model of gigabytes takes
+ * the time that its bytes take to be written.  Two models that differ in `type`
+ * alone hold the same values before quantisation.
+ *
+ * A layer's tensors lie together in the file, layers in order.               */
+#ifndef SHARD_ARCH_SYNTH_H
+#define SHARD_ARCH_SYNTH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Zero or NULL means the default that a comment names. */
+struct synth_options {
+    const char *family; /* one of arch_at(): "llama", "qwen3moe" ... */
+    uint32_t layers, hidden, heads;
+    uint32_t kv_heads;   /* heads */
+    uint32_t head_dim;   /* hidden / heads */
+    uint32_t ffn;        /* of a dense model; with experts: expert_ffn */
+    uint32_t experts;    /* 0: dense */
+    uint32_t experts_used, expert_ffn;
+    uint32_t vocab;      /* the borrowed tokenizer's tokens, else 32000; may be more than it has, not fewer */
+    uint32_t context;    /* 4096 */
+    bool tied;           /* the embedding is the output head too */
+    /* A type of qtype.h, any case: every matrix in it ("q4_k"); or a mix as llama-quantize makes it:
+     * "q4_0", "q4_k_m", "q5_k_m".  "q4_k". Rows that are no multiple of its blocks take Q8_0, else F16. */
+    const char *type;
+    uint64_t seed;
+    const char *tokenizer; /* path of a GGUF whose "tokenizer." keys are copied; NULL: a model without one */
+    void (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total); /* may be NULL */
+    void *progress_arg;
+};
+
+/* ERR_INVALID says which option cannot be; ERR_IO leaves no file behind. */
+MUST_USE int synth_write(const char *path, const struct synth_options *o, struct error *e);
+
+#endif

@@ -1,0 +1,411 @@
+/* test_synth: synthetic models open, are what was asked for, and are the same each time. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "shard/arch/arch.h"
+#include "shard/arch/synth.h"
+#include "tests/shard/folder.h"
+
+static const char demo[] = "tests/data/shoal-demo-q8_0.gguf";
+
+static struct synth_options dense(const char *family, const char *type)
+{
+    return (struct synth_options){.family = family, .layers = 3, .hidden = 256, .heads = 4, .kv_heads = 2, .ffn = 512,
+                                  .vocab = 1000, .context = 512, .type = type, .seed = 7};
+}
+
+static struct synth_options experts(const char *family, const char *type)
+{
+    struct synth_options o = dense(family, type);
+    o.ffn = 0;
+    o.experts = 8;
+    o.experts_used = 2;
+    o.expert_ffn = 256;
+    return o;
+}
+
+static struct model *make(const struct synth_options *o)
+{
+    struct error e = {0};
+    struct model *m = NULL;
+    const char *path = folder_path("made.gguf");
+    if (synth_write(path, o, &e) != 0 || model_open(&m, path, &e) != 0)
+        fail_msg("%s", e.text);
+    return m;
+}
+
+/* A tensor's values; the caller frees. */
+static float *values_of(const struct model *m, enum role role, int32_t layer, size_t *n)
+{
+    const struct gguf_tensor *t = model_tensor_find(m, role, layer)->info;
+    *n = (size_t)(t->ne[0] * t->ne[1] * t->ne[2]);
+    float *out = malloc(*n * sizeof(*out));
+    t->type->to_f32(gguf_tensor_bytes(model_file(m), t), out, *n);
+    return out;
+}
+
+static uint32_t type_of(const struct model *m, enum role role, int32_t layer)
+{
+    return model_tensor_find(m, role, layer)->info->type->id;
+}
+
+static void test_every_family_and_type_opens(void **state)
+{
+    static const char *const types[] = {"f32", "F16", "bf16", "q8_0", "q4_0", "q4_k", "Q5_K", "q6_k", "q4_k_m",
+                                        "q5_k_m", NULL};
+    (void)state;
+    for (size_t i = 0; i < arch_count(); i++) {
+        for (size_t t = 0; t < (i == 0 ? COUNTOF(types) : 4); t++) {
+            const struct arch *a = arch_at(i);
+            struct synth_options o = a->flags & ARCH_DENSE ? dense(a->name, types[t]) : experts(a->name, types[t]);
+            struct model *m = make(&o);
+            const struct hparams *h = model_hparams(m);
+            assert_ptr_equal(h->arch, a);
+            assert_int_equal(h->n_layers, 3);
+            assert_int_equal(h->n_embd, 256);
+            assert_int_equal(h->n_heads, 4);
+            assert_int_equal(h->n_kv_heads, 2);
+            assert_int_equal(h->head_dim, 64);
+            assert_int_equal(h->n_vocab, 1000);
+            assert_int_equal(h->context, 512);
+            assert_int_equal(model_is_f32(m), t == 0);
+            assert_non_null(model_tensor_find(m, ROLE_OUTPUT, -1));
+            model_close(&m);
+        }
+    }
+}
+
+static void test_experts_are_as_asked(void **state)
+{
+    (void)state;
+    struct synth_options o = experts("llama", "q8_0");
+    o.head_dim = 32;
+    o.tied = true;
+    struct model *m = make(&o);
+    assert_int_equal(model_hparams(m)->n_experts, 8);
+    assert_int_equal(model_hparams(m)->n_experts_used, 2);
+    assert_int_equal(model_hparams(m)->n_expert_ffn, 256);
+    assert_int_equal(model_hparams(m)->head_dim, 32);
+    assert_null(model_tensor_find(m, ROLE_OUTPUT, -1));
+    assert_int_equal(type_of(m, ROLE_ROUTER, 0), QTYPE_F32);
+    model_close(&m);
+}
+
+static void test_mix_is_llama_quantizes(void **state)
+{
+    static const bool better[] = {true, false, false, true, false, false, true, true}; /* of 8 layers */
+    (void)state;
+    struct synth_options o = dense("qwen3", "q4_k_m");
+    o.layers = COUNTOF(better);
+    struct model *m = make(&o);
+    for (int32_t i = 0; i < (int32_t)COUNTOF(better); i++) {
+        assert_int_equal(type_of(m, ROLE_ATTN_V, i), better[i] ? QTYPE_Q6_K : QTYPE_Q4_K);
+        assert_int_equal(type_of(m, ROLE_FFN_DOWN, i), better[i] ? QTYPE_Q6_K : QTYPE_Q4_K);
+        assert_int_equal(type_of(m, ROLE_ATTN_Q, i), QTYPE_Q4_K);
+    }
+    assert_int_equal(type_of(m, ROLE_OUTPUT, -1), QTYPE_Q6_K);
+    assert_int_equal(type_of(m, ROLE_EMBEDDING, -1), QTYPE_Q4_K);
+    model_close(&m);
+
+    o = experts("llama", "q4_k_m"); /* eight experts */
+    m = make(&o);
+    assert_int_equal(type_of(m, ROLE_ATTN_K, 1), QTYPE_Q8_0);
+    assert_int_equal(type_of(m, ROLE_ATTN_V, 1), QTYPE_Q8_0);
+    assert_int_equal(type_of(m, ROLE_ATTN_OUT, 1), QTYPE_Q5_K);
+    assert_int_equal(type_of(m, ROLE_DOWN_EXPERTS, 2), QTYPE_Q6_K);
+    model_close(&m);
+
+    o = dense("llama", "q4_0");
+    o.tied = true;
+    m = make(&o);
+    assert_int_equal(type_of(m, ROLE_EMBEDDING, -1), QTYPE_Q6_K);
+    assert_int_equal(type_of(m, ROLE_FFN_DOWN, 0), QTYPE_Q4_0);
+    model_close(&m);
+}
+
+static void test_odd_widths_fall_back(void **state)
+{
+    (void)state;
+    struct synth_options o = dense("llama", "q4_k");
+    o.hidden = 96; /* a multiple of 32, not of 256 */
+    o.heads = o.kv_heads = 3;
+    o.ffn = 100;   /* of neither */
+    struct model *m = make(&o);
+    assert_int_equal(type_of(m, ROLE_ATTN_Q, 0), QTYPE_Q8_0);
+    assert_int_equal(type_of(m, ROLE_FFN_DOWN, 0), QTYPE_F16);
+    model_close(&m);
+}
+
+static void check_moments(const float *v, size_t n, double mean, double deviation)
+{
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += v[i];
+        squares += (v[i] - mean) * (v[i] - mean);
+    }
+    assert_true(fabs(sum / (double)n - mean) < deviation * 5 / sqrt((double)n) + 1e-4);
+    assert_true(fabs(sqrt(squares / (double)n) / deviation - 1) < 5 / sqrt((double)n));
+}
+
+/* Large tensors are put together from a pool: they must look as random as small ones. */
+static void test_values_are_normal(void **state)
+{
+    size_t n;
+    (void)state;
+    struct synth_options o = dense("qwen2", "f32");
+    o.hidden = 1024;
+    struct model *m = make(&o);
+    float *big = values_of(m, ROLE_OUTPUT, -1, &n);
+    assert_int_equal(n, 1024 * 1000);
+    check_moments(big, n, 0, 0.02);
+    free(big);
+    float *norm = values_of(m, ROLE_FFN_NORM, 1, &n);
+    check_moments(norm, n, 1, 0.02);
+    free(norm);
+    float *bias = values_of(m, ROLE_ATTN_Q_BIAS, 2, &n);
+    check_moments(bias, n, 0, 0.02);
+    free(bias);
+    model_close(&m);
+}
+
+/* Equal rows of the head would tie. */
+static void test_rows_do_not_repeat(void **state)
+{
+    static const uint32_t widths[] = {64, 256, 512};
+    static const uint32_t vocabularies[] = {1000, 9000};
+    size_t n;
+    (void)state;
+    for (size_t w = 0; w < COUNTOF(widths); w++) {
+        for (size_t v = 0; v < COUNTOF(vocabularies); v++) {
+            struct synth_options o = dense("llama", "f32");
+            o.layers = 1;
+            o.hidden = widths[w];
+            o.vocab = vocabularies[v];
+            struct model *m = make(&o);
+            float *rows = values_of(m, ROLE_OUTPUT, -1, &n);
+            for (size_t row = 1; row < vocabularies[v]; row++)
+                for (size_t before = 0; before < row; before++)
+                    if (rows[row * widths[w]] == rows[before * widths[w]])
+                        assert_memory_not_equal(rows + row * widths[w], rows + before * widths[w],
+                                                widths[w] * sizeof(float));
+            free(rows);
+            model_close(&m);
+        }
+    }
+}
+
+static void test_type_changes_precision_only(void **state)
+{
+    static const struct {
+        enum role role;
+        int32_t layer;
+    } some[] = {{ROLE_OUTPUT, -1}, {ROLE_GATE_EXPERTS, 1}, {ROLE_ATTN_NORM, 2}, {ROLE_ROUTER, 0}};
+    (void)state;
+    struct synth_options o = experts("qwen3moe", "f32");
+    o.hidden = 512;
+    float *exact[COUNTOF(some)];
+    size_t n;
+    struct model *m = make(&o);
+    for (size_t i = 0; i < COUNTOF(some); i++)
+        exact[i] = values_of(m, some[i].role, some[i].layer, &n);
+    model_close(&m);
+    o.type = "q8_0";
+    m = make(&o);
+    for (size_t i = 0; i < COUNTOF(some); i++) {
+        float *rough = values_of(m, some[i].role, some[i].layer, &n);
+        for (size_t k = 0; k < n; k++)
+            assert_true(fabsf(rough[k] - exact[i][k]) < 0.0005F);
+        free(rough);
+        free(exact[i]);
+    }
+    model_close(&m);
+}
+
+static void test_seed_decides_the_bytes(void **state)
+{
+    struct error e = {0};
+    size_t n[3];
+    uint8_t *bytes[3];
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct synth_options o = experts("qwen3moe", "q4_k_m");
+        o.hidden = 512;
+        o.seed = i < 2 ? 1 : 2;
+        assert_int_equal(synth_write(folder_path("seeded.gguf"), &o, &e), 0);
+        bytes[i] = folder_read("seeded.gguf", &n[i]);
+        assert_int_equal(n[i], n[0]);
+    }
+    assert_memory_equal(bytes[0], bytes[1], n[0]);
+    assert_memory_not_equal(bytes[0], bytes[2], n[0]);
+    for (int i = 0; i < 3; i++)
+        free(bytes[i]);
+}
+
+static void test_layers_lie_together(void **state)
+{
+    (void)state;
+    struct synth_options o = experts("qwen3moe", "q8_0");
+    struct model *m = make(&o);
+    int32_t layer = -1;
+    uint64_t end = gguf_header_bytes(model_file(m));
+    for (size_t i = 0; i < gguf_tensor_count(model_file(m)); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(model_file(m), i);
+        int32_t of = strncmp(t->name, "blk.", 4) == 0 ? t->name[4] - '0' : -1;
+        assert_true(of >= layer && t->offset >= end);
+        layer = of;
+        end = t->offset + t->bytes;
+    }
+    assert_int_equal(layer, 2);
+    model_close(&m);
+}
+
+static void test_tokenizer_is_borrowed(void **state)
+{
+    enum gguf_type type;
+    uint64_t n;
+    struct gguf_string a, b;
+    struct error e = {0};
+    struct gguf *lender;
+    (void)state;
+    struct synth_options o = dense("llama", "q8_0");
+    o.vocab = 0;
+    o.tokenizer = demo;
+    struct model *m = make(&o);
+    const struct gguf *g = model_file(m);
+    assert_int_equal(model_hparams(m)->n_vocab, 2048);
+    assert_true(gguf_array(g, "tokenizer.ggml.tokens", &type, &n));
+    assert_int_equal(n, 2048);
+    assert_int_equal(gguf_open(&lender, demo, &e), 0);
+    for (uint64_t i = 0; i < n; i++) {
+        assert_true(gguf_array_string(g, "tokenizer.ggml.tokens", i, &a));
+        assert_true(gguf_array_string(lender, "tokenizer.ggml.tokens", i, &b));
+        assert_int_equal(a.len, b.len);
+        assert_memory_equal(a.text, b.text, a.len);
+    }
+    assert_true(gguf_get_string(g, "tokenizer.ggml.model", &a) && a.len == 4 && memcmp(a.text, "gpt2", 4) == 0);
+    gguf_close(&lender);
+    model_close(&m);
+    o.vocab = 2100; /* padded, as many published models are */
+    m = make(&o);
+    assert_int_equal(model_hparams(m)->n_vocab, 2100);
+    model_close(&m);
+    o.vocab = 2047;
+    assert_int_equal(synth_write(folder_path("small.gguf"), &o, &e), ERR_INVALID);
+    assert_non_null(strstr(e.text, "2048 tokens"));
+    o.vocab = 0;
+    o.tokenizer = folder_path("made.gguf");
+    struct synth_options none = dense("llama", "q8_0");
+    m = make(&none);
+    model_close(&m);
+    assert_int_equal(synth_write(folder_path("small.gguf"), &o, &e), ERR_INVALID);
+    assert_non_null(strstr(e.text, "no tokenizer to borrow"));
+}
+
+struct seen {
+    uint64_t last, total;
+    int calls;
+};
+
+static void see(void *arg, uint64_t done, uint64_t total)
+{
+    struct seen *s = arg;
+    assert_true(done >= s->last && done <= total);
+    *s = (struct seen){done, total, s->calls + 1};
+}
+
+static void test_progress_reaches_the_end(void **state)
+{
+    struct seen seen = {0};
+    (void)state;
+    struct synth_options o = dense("llama", "f32");
+    o.progress = see;
+    o.progress_arg = &seen;
+    struct model *m = make(&o);
+    struct layer_range all = {0, 3, true, true};
+    assert_true(seen.calls > 10);
+    assert_int_equal(seen.last, seen.total);
+    assert_int_equal(seen.total, model_range_bytes(m, &all));
+    model_close(&m);
+}
+
+static void test_refusals_name_the_option(void **state)
+{
+    static const struct {
+        const char *words;
+        struct synth_options o;
+    } cases[] = {
+        {"there is no family \"\"", {.layers = 1, .hidden = 64, .heads = 1, .ffn = 64}},
+        {"no family \"gpt9\"; there are llama", {.family = "gpt9", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64}},
+        {"no type \"q9\"", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64, .type = "q9"}},
+        {"layers is 0", {.family = "llama", .hidden = 64, .heads = 1, .ffn = 64}},
+        {"layers is 4096", {.family = "llama", .layers = 4096, .hidden = 64, .heads = 1, .ffn = 64}},
+        {"hidden is 0", {.family = "llama", .layers = 1, .heads = 1, .ffn = 64}},
+        {"hidden is 4294967295", {.family = "llama", .layers = 1, .hidden = UINT32_MAX, .heads = 1, .ffn = 64}},
+        {"heads is 0", {.family = "llama", .layers = 1, .hidden = 64, .ffn = 64}},
+        {"3 heads cannot share 2", {.family = "llama", .layers = 1, .hidden = 96, .heads = 3, .kv_heads = 2,
+                                    .ffn = 64}},
+        {"kv_heads is 4", {.family = "llama", .layers = 1, .hidden = 64, .heads = 2, .kv_heads = 4, .ffn = 64}},
+        {"must be even", {.family = "llama", .layers = 1, .hidden = 66, .heads = 2, .ffn = 64}},
+        {"head_dim is 4096", {.family = "llama", .layers = 1, .hidden = 4096, .heads = 1, .ffn = 64}},
+        {"ffn is 0", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1}},
+        {"has no experts", {.family = "qwen3", .layers = 1, .hidden = 64, .heads = 1, .experts = 4}},
+        {"needs experts", {.family = "qwen3moe", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64}},
+        {"experts_used is 5; 1 to 4", {.family = "qwen3moe", .layers = 1, .hidden = 64, .heads = 1, .experts = 4,
+                                       .experts_used = 5, .expert_ffn = 64}},
+        {"expert_ffn is 0", {.family = "qwen3moe", .layers = 1, .hidden = 64, .heads = 1, .experts = 4,
+                             .experts_used = 2}},
+        {"vocab is 16777216", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64, .vocab = 1 << 24}},
+        {"context is 33554432", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64,
+                                 .context = 1 << 25}},
+    };
+    size_t before = folder_files();
+    (void)state;
+    for (size_t i = 0; i < COUNTOF(cases); i++) {
+        struct error e = {0};
+        assert_int_equal(synth_write(folder_path("refused.gguf"), &cases[i].o, &e), ERR_INVALID);
+        if (!strstr(e.text, cases[i].words))
+            fail_msg("\"%s\" does not say \"%s\"", e.text, cases[i].words);
+    }
+    assert_int_equal(folder_files(), before);
+}
+
+static void test_unwritable_place_is_an_error(void **state)
+{
+    struct error e = {0};
+    (void)state;
+    struct synth_options o = dense("llama", "q8_0");
+    assert_int_equal(synth_write(folder_path("nowhere/made.gguf"), &o, &e), ERR_IO);
+    if (access("/dev/full", W_OK) != 0)
+        return;
+    assert_int_equal(symlink("/dev/full", folder_path("full.gguf.part")), 0);
+    assert_int_equal(synth_write(folder_path("full.gguf"), &o, &e), ERR_IO);
+    assert_int_not_equal(access(folder_path("full.gguf"), F_OK), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_family_and_type_opens),
+        cmocka_unit_test(test_experts_are_as_asked),
+        cmocka_unit_test(test_mix_is_llama_quantizes),
+        cmocka_unit_test(test_odd_widths_fall_back),
+        cmocka_unit_test(test_values_are_normal),
+        cmocka_unit_test(test_rows_do_not_repeat),
+        cmocka_unit_test(test_type_changes_precision_only),
+        cmocka_unit_test(test_seed_decides_the_bytes),
+        cmocka_unit_test(test_layers_lie_together),
+        cmocka_unit_test(test_tokenizer_is_borrowed),
+        cmocka_unit_test(test_progress_reaches_the_end),
+        cmocka_unit_test(test_refusals_name_the_option),
+        cmocka_unit_test(test_unwritable_place_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, folder_open, folder_close);
+}
