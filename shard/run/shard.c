@@ -87,7 +87,8 @@ static int open_host(struct shard *s, struct error *e)
     const struct hparams *h = model_hparams(s->model);
     if (s->device->backend->host_view(s->device, s->forward.x))
         return 0;
-    s->host_bytes = sizeof(float) * (s->options.range.head ? h->n_vocab : (size_t)s->options.batch_rows_max * h->n_embd);
+    size_t values = s->options.range.head ? h->n_vocab : (size_t)s->options.batch_rows_max * h->n_embd;
+    s->host_bytes = values * sizeof(float);
     s->host = mem_try_big(s->host_bytes);
     return s->host ? 0 : error_set(e, ERR_MEMORY, "no memory for the rows of a step");
 }
