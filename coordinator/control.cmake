@@ -1,4 +1,5 @@
-# The control half: pure deciders (place, registry, route), durable membership, and the actors that use them.
+# The control half: pure deciders (place, registry, route, enrol), durable membership (store), and the
+# actors that use them.
 shoal_module(control
-    SOURCES place.c
-    DEPENDS proto shard_arch)
+    SOURCES place.c registry.c route.c store.c enrol.c
+    DEPENDS net proto shard_arch PkgConfig::SQLITE PkgConfig::SODIUM)
