@@ -20,8 +20,8 @@
  *
  * One thread at a time uses a device.
  *
- * Adding an operation?  Give it a reference in cpu/, which every backend may
- * fall back to, and a row in tests/kernels/test_ops.c.                        */
+ * Adding an operation?  Give it a version in cpu/, which every backend may
+ * fall back to, and a case with its reference in tests/kernels/.             */
 #ifndef KERNELS_BACKEND_H
 #define KERNELS_BACKEND_H
 

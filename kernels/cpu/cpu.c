@@ -61,7 +61,7 @@ static int cpu_weight_create(struct device *d, struct weight **out, const struct
     w->row_bytes = qtype_row_bytes(desc->type, desc->cols);
     int r = 0;
     if (!w->kernel || w->row_bytes == 0 || !mem_mul(w->row_bytes, desc->rows, &w->slice_bytes) ||
-        !mem_mul(w->slice_bytes, desc->slices, &w->n_bytes))
+        !mem_mul(w->slice_bytes, desc->slices, &w->n_bytes) || w->n_bytes == 0)
         r = error_set(e, ERR_UNSUPPORTED, "the CPU cannot hold a %s matrix of %u x %u", desc->type->name, desc->rows,
                       desc->cols);
     if (r == 0 && !(w->bytes = mem_try_big(w->n_bytes)))
@@ -132,10 +132,15 @@ static void *cpu_host_view(struct device *d, struct span s)
 
 /* ---- scratch: laid out twice, first to measure, then to point ---- */
 
-static void *take(uint8_t *base, size_t *at, size_t bytes)
+/* What does not fit the address space is left at SIZE_MAX, which no allocation gives. */
+static void *take(uint8_t *base, size_t *at, size_t count, size_t size)
 {
     void *p = base ? base + *at : NULL;
-    *at += (bytes + 63) / 64 * 64;
+    size_t bytes;
+    if (!mem_mul(count, size, &bytes) || bytes > SIZE_MAX / 4 || *at > SIZE_MAX / 4)
+        *at = SIZE_MAX;
+    else
+        *at += (bytes + 63) / 64 * 64;
     return p;
 }
 
@@ -147,25 +152,25 @@ static size_t lay_out(struct cpu *c, const struct reserve_args *r, uint8_t *base
     size_t widest = r->cols > r->ffn ? r->cols : r->ffn;
     size_t form_rows = rows > entries ? rows : entries;
     for (int f = FORM_F32 + 1; f < FORM_COUNT; f++)
-        s->prepared[f] = take(base, &at, form_rows * form_row_bytes((enum form)f, widest));
-    s->tiles = take(base, &at, (size_t)pool_threads(c->pool) * TILE_FLOATS * sizeof(float));
-    s->rope = take(base, &at, rows * r->rope_half * 2 * sizeof(float));
-    c->rope_positions = take(base, &at, rows * sizeof(uint32_t));
-    c->rope_freq = take(base, &at, r->rope_half * sizeof(float));
+        s->prepared[f] = take(base, &at, form_rows, form_row_bytes((enum form)f, widest));
+    s->tiles = take(base, &at, (size_t)pool_threads(c->pool) * TILE_FLOATS, sizeof(float));
+    s->rope = take(base, &at, rows, (size_t)r->rope_half * 2 * sizeof(float));
+    c->rope_positions = take(base, &at, rows, sizeof(uint32_t));
+    c->rope_freq = take(base, &at, r->rope_half, sizeof(float));
     if (r->experts == 0)
         return at;
-    s->scores = take(base, &at, moe * r->experts * sizeof(float));
-    s->weights = take(base, &at, entries * sizeof(float));
-    s->chosen = take(base, &at, entries * sizeof(uint32_t));
-    s->place = take(base, &at, entries * sizeof(uint32_t));
-    s->entries = take(base, &at, entries * sizeof(*s->entries));
-    s->starts = take(base, &at, ((size_t)r->experts + 1) * sizeof(uint32_t));
-    s->active = take(base, &at, (size_t)r->experts * sizeof(uint32_t));
+    s->scores = take(base, &at, moe, r->experts * sizeof(float));
+    s->weights = take(base, &at, entries, sizeof(float));
+    s->chosen = take(base, &at, entries, sizeof(uint32_t));
+    s->place = take(base, &at, entries, sizeof(uint32_t));
+    s->entries = take(base, &at, entries, sizeof(*s->entries));
+    s->starts = take(base, &at, (size_t)r->experts + 1, sizeof(uint32_t));
+    s->active = take(base, &at, r->experts, sizeof(uint32_t));
     for (int f = FORM_F32; f < FORM_COUNT; f++)
-        s->gathered[f] = take(base, &at, entries * form_row_bytes((enum form)f, r->width));
-    s->gate = take(base, &at, entries * r->ffn * sizeof(float));
-    s->up = take(base, &at, entries * r->ffn * sizeof(float));
-    s->down = take(base, &at, entries * r->width * sizeof(float));
+        s->gathered[f] = take(base, &at, entries, form_row_bytes((enum form)f, r->width));
+    s->gate = take(base, &at, entries, r->ffn * sizeof(float));
+    s->up = take(base, &at, entries, r->ffn * sizeof(float));
+    s->down = take(base, &at, entries, r->width * sizeof(float));
     return at;
 }
 

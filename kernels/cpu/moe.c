@@ -25,19 +25,25 @@ struct moe_run {
 
 /* ---- which experts ---- */
 
-/* The n_used largest scores of a row, the lower index first among equals. NaN counts as the least. */
+/* Whether score i comes before score j: the larger, the lower index among equals, what is not a number last. */
+static bool before(const float *p, uint32_t i, uint32_t j)
+{
+    if (isnan(p[i]) || isnan(p[j]))
+        return isnan(p[j]) && (!isnan(p[i]) || i < j);
+    return p[i] > p[j] || (p[i] == p[j] && i < j);
+}
+
+/* The n_used first scores of a row in that order: each score is inserted into the list so far. */
 static void choose(const float *p, uint32_t n, uint32_t n_used, uint32_t *chosen)
 {
-    for (uint32_t k = 0; k < n_used; k++) {
-        uint32_t best = UINT32_MAX;
-        for (uint32_t i = 0; i < n; i++) {
-            bool taken = false;
-            for (uint32_t j = 0; j < k; j++)
-                taken = taken || chosen[j] == i;
-            if (!taken && (best == UINT32_MAX || p[i] > p[best]))
-                best = i;
-        }
-        chosen[k] = best;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (count == n_used && !before(p, i, chosen[count - 1]))
+            continue;
+        uint32_t at = count < n_used ? count++ : count - 1;
+        for (; at > 0 && before(p, i, chosen[at - 1]); at--)
+            chosen[at] = chosen[at - 1];
+        chosen[at] = i;
     }
 }
 

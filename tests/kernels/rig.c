@@ -1,0 +1,188 @@
+/* rig: devices, matrices, references and comparisons for the tests of operations. */
+#include "tests/kernels/rig.h"
+
+static const char *const sets[] = {"scalar", "avx2", "avx512", "neon"};
+
+const char *rig_isa(size_t i)
+{
+    for (size_t k = 0; k < COUNTOF(sets); k++) {
+        struct device *d;
+        struct device_options o = {.threads = 1, .isa = sets[k]};
+        if (backend_open(&d, "cpu", &o, NULL) != 0)
+            continue;
+        backend_close(&d);
+        if (i-- == 0)
+            return sets[k];
+    }
+    return NULL;
+}
+
+void rig_open(struct rig *r, const char *isa, int threads)
+{
+    struct error e = {0};
+    struct device_options o = {.threads = threads, .isa = isa};
+    struct reserve_args most = {.rows = RIG_ROWS_MAX, .cols = RIG_COLS_MAX, .rope_half = HEAD_DIM_MAX / 2,
+                                .experts = RIG_EXPERTS_MAX, .experts_used = RIG_EXPERTS_MAX,
+                                .width = RIG_COLS_MAX, .ffn = RIG_FFN_MAX};
+    if (backend_open(&r->d, "cpu", &o, &e) != 0)
+        fail_msg("%s", e.text);
+    r->b = r->d->backend;
+    r->isa = isa;
+    r->threads = threads;
+    if (r->b->reserve(r->d, &most, &e) != 0)
+        fail_msg("%s", e.text);
+}
+
+void rig_close(struct rig *r)
+{
+    backend_close(&r->d);
+    assert_null(r->d);
+}
+
+/* ---- memory ---- */
+
+void *rig_alloc(size_t bytes)
+{
+    void *p = malloc(bytes ? bytes : 1);
+    assert_non_null(p);
+    return p;
+}
+
+static float next_random(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (float)(int32_t)(*state >> 32) * 0x1p-31F;
+}
+
+float *rig_random(uint64_t seed, size_t n, float size)
+{
+    float *x = rig_alloc(n * sizeof(*x));
+    uint64_t state = seed * 7919 + 1;
+    for (size_t i = 0; i < n; i++)
+        x[i] = size * next_random(&state);
+    return x;
+}
+
+struct span rig_span(const struct rig *r, const float *values, size_t n)
+{
+    struct error e = {0};
+    struct span s = {0};
+    if (r->b->mem_create(r->d, &s.mem, n * sizeof(float) + 64, &e) != 0)
+        fail_msg("%s", e.text);
+    s.offset = 64; /* an offset that is forgotten is found out */
+    float *nothing = rig_alloc(n * sizeof(float));
+    for (size_t i = 0; i < n; i++)
+        nothing[i] = NAN;
+    r->b->upload(r->d, s, values ? values : nothing, n * sizeof(float));
+    free(nothing);
+    return s;
+}
+
+void rig_take(const struct rig *r, struct span s, float *out, size_t n)
+{
+    r->b->download(r->d, out, s, n * sizeof(float));
+    r->b->mem_destroy(r->d, s.mem);
+}
+
+/* ---- matrices ---- */
+
+void matrix_make(struct matrix *m, uint32_t type, uint32_t rows, uint32_t cols, uint32_t slices)
+{
+    size_t n = (size_t)rows * cols * slices;
+    *m = (struct matrix){.type = qtype_find(type), .rows = rows, .cols = cols, .slices = slices};
+    assert_non_null(m->type);
+    assert_int_equal(cols % m->type->block_len, 0);
+    m->bytes = rig_alloc(qtype_row_bytes(m->type, n));
+    m->values = rig_random(type * 1000003u + rows * 1009u + cols * 31u + slices, n, 0.2F);
+    m->type->from_f32(m->values, m->bytes, n);
+    m->type->to_f32(m->bytes, m->values, n);
+}
+
+void matrix_free(struct matrix *m)
+{
+    free(m->bytes);
+    free(m->values);
+}
+
+struct weight *matrix_load(const struct rig *r, const struct matrix *m)
+{
+    if (!m)
+        return NULL;
+    struct error e = {0};
+    struct weight *w;
+    struct weight_desc desc = {m->type, m->rows, m->cols, m->slices, m->bytes};
+    if (r->b->weight_create(r->d, &w, &desc, &e) != 0)
+        fail_msg("%s", e.text);
+    return w;
+}
+
+/* ---- references ---- */
+
+static void quantise(const float *x, size_t n, double *out)
+{
+    float amax = 0;
+    bool bad = false;
+    for (size_t i = 0; i < n; i++) {
+        bad = bad || !isfinite(x[i]);
+        amax = fmaxf(amax, fabsf(x[i]));
+    }
+    for (size_t i = 0; i < n; i++)
+        out[i] = bad ? (double)NAN : amax < 0x1p-100F ? 0 : rint((double)(x[i] * (127 / amax))) * (amax / 127);
+}
+
+void reference_input(const struct qtype *type, const float *x, size_t n, double *out)
+{
+    for (size_t i = 0; i < n && type->block_len == 1; i++)
+        out[i] = x[i];
+    for (size_t i = 0; i < n && type->block_len > 1; i += type->block_len)
+        quantise(x + i, type->block_len, out + i);
+}
+
+double reference_dot(const float *w, const double *x, size_t n, double *magnitude)
+{
+    double sum = 0, all = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += w[i] * x[i];
+        all += fabs(w[i] * x[i]);
+    }
+    *magnitude = all;
+    return sum;
+}
+
+void check_near(const char *what, size_t row, size_t i, double got, double want, double bound)
+{
+    if (!(fabs(got - want) <= bound))
+        fail_msg("%s, row %zu, value %zu: %.9g, not %.9g (within %g)", what, row, i, got, want, bound);
+}
+
+/* ---- bits ---- */
+
+static void check_part(const struct rig *r, case_fn run, const void *arg, uint32_t first, uint32_t n, size_t width,
+                       const float *whole)
+{
+    float *part = rig_alloc(n * width * sizeof(*part));
+    run(r, arg, first, n, part);
+    for (size_t i = 0; i < n * width; i++)
+        if (memcmp(&part[i], &whole[first * width + i], sizeof(float)) != 0)
+            fail_msg("%s, %d threads, rows %u to %u: value %zu of row %zu is %a, not %a", r->isa, r->threads, first,
+                     first + n - 1, i % width, first + i / width, (double)part[i],
+                     (double)whole[first * width + i]);
+    free(part);
+}
+
+void rig_check_bits(const char *isa, case_fn run, const void *arg, uint32_t n_rows, size_t width, float *out)
+{
+    struct rig one, two;
+    rig_open(&one, isa, 1);
+    rig_open(&two, isa, 2);
+    run(&one, arg, 0, n_rows, out);
+    check_part(&two, run, arg, 0, n_rows, width, out);
+    check_part(&one, run, arg, n_rows - 1, 1, width, out);
+    check_part(&two, run, arg, n_rows / 2, 1, width, out);
+    if (n_rows >= 3)
+        check_part(&two, run, arg, n_rows - 3, 3, width, out);
+    if (n_rows >= 5)
+        check_part(&one, run, arg, 0, 5, width, out);
+    rig_close(&one);
+    rig_close(&two);
+}

@@ -1,0 +1,268 @@
+/* test_moe: the expert layer against a plain one in doubles: choice, ties, weights, sums, and its bits. */
+#include "tests/kernels/rig.h"
+
+struct moe_case {
+    struct matrix router, gate, up, down;
+    uint32_t n_used;
+    bool normalise;
+    float scale;
+    const float *x, *out; /* out: what is added to */
+};
+
+static void run_moe(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
+{
+    const struct moe_case *c = arg;
+    uint32_t width = c->router.cols;
+    struct weight *w[4] = {matrix_load(r, &c->router), matrix_load(r, &c->gate), matrix_load(r, &c->up),
+                           matrix_load(r, &c->down)};
+    struct moe_args a = {.router = w[0], .gate = w[1], .up = w[2], .down = w[3], .scores = ROUTER_SOFTMAX,
+                         .act = ACT_SILU, .normalise = c->normalise, .scale = c->scale, .n_used = c->n_used,
+                         .n_rows = n, .width = width, .ffn = c->gate.rows};
+    a.x = rig_span(r, c->x + (size_t)first * width, (size_t)n * width);
+    a.out = rig_span(r, c->out + (size_t)first * width, (size_t)n * width);
+    r->b->moe(r->d, &a);
+    rig_take(r, a.out, out, (size_t)n * width);
+    r->b->mem_destroy(r->d, a.x.mem);
+    for (size_t i = 0; i < COUNTOF(w); i++)
+        r->b->weight_destroy(r->d, w[i]);
+}
+
+/* ---- the reference ---- */
+
+struct choice {
+    uint32_t expert[RIG_EXPERTS_MAX];
+    double weight[RIG_EXPERTS_MAX];
+};
+
+static void reference_choice(const struct moe_case *c, const float *x, struct choice *out)
+{
+    uint32_t n = c->router.rows, cols = c->router.cols;
+    double p[RIG_EXPERTS_MAX], in[RIG_COLS_MAX], sum = 0, magnitude;
+    bool taken[RIG_EXPERTS_MAX] = {false};
+    reference_input(c->router.type, x, cols, in);
+    for (uint32_t i = 0; i < n; i++) {
+        p[i] = exp(reference_dot(c->router.values + (size_t)i * cols, in, cols, &magnitude));
+        sum += p[i];
+    }
+    double chosen_sum = 0;
+    for (uint32_t k = 0; k < c->n_used; k++) {
+        uint32_t best = n;
+        for (uint32_t i = 0; i < n; i++)
+            if (!taken[i] && (best == n || p[i] > p[best]))
+                best = i;
+        taken[best] = true;
+        out->expert[k] = best;
+        out->weight[k] = p[best] / sum;
+        chosen_sum += out->weight[k];
+    }
+    for (uint32_t k = 0; k < c->n_used; k++) {
+        out->weight[k] /= c->normalise ? fmax(chosen_sum, 6.103515625e-5) : 1;
+        out->weight[k] *= c->scale != 0 ? c->scale : 1;
+    }
+}
+
+/* One expert's output for a row, weighted, and the size of the error that one flipped quant of `hidden` makes. */
+static void reference_expert(const struct moe_case *c, const float *x, uint32_t expert, double weight, double *sum,
+                             double *magnitude)
+{
+    uint32_t width = c->router.cols, ffn = c->gate.rows;
+    size_t slice = (size_t)expert * ffn * width;
+    const float *gate = c->gate.values + slice, *up = c->up.values + slice, *down = c->down.values + slice;
+    double in[RIG_COLS_MAX], hidden_in[RIG_FFN_MAX], m;
+    float hidden[RIG_FFN_MAX];
+    for (uint32_t i = 0; i < ffn; i++) {
+        reference_input(c->gate.type, x, width, in);
+        double g = reference_dot(gate + (size_t)i * width, in, width, &m);
+        reference_input(c->up.type, x, width, in);
+        double u = reference_dot(up + (size_t)i * width, in, width, &m);
+        hidden[i] = (float)(g / (1 + exp(-g)) * u);
+    }
+    reference_input(c->down.type, hidden, ffn, hidden_in);
+    for (uint32_t i = 0; i < width; i++) {
+        sum[i] += weight * reference_dot(down + (size_t)i * ffn, hidden_in, ffn, &m);
+        magnitude[i] += fabs(weight) * m;
+    }
+}
+
+static void check_row(const struct moe_case *c, size_t row, const float *got)
+{
+    uint32_t width = c->router.cols;
+    const float *x = c->x + row * width;
+    double sum[RIG_COLS_MAX], magnitude[RIG_COLS_MAX];
+    struct choice chosen;
+    reference_choice(c, x, &chosen);
+    for (uint32_t i = 0; i < width; i++) {
+        sum[i] = c->out[row * width + i];
+        magnitude[i] = 1;
+    }
+    for (uint32_t k = 0; k < c->n_used; k++)
+        reference_expert(c, x, chosen.expert[k], chosen.weight[k], sum, magnitude);
+    /* a hidden value that lies between two quants may fall to either side */
+    double bound = c->down.type->block_len > 1 ? 2e-3 : 3e-5;
+    for (uint32_t i = 0; i < width; i++)
+        check_near("experts", row, i, got[i], sum[i], bound * magnitude[i]);
+}
+
+/* ---- cases ---- */
+
+static void case_open(struct moe_case *c, const uint32_t types[4], uint32_t experts, uint32_t used, uint32_t width,
+                      uint32_t ffn, uint32_t n_rows)
+{
+    *c = (struct moe_case){.n_used = used, .normalise = true};
+    matrix_make(&c->router, types[0], experts, width, 1);
+    matrix_make(&c->gate, types[1], ffn, width, experts);
+    matrix_make(&c->up, types[2], ffn, width, experts);
+    matrix_make(&c->down, types[3], width, ffn, experts);
+    c->x = rig_random(experts + used, (size_t)n_rows * width, 1);
+    c->out = rig_random(4, (size_t)n_rows * width, 1);
+}
+
+static void case_close(struct moe_case *c)
+{
+    matrix_free(&c->router);
+    matrix_free(&c->gate);
+    matrix_free(&c->up);
+    matrix_free(&c->down);
+    free((void *)(uintptr_t)c->x);
+    free((void *)(uintptr_t)c->out);
+}
+
+static void check_case(const struct moe_case *c, uint32_t n_rows)
+{
+    uint32_t width = c->router.cols;
+    float *out = rig_alloc((size_t)n_rows * width * sizeof(*out));
+    for (size_t s = 0; rig_isa(s); s++) {
+        rig_check_bits(rig_isa(s), run_moe, c, n_rows, width, out);
+        for (size_t row = 0; row < n_rows; row += n_rows / 3 + 1)
+            check_row(c, row, out + row * width);
+    }
+    free(out);
+}
+
+static void test_moe_adds_the_chosen_experts(void **state)
+{
+    (void)state;
+    static const uint32_t types[][4] = {
+        {QTYPE_F32, QTYPE_F32, QTYPE_F32, QTYPE_F32},    {QTYPE_F32, QTYPE_Q4_K, QTYPE_Q4_K, QTYPE_Q6_K},
+        {QTYPE_F32, QTYPE_Q8_0, QTYPE_Q8_0, QTYPE_Q8_0}, {QTYPE_F32, QTYPE_Q4_0, QTYPE_Q4_0, QTYPE_Q4_0},
+        {QTYPE_F16, QTYPE_BF16, QTYPE_F16, QTYPE_Q5_K},  {QTYPE_Q8_0, QTYPE_Q4_K, QTYPE_Q8_0, QTYPE_F16},
+    };
+    static const uint32_t row_counts[] = {1, 3, 17};
+    for (size_t i = 0; i < COUNTOF(types); i++) {
+        for (size_t k = 0; k < COUNTOF(row_counts); k++) {
+            struct moe_case c;
+            case_open(&c, types[i], 8, 3, 256, 256, row_counts[k]);
+            c.normalise = k != 1;
+            c.scale = k == 2 ? 2.5F : 0;
+            check_case(&c, row_counts[k]);
+            case_close(&c);
+        }
+    }
+}
+
+static void test_moe_takes_odd_shapes(void **state)
+{
+    (void)state;
+    static const uint32_t floats[4] = {QTYPE_F32, QTYPE_F32, QTYPE_F16, QTYPE_BF16};
+    static const uint32_t small[4] = {QTYPE_F32, QTYPE_Q8_0, QTYPE_Q4_0, QTYPE_Q8_0};
+    /* experts, used, width, ffn, rows */
+    static const uint32_t shapes[][5] = {
+        {5, 2, 37, 19, 3}, {1, 1, 64, 33, 1}, {40, 40, 32, 32, 3}, {7, 1, 96, 160, 17},
+    };
+    for (size_t i = 0; i < COUNTOF(shapes) * 2; i++) {
+        const uint32_t *s = shapes[i / 2];
+        struct moe_case c;
+        if (i % 2 && (s[2] % 32 != 0 || s[3] % 32 != 0))
+            continue;
+        case_open(&c, i % 2 ? small : floats, s[0], s[1], s[2], s[3], s[4]);
+        check_case(&c, s[4]);
+        case_close(&c);
+    }
+}
+
+/* More rows than the layer takes at a time, and some experts with many. */
+static void test_moe_takes_many_rows(void **state)
+{
+    (void)state;
+    static const uint32_t types[4] = {QTYPE_F32, QTYPE_Q4_0, QTYPE_Q4_0, QTYPE_Q8_0};
+    struct moe_case c;
+    case_open(&c, types, 6, 2, 64, 32, RIG_ROWS_MAX);
+    check_case(&c, RIG_ROWS_MAX);
+    case_close(&c);
+}
+
+/* Equal scores: the lower index. Router rows 1, 3 and 4 are the same, and the largest for a row of ones. */
+static void test_moe_breaks_ties_downwards(void **state)
+{
+    (void)state;
+    static const uint32_t types[4] = {QTYPE_F32, QTYPE_F32, QTYPE_F32, QTYPE_F32};
+    for (uint32_t used = 1; used <= 5; used++) {
+        struct moe_case c;
+        case_open(&c, types, 5, used, 32, 32, 3);
+        for (uint32_t e = 0; e < 5; e++)
+            for (uint32_t i = 0; i < 32; i++)
+                c.router.values[e * 32 + i] = e == 1 || e > 2 ? 0.25F : 0.125F;
+        memcpy(c.router.bytes, c.router.values, 5 * 32 * sizeof(float));
+        for (size_t i = 0; i < 3 * 32; i++)
+            ((float *)(uintptr_t)c.x)[i] = 1;
+        struct choice chosen;
+        reference_choice(&c, c.x, &chosen);
+        assert_int_equal(chosen.expert[0], 1);
+        check_case(&c, 3);
+        case_close(&c);
+    }
+}
+
+/* Scores that leave the chosen almost nothing: the sum counts as 2^-14. */
+static void test_moe_survives_extreme_scores(void **state)
+{
+    (void)state;
+    static const uint32_t types[4] = {QTYPE_F32, QTYPE_F32, QTYPE_F32, QTYPE_F32};
+    struct moe_case c;
+    case_open(&c, types, 4, 2, 32, 32, 3);
+    for (uint32_t i = 0; i < 4 * 32; i++)
+        c.router.values[i] = i < 32 ? 20 : (float)(i / 32);
+    memcpy(c.router.bytes, c.router.values, 4 * 32 * sizeof(float));
+    check_case(&c, 3);
+    case_close(&c);
+}
+
+static void test_moe_keeps_bad_values_in_their_row(void **state)
+{
+    (void)state;
+    static const uint32_t types[][4] = {{QTYPE_F32, QTYPE_F32, QTYPE_F32, QTYPE_F32},
+                                        {QTYPE_F32, QTYPE_Q4_K, QTYPE_Q4_K, QTYPE_Q6_K}};
+    static const float bad[] = {NAN, INFINITY, -INFINITY, 3e38F};
+    for (size_t i = 0; i < COUNTOF(types) * COUNTOF(bad); i++) {
+        struct moe_case c;
+        float good[5 * 256], out[5 * 256];
+        case_open(&c, types[i / COUNTOF(bad)], 8, 3, 256, 256, 5);
+        for (size_t s = 0; rig_isa(s); s++) {
+            struct rig r;
+            float *x = (float *)(uintptr_t)c.x, saved = x[2 * 256 + 9];
+            rig_open(&r, rig_isa(s), 2);
+            run_moe(&r, &c, 0, 5, good);
+            x[2 * 256 + 9] = bad[i % COUNTOF(bad)];
+            run_moe(&r, &c, 0, 5, out);
+            x[2 * 256 + 9] = saved;
+            for (size_t row = 0; row < 5; row++)
+                if (row != 2)
+                    assert_memory_equal(out + row * 256, good + row * 256, 256 * sizeof(*out));
+            rig_close(&r);
+        }
+        case_close(&c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_moe_adds_the_chosen_experts),
+        cmocka_unit_test(test_moe_takes_odd_shapes),
+        cmocka_unit_test(test_moe_takes_many_rows),
+        cmocka_unit_test(test_moe_breaks_ties_downwards),
+        cmocka_unit_test(test_moe_survives_extreme_scores),
+        cmocka_unit_test(test_moe_keeps_bad_values_in_their_row),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

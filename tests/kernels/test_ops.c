@@ -1,0 +1,564 @@
+/* test_ops: every operation of a backend but attention and the experts against plain references in doubles,
+ * and the refusals of what holds their data. */
+#include <stdio.h>
+
+#include "tests/kernels/rig.h"
+
+static const uint32_t row_counts[] = {1, 3, 17};
+
+/* ---- embed ---- */
+
+struct embed_case {
+    struct matrix table;
+    int32_t ids[17];
+};
+
+static void run_embed(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
+{
+    const struct embed_case *c = arg;
+    struct weight *table = matrix_load(r, &c->table);
+    struct span y = rig_span(r, NULL, (size_t)n * c->table.cols);
+    r->b->embed(r->d, table, c->ids + first, n, y);
+    rig_take(r, y, out, (size_t)n * c->table.cols);
+    r->b->weight_destroy(r->d, table);
+}
+
+static void test_ops_embed_reads_the_rows_of_ids(void **state)
+{
+    (void)state;
+    const struct qtype *type;
+    float out[17 * 256];
+    for (size_t t = 0; (type = qtype_at(t)) != NULL; t++) {
+        struct embed_case c;
+        matrix_make(&c.table, type->id, 9, 256, 1);
+        for (int i = 0; i < 17; i++)
+            c.ids[i] = i * 5 % 9;
+        for (size_t s = 0; rig_isa(s); s++) {
+            rig_check_bits(rig_isa(s), run_embed, &c, 17, 256, out);
+            for (size_t i = 0; i < 17; i++)
+                assert_memory_equal(out + i * 256, c.table.values + (size_t)c.ids[i] * 256, 256 * sizeof(float));
+        }
+        matrix_free(&c.table);
+    }
+}
+
+/* ---- norm ---- */
+
+struct norm_case {
+    struct matrix weight;
+    const float *x;
+    uint32_t width, group;
+    bool in_place;
+};
+
+static void run_norm(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
+{
+    const struct norm_case *c = arg;
+    size_t values = (size_t)n * c->width;
+    struct weight *w = matrix_load(r, &c->weight);
+    struct span x = rig_span(r, c->x + (size_t)first * c->width, values);
+    struct span y = c->in_place ? x : rig_span(r, NULL, values);
+    struct norm_args a = {.weight = w, .x = x, .y = y, .n_rows = n, .width = c->width, .group = c->group, .eps = 1e-5F};
+    r->b->norm(r->d, &a);
+    rig_take(r, y, out, values);
+    if (!c->in_place)
+        r->b->mem_destroy(r->d, x.mem);
+    r->b->weight_destroy(r->d, w);
+}
+
+static void check_norm(const struct norm_case *c, const float *out, uint32_t n_rows)
+{
+    for (size_t g = 0; g < (size_t)n_rows * c->width / c->group; g++) {
+        const float *x = c->x + g * c->group;
+        double square = 0;
+        for (uint32_t i = 0; i < c->group; i++)
+            square += (double)x[i] * x[i];
+        double scale = 1 / sqrt(square / c->group + (double)1e-5F);
+        for (uint32_t i = 0; i < c->group; i++) {
+            double want = x[i] * scale * c->weight.values[i];
+            check_near("norm", g, i, out[g * c->group + i], want, 1e-5 * fabs(want) + 1e-30);
+        }
+    }
+}
+
+static void test_ops_norm_divides_by_the_root_mean_square(void **state)
+{
+    (void)state;
+    static const uint32_t shapes[][2] = {{1, 1}, {7, 7}, {33, 11}, {128, 128}, {640, 128}, {1024, 1024}};
+    float *out = rig_alloc(RIG_ROWS_MAX * 1024 * sizeof(*out));
+    for (size_t k = 0; k < COUNTOF(shapes) * 2; k++) {
+        struct norm_case c = {.width = shapes[k / 2][0], .group = shapes[k / 2][1], .in_place = k % 2};
+        uint32_t n_rows = row_counts[k % COUNTOF(row_counts)];
+        float *x = rig_random(k, (size_t)n_rows * c.width, 3);
+        matrix_make(&c.weight, QTYPE_F32, 1, c.group, 1);
+        c.x = x;
+        for (size_t s = 0; rig_isa(s); s++) {
+            rig_check_bits(rig_isa(s), run_norm, &c, n_rows, c.width, out);
+            check_norm(&c, out, n_rows);
+        }
+        matrix_free(&c.weight);
+        free(x);
+    }
+    free(out);
+}
+
+/* ---- matmul ---- */
+
+struct matmul_case {
+    int n;
+    struct matrix w[MATMUL_WEIGHTS_MAX];
+    struct matrix bias[MATMUL_WEIGHTS_MAX];
+    bool has_bias[MATMUL_WEIGHTS_MAX];
+    bool accumulate;
+    size_t out_width; /* of all matrices */
+    const float *x, *y; /* y: [n_rows][out_width], what is added to */
+};
+
+static void run_matmul(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
+{
+    const struct matmul_case *c = arg;
+    uint32_t cols = c->w[0].cols;
+    struct matmul_args a = {.n_weights = c->n, .n_rows = n, .accumulate = c->accumulate};
+    a.x = rig_span(r, c->x + (size_t)first * cols, (size_t)n * cols);
+    float *y = rig_alloc(n * c->out_width * sizeof(*y));
+    size_t at = 0;
+    for (int i = 0; i < c->n; at += c->w[i++].rows) {
+        uint32_t rows = c->w[i].rows;
+        for (size_t j = 0; j < n; j++)
+            memcpy(y + j * rows, c->y + (first + j) * c->out_width + at, rows * sizeof(*y));
+        a.w[i] = matrix_load(r, &c->w[i]);
+        a.bias[i] = matrix_load(r, c->has_bias[i] ? &c->bias[i] : NULL);
+        a.y[i] = rig_span(r, c->accumulate ? y : NULL, (size_t)n * rows);
+    }
+    r->b->matmul(r->d, &a);
+    at = 0;
+    for (int i = 0; i < c->n; at += c->w[i++].rows) {
+        uint32_t rows = c->w[i].rows;
+        rig_take(r, a.y[i], y, (size_t)n * rows);
+        for (size_t j = 0; j < n; j++)
+            memcpy(out + j * c->out_width + at, y + j * rows, rows * sizeof(*y));
+        r->b->weight_destroy(r->d, (struct weight *)(uintptr_t)a.w[i]);
+        r->b->weight_destroy(r->d, (struct weight *)(uintptr_t)a.bias[i]);
+    }
+    r->b->mem_destroy(r->d, a.x.mem);
+    free(y);
+}
+
+static void check_matmul(const struct matmul_case *c, const float *out, uint32_t n_rows)
+{
+    size_t cols = c->w[0].cols;
+    double x[RIG_COLS_MAX], magnitude;
+    for (size_t j = 0; j < n_rows; j++) {
+        size_t at = 0;
+        for (int i = 0; i < c->n; i++) {
+            const struct matrix *w = &c->w[i];
+            reference_input(w->type, c->x + j * cols, cols, x);
+            for (size_t k = 0; k < w->rows; k++, at++) {
+                double want = reference_dot(w->values + k * cols, x, cols, &magnitude);
+                want += c->has_bias[i] ? c->bias[i].values[k] : 0;
+                want += c->accumulate ? c->y[j * c->out_width + at] : 0;
+                check_near(w->type->name, j, k, out[j * c->out_width + at], want, 1e-5 * (magnitude + 3));
+            }
+        }
+    }
+}
+
+/* n_rows rows of x through matrices of the types and row counts given (0: no more). */
+static void check_matmul_case(const uint32_t *types, const uint32_t *rows, uint32_t cols, uint32_t n_rows, bool bias,
+                              bool accumulate)
+{
+    struct matmul_case c = {.accumulate = accumulate};
+    for (; c.n < MATMUL_WEIGHTS_MAX && rows[c.n]; c.n++) {
+        matrix_make(&c.w[c.n], types[c.n], rows[c.n], cols, 1);
+        matrix_make(&c.bias[c.n], QTYPE_F32, 1, rows[c.n], 1);
+        c.has_bias[c.n] = bias && c.n != 1;
+        c.out_width += rows[c.n];
+    }
+    float *x = rig_random(cols + n_rows, (size_t)n_rows * cols, 2), *y = rig_random(3, n_rows * c.out_width, 1);
+    float *out = rig_alloc(n_rows * c.out_width * sizeof(*out));
+    c.x = x;
+    c.y = y;
+    for (size_t s = 0; rig_isa(s); s++) {
+        rig_check_bits(rig_isa(s), run_matmul, &c, n_rows, c.out_width, out);
+        check_matmul(&c, out, n_rows);
+    }
+    for (int i = 0; i < c.n; i++) {
+        matrix_free(&c.w[i]);
+        matrix_free(&c.bias[i]);
+    }
+    free(x);
+    free(y);
+    free(out);
+}
+
+static void test_ops_matmul_multiplies_every_type(void **state)
+{
+    (void)state;
+    static const uint32_t shapes[][2] = {{1, 256}, {5, 512}, {16, 768}, {50, 256}, {130, 1024}};
+    const struct qtype *type;
+    for (size_t t = 0; (type = qtype_at(t)) != NULL; t++) {
+        for (size_t k = 0; k < COUNTOF(shapes); k++) {
+            uint32_t types[1] = {type->id}, rows[2] = {shapes[k][0], 0};
+            check_matmul_case(types, rows, shapes[k][1], row_counts[(t + k) % 3], false, false);
+        }
+    }
+}
+
+static void test_ops_matmul_takes_odd_widths(void **state)
+{
+    (void)state;
+    static const uint32_t float_types[] = {QTYPE_F32, QTYPE_F16, QTYPE_BF16}, cols[] = {1, 7, 37, 100};
+    static const uint32_t small_types[] = {QTYPE_Q8_0, QTYPE_Q4_0}, small_cols[] = {32, 96, 352};
+    for (size_t k = 0; k < COUNTOF(cols) * COUNTOF(float_types); k++)
+        check_matmul_case(&float_types[k % 3], (uint32_t[2]){19, 0}, cols[k / 3], row_counts[k % 3], false, false);
+    for (size_t k = 0; k < COUNTOF(small_cols) * COUNTOF(small_types); k++)
+        check_matmul_case(&small_types[k % 2], (uint32_t[2]){37, 0}, small_cols[k / 2], row_counts[k % 3], false,
+                          false);
+}
+
+static void test_ops_matmul_shares_x_among_matrices(void **state)
+{
+    (void)state;
+    static const uint32_t types[] = {QTYPE_Q4_K, QTYPE_Q8_0, QTYPE_F32, QTYPE_Q6_K}, rows[] = {48, 5, 33, 70};
+    for (size_t k = 0; k < COUNTOF(row_counts); k++)
+        for (int bits = 0; bits < 4; bits++)
+            check_matmul_case(types, rows, 512, row_counts[k], bits & 1, bits & 2);
+}
+
+/* More rows of x than kernels take at once, and more than a thread's tile holds. */
+static void test_ops_matmul_takes_many_rows(void **state)
+{
+    (void)state;
+    static const uint32_t types[] = {QTYPE_Q4_K, QTYPE_Q8_0, QTYPE_BF16}, rows[] = {300, 40, 9, 0};
+    check_matmul_case(types, rows, 256, 150, false, false);
+    check_matmul_case(types, rows, 256, 130, true, true);
+}
+
+/* ---- rope ---- */
+
+struct rope_case {
+    enum rope_pairing pairing;
+    uint32_t n_rot, head_dim, n_heads;
+    float scale;
+    const float *freq, *x;
+    const uint32_t *positions;
+};
+
+static void run_rope(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
+{
+    const struct rope_case *c = arg;
+    size_t width = (size_t)c->n_heads * c->head_dim;
+    struct rope_args a = {.pairing = c->pairing, .inv_freq = c->freq, .scale = c->scale, .n_rot = c->n_rot,
+                          .head_dim = c->head_dim, .n_heads = c->n_heads, .positions = c->positions + first,
+                          .n_rows = n};
+    /* other positions and frequencies before: nothing of them may stay */
+    static const uint32_t before[RIG_ROWS_MAX] = {9, 8, 7};
+    float other[HEAD_DIM_MAX / 2] = {0.5F};
+    struct rope_args stale = a;
+    stale.x = rig_span(r, c->x, n * width);
+    stale.positions = before;
+    stale.inv_freq = other;
+    r->b->rope(r->d, &stale);
+    r->b->mem_destroy(r->d, stale.x.mem);
+    a.x = rig_span(r, c->x + first * width, n * width);
+    r->b->rope(r->d, &a);
+    rig_take(r, a.x, out, n * width);
+}
+
+static void check_rope(const struct rope_case *c, const float *out, uint32_t n_rows)
+{
+    uint32_t half = c->n_rot / 2;
+    for (size_t h = 0; h < (size_t)n_rows * c->n_heads; h++) {
+        const float *x = c->x + h * c->head_dim, *y = out + h * c->head_dim;
+        for (uint32_t p = 0; p < half; p++) {
+            uint32_t i = c->pairing == ROPE_PAIRS ? 2 * p : p, j = c->pairing == ROPE_PAIRS ? 2 * p + 1 : p + half;
+            double angle = (double)c->positions[h / c->n_heads] * c->freq[p];
+            double bound = 1e-6 * (fabs(x[i]) + fabs(x[j])) * c->scale;
+            check_near("rope", h, i, y[i], (x[i] * cos(angle) - x[j] * sin(angle)) * c->scale, bound);
+            check_near("rope", h, j, y[j], (x[i] * sin(angle) + x[j] * cos(angle)) * c->scale, bound);
+        }
+        for (uint32_t i = c->n_rot; i < c->head_dim; i++)
+            assert_true(y[i] == x[i]);
+    }
+}
+
+static void test_ops_rope_rotates_pairs_and_halves(void **state)
+{
+    (void)state;
+    static const uint32_t shapes[][3] = {{2, 2, 1}, {64, 128, 4}, {128, 128, 3}, {6, 9, 5}};
+    uint32_t positions[17];
+    for (uint32_t i = 0; i < 17; i++)
+        positions[i] = i == 5 ? 1000003 : i * i;
+    for (size_t k = 0; k < COUNTOF(shapes) * 2; k++) {
+        struct rope_case c = {.pairing = k % 2 ? ROPE_PAIRS : ROPE_HALVES, .n_rot = shapes[k / 2][0],
+                              .head_dim = shapes[k / 2][1], .n_heads = shapes[k / 2][2],
+                              .scale = k < 4 ? 1 : 1.25F, .positions = positions};
+        size_t width = (size_t)c.head_dim * c.n_heads;
+        float freq[64], *x = rig_random(k, 17 * width, 2), *out = rig_alloc(17 * width * sizeof(*out));
+        for (uint32_t i = 0; i < c.n_rot / 2; i++)
+            freq[i] = powf(10000, -2.0F * (float)i / (float)c.n_rot);
+        c.freq = freq;
+        c.x = x;
+        for (size_t s = 0; rig_isa(s); s++) {
+            rig_check_bits(rig_isa(s), run_rope, &c, row_counts[k % 3], width, out);
+            check_rope(&c, out, row_counts[k % 3]);
+        }
+        free(x);
+        free(out);
+    }
+}
+
+/* ---- glu, add, gather ---- */
+
+struct two_case {
+    uint32_t width;
+    const float *a, *b;
+    bool in_place;
+};
+
+static void run_glu(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
+{
+    const struct two_case *c = arg;
+    size_t values = (size_t)n * c->width;
+    struct glu_args a = {.act = ACT_SILU, .n_rows = n, .width = c->width};
+    a.gate = rig_span(r, c->a + (size_t)first * c->width, values);
+    a.up = rig_span(r, c->b + (size_t)first * c->width, values);
+    a.out = c->in_place ? a.gate : rig_span(r, NULL, values);
+    r->b->glu(r->d, &a);
+    rig_take(r, a.out, out, values);
+    r->b->mem_destroy(r->d, a.up.mem);
+    if (!c->in_place)
+        r->b->mem_destroy(r->d, a.gate.mem);
+}
+
+static void run_add(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
+{
+    const struct two_case *c = arg;
+    size_t values = (size_t)n * c->width;
+    struct span to = rig_span(r, c->a + (size_t)first * c->width, values);
+    struct span from = rig_span(r, c->b + (size_t)first * c->width, values);
+    r->b->add(r->d, to, from, values);
+    rig_take(r, to, out, values);
+    r->b->mem_destroy(r->d, from.mem);
+}
+
+static void test_ops_glu_and_add(void **state)
+{
+    (void)state;
+    static const uint32_t widths[] = {1, 7, 33, 768, 1021};
+    for (size_t k = 0; k < COUNTOF(widths) * 3; k++) {
+        uint32_t n_rows = row_counts[k % 3], width = widths[k / 3];
+        size_t n = (size_t)n_rows * width;
+        float *a = rig_random(k, n, 8), *b = rig_random(k + 99, n, 2), *out = rig_alloc(n * sizeof(*out));
+        struct two_case c = {width, a, b, k % 2};
+        for (size_t s = 0; rig_isa(s); s++) {
+            rig_check_bits(rig_isa(s), run_glu, &c, n_rows, width, out);
+            for (size_t i = 0; i < n; i++) {
+                double want = a[i] / (1 + exp(-(double)a[i])) * b[i];
+                check_near("glu", i / width, i % width, out[i], want, 1e-6 * fabs(want) + 1e-30);
+            }
+            rig_check_bits(rig_isa(s), run_add, &c, n_rows, width, out);
+            for (size_t i = 0; i < n; i++)
+                assert_true(out[i] == a[i] + b[i]);
+        }
+        free(a);
+        free(b);
+        free(out);
+    }
+}
+
+static void test_ops_gather_moves_rows(void **state)
+{
+    (void)state;
+    static const uint32_t rows[] = {4, 0, 4, 2, 1, 3};
+    float *x = rig_random(1, 5 * 37, 1), out[6 * 37];
+    for (size_t s = 0; rig_isa(s); s++) {
+        struct rig r;
+        rig_open(&r, rig_isa(s), 2);
+        struct span from = rig_span(&r, x, 5 * 37), to = rig_span(&r, NULL, 6 * 37);
+        r.b->gather(r.d, to, from, rows, 6, 37);
+        rig_take(&r, to, out, 6 * 37);
+        for (size_t i = 0; i < 6; i++)
+            assert_memory_equal(out + i * 37, x + (size_t)rows[i] * 37, 37 * sizeof(float));
+        r.b->mem_destroy(r.d, from.mem);
+        rig_close(&r);
+    }
+    free(x);
+}
+
+/* ---- what is not a number ---- */
+
+enum { BAD_ROWS = 5, BAD_WIDTH = 256 };
+
+/* Runs with bad values in row 2 alone: the other rows keep their bits, and row 2 is not finite where it was. */
+static void check_bad(const char *what, case_fn run, void *arg, float *x, size_t width)
+{
+    static const float bad[] = {NAN, INFINITY, -INFINITY, 3.4e38F};
+    float *good = rig_alloc(BAD_ROWS * width * sizeof(*good)), *out = rig_alloc(BAD_ROWS * width * sizeof(*out));
+    float saved[3], *row = x + 2 * BAD_WIDTH;
+    for (size_t s = 0; rig_isa(s); s++) {
+        struct rig r;
+        rig_open(&r, rig_isa(s), 2);
+        run(&r, arg, 0, BAD_ROWS, good);
+        memcpy(saved, row + 40, sizeof(saved));
+        for (size_t k = 0; k < COUNTOF(bad); k++) {
+            row[40] = row[42] = bad[k];
+            row[41] = -bad[k];
+            run(&r, arg, 0, BAD_ROWS, out);
+            for (size_t i = 0; i < BAD_ROWS * width; i++)
+                if (i / width != 2 && memcmp(&out[i], &good[i], sizeof(float)) != 0)
+                    fail_msg("%s, %s: %g in row 2 changes row %zu", what, rig_isa(s), (double)bad[k], i / width);
+            memcpy(row + 40, saved, sizeof(saved));
+        }
+        rig_close(&r);
+    }
+    free(good);
+    free(out);
+}
+
+static void test_ops_bad_values_stay_in_their_row(void **state)
+{
+    (void)state;
+    const struct qtype *type;
+    float *x = rig_random(5, BAD_ROWS * BAD_WIDTH, 1), *y = rig_random(6, BAD_ROWS * BAD_WIDTH, 1);
+    for (size_t t = 0; (type = qtype_at(t)) != NULL; t++) {
+        struct matmul_case m = {.n = 1, .out_width = 35, .x = x, .y = y};
+        matrix_make(&m.w[0], type->id, 35, BAD_WIDTH, 1);
+        check_bad(type->name, run_matmul, &m, x, 35);
+        matrix_free(&m.w[0]);
+    }
+    struct norm_case n = {.width = BAD_WIDTH, .group = BAD_WIDTH, .x = x};
+    matrix_make(&n.weight, QTYPE_F32, 1, BAD_WIDTH, 1);
+    check_bad("norm", run_norm, &n, x, BAD_WIDTH);
+    matrix_free(&n.weight);
+    struct two_case g = {BAD_WIDTH, x, y, false};
+    check_bad("glu", run_glu, &g, x, BAD_WIDTH);
+    free(x);
+    free(y);
+}
+
+/* ---- devices and what they refuse ---- */
+
+static void refuse_weight(const struct rig *r, uint32_t type, uint32_t rows, uint32_t cols, uint32_t slices, int want)
+{
+    static const uint8_t bytes[64];
+    struct weight *w = (void *)&w;
+    struct error e = {0};
+    struct weight_desc desc = {qtype_find(type), rows, cols, slices, bytes};
+    assert_int_equal(r->b->weight_create(r->d, &w, &desc, &e), want);
+    assert_null(w);
+    assert_true(e.text[0] != '\0');
+}
+
+static void test_ops_weight_create_refuses(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r, NULL, 1);
+    refuse_weight(&r, QTYPE_Q4_K, 1, 255, 1, ERR_UNSUPPORTED);
+    refuse_weight(&r, QTYPE_Q8_0, 1, 33, 1, ERR_UNSUPPORTED);
+    refuse_weight(&r, QTYPE_F32, 1, 0, 1, ERR_UNSUPPORTED);
+    refuse_weight(&r, QTYPE_F32, 0, 1, 1, ERR_UNSUPPORTED);
+    refuse_weight(&r, QTYPE_F32, 1, 1, 0, ERR_UNSUPPORTED);
+    refuse_weight(&r, QTYPE_F32, UINT32_MAX, UINT32_MAX, UINT32_MAX, ERR_UNSUPPORTED);
+    refuse_weight(&r, QTYPE_F32, 1u << 31, 1u << 31, 1, ERR_UNSUPPORTED);
+    refuse_weight(&r, QTYPE_F32, 1u << 28, 1u << 28, 1, ERR_MEMORY);
+    r.b->weight_destroy(r.d, NULL);
+    r.b->mem_destroy(r.d, NULL);
+    struct devmem *m = (void *)&m;
+    struct error e = {0};
+    assert_int_equal(r.b->mem_create(r.d, &m, SIZE_MAX / 4, &e), ERR_MEMORY);
+    assert_null(m);
+    rig_close(&r);
+}
+
+static void test_ops_reserve_reports_no_memory_and_can_be_repeated(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct error e = {0};
+    rig_open(&r, NULL, 1);
+    struct reserve_args huge = {.rows = 1u << 31, .cols = 1u << 24};
+    assert_int_equal(r.b->reserve(r.d, &huge, &e), ERR_MEMORY);
+    huge = (struct reserve_args){.rows = UINT32_MAX, .cols = UINT32_MAX, .experts = UINT32_MAX,
+                                 .experts_used = UINT32_MAX, .width = UINT32_MAX, .ffn = UINT32_MAX};
+    assert_int_equal(r.b->reserve(r.d, &huge, &e), ERR_MEMORY);
+    struct reserve_args small = {.rows = 1, .cols = 32, .rope_half = 1};
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(r.b->reserve(r.d, &small, &e), 0);
+    rig_close(&r);
+}
+
+static void test_ops_devices_open_and_tell(void **state)
+{
+    (void)state;
+    struct device *d;
+    struct error e = {0};
+    struct device_facts facts;
+    struct device_options o = {.threads = 2};
+    assert_int_equal(backend_open(&d, NULL, &o, &e), 0);
+    d->backend->facts(d, &facts);
+    assert_int_equal(facts.cores, 2);
+    assert_true(facts.memory_bytes > 0);
+    assert_non_null(strstr(facts.name, "2 threads"));
+    backend_close(&d);
+    backend_close(&d);
+    assert_int_equal(backend_open(&d, "abacus", &o, &e), ERR_NOT_FOUND);
+    assert_null(d);
+    o.isa = "abacus";
+    assert_int_equal(backend_open(&d, "cpu", &o, &e), ERR_UNSUPPORTED);
+    assert_null(d);
+    o = (struct device_options){.threads = 100000};
+    assert_int_equal(backend_open(&d, "cpu", &o, &e), ERR_INVALID);
+    assert_null(d);
+    assert_ptr_equal(backend_at(0), backend_at(0));
+    assert_non_null(backend_at(0));
+    assert_null(backend_at(100));
+}
+
+static void test_ops_memory_moves_and_is_seen(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r, NULL, 1);
+    float x[40], y[40];
+    for (int i = 0; i < 40; i++)
+        x[i] = (float)i;
+    struct span s = rig_span(&r, x, 40);
+    const float *view = r.b->host_view(r.d, s);
+    assert_memory_equal(view, x, sizeof(x));
+    r.b->sync(r.d);
+    rig_take(&r, s, y, 40);
+    assert_memory_equal(x, y, sizeof(x));
+    rig_close(&r);
+}
+
+static void test_ops_bandwidth_is_measured(void **state)
+{
+    (void)state;
+    assert_true(backend_read_bandwidth(1, 1 << 20) > 0);
+    assert_true(backend_read_bandwidth(2, 1 << 20) > 0);
+    assert_true(backend_read_bandwidth(0, 1 << 20) == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ops_embed_reads_the_rows_of_ids),
+        cmocka_unit_test(test_ops_norm_divides_by_the_root_mean_square),
+        cmocka_unit_test(test_ops_matmul_multiplies_every_type),
+        cmocka_unit_test(test_ops_matmul_takes_odd_widths),
+        cmocka_unit_test(test_ops_matmul_shares_x_among_matrices),
+        cmocka_unit_test(test_ops_matmul_takes_many_rows),
+        cmocka_unit_test(test_ops_rope_rotates_pairs_and_halves),
+        cmocka_unit_test(test_ops_glu_and_add),
+        cmocka_unit_test(test_ops_gather_moves_rows),
+        cmocka_unit_test(test_ops_bad_values_stay_in_their_row),
+        cmocka_unit_test(test_ops_weight_create_refuses),
+        cmocka_unit_test(test_ops_reserve_reports_no_memory_and_can_be_repeated),
+        cmocka_unit_test(test_ops_devices_open_and_tell),
+        cmocka_unit_test(test_ops_memory_moves_and_is_seen),
+        cmocka_unit_test(test_ops_bandwidth_is_measured),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
