@@ -4,8 +4,8 @@
  * temperature is 0, else temperature, top-k, top-p, min-p, draw.  Log-probabilities that are reported
  * are those of the model's own distribution (log softmax of the raw logits, before any of that), as
  * OpenAI reports them.  The draw of position p uses a generator seeded from (seed, p): a repeated step
- * draws the same token, whatever else is in the batch.  NaN logits count as minus infinity; when no
- * finite logit is left the result is ERR_INTERNAL.  Ties: the lower id.
+ * draws the same token, whatever else is in the batch.  Logits that are not finite count as minus infinity;
+ * when no finite logit is left the result is ERR_INTERNAL.  Ties: the lower id.
  *
  * A sampler belongs to one thread.                                           */
 #ifndef SHARD_RUN_SAMPLER_H
@@ -58,7 +58,8 @@ struct sampler;
 void sampler_defaults(struct sampler_params *p); /* temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, penalties off */
 /* ERR_INVALID names the parameter that is out of range. */
 MUST_USE int sampler_check(const struct sampler_params *p, uint32_t n_vocab, struct error *e);
-/* Copies params and bias.  n_vocab: ids >= n_usable are never sampled (padding of the embedding). */
+/* Copies params and bias.  Ids from n_usable to n_vocab (padding of the embedding) are never sampled or reported, and
+ * have no part in any probability. */
 MUST_USE int sampler_create(struct sampler **out, const struct sampler_params *p, uint32_t n_vocab,
                             uint32_t n_usable, struct error *e);
 void sampler_destroy(struct sampler **sampler_p);
