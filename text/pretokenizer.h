@@ -1,0 +1,35 @@
+/* pretokenizer: text to the pieces inside which bytes may be merged.
+ *
+ * A pre-tokenizer is a row of pretokenizer.c: its name in tokenizer.ggml.pre and
+ * a list of regular expressions.  Each splits every piece that is left by the
+ * one before it: matches become pieces, and so do the gaps between them.
+ * Immutable after open; a splitter belongs to one call.  Not for other folders. */
+#ifndef TEXT_PRETOKENIZER_H
+#define TEXT_PRETOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "text/bpe.h"
+
+struct pretokenizer;
+
+/* ERR_UNSUPPORTED for a name that no row has. */
+MUST_USE int pretokenizer_open(struct pretokenizer **out, const char *name, size_t len, struct error *e);
+void pretokenizer_close(struct pretokenizer **p);
+
+bool pretokenizer_adds_bos(const struct pretokenizer *p);     /* where the file does not say */
+bool pretokenizer_whole_first(const struct pretokenizer *p);  /* see struct bpe */
+
+/* The working memory of one call of tokenizer_encode(), for texts of `len` bytes together; ids go to w. */
+struct splitter;
+
+MUST_USE int splitter_open(struct splitter **out, const struct pretokenizer *p, const struct bpe *b,
+                           struct bpe_work *w, size_t len, struct error *e);
+void splitter_close(struct splitter **s);
+/* Split any bytes and encode each piece. What is not UTF-8 becomes pieces of its own, so that no byte is lost.
+ * ERR_LIMIT when a match would take more than its share of time or memory. */
+MUST_USE int splitter_encode(struct splitter *s, const char *text, size_t len, struct error *e);
+
+#endif

@@ -1,0 +1,12 @@
+/* utf8: one step through bytes that may or may not be UTF-8. Not for other folders. */
+#ifndef TEXT_UTF8_H
+#define TEXT_UTF8_H
+
+#include <stddef.h>
+
+/* What begins at s, n >= 1 bytes long at most: the length of a whole character (> 0); 0 when all n bytes are the
+ * beginning of one; or minus the number of bytes that one U+FFFD stands for (the longest beginning of a character
+ * that the next byte breaks, at least one: what Unicode recommends and Python does). */
+int utf8_step(const char *s, size_t n);
+
+#endif
