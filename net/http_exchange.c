@@ -1,0 +1,377 @@
+/* http_exchange: one request from its headers to the last byte of its answer.
+ *
+ * MHD calls http_on_access() when the headers are there, then for each part of
+ * the body, then once more for the answer.  A refusal is decided as early as
+ * possible but sent after the body was read and thrown away (up to
+ * HTTP_DISCARD_MAX), because a connection that is closed over unread bytes is
+ * reset, and the client then never sees the refusal.                         */
+#include "net/http_exchange.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+
+struct http_exchange {
+    struct http_server *server;
+    struct MHD_Connection *mhd;
+    struct http_connection *connection;
+    const struct http_route *route; /* NULL: none */
+    uint64_t begun_us;
+    char path[HTTP_PATH_MAX];
+    struct buffer body;
+    uint64_t body_seen; /* bytes, kept or thrown away */
+
+    struct MHD_Response *response; /* set by a reply */
+    int status;
+    bool abandoned, queued;
+    bool at_once; /* refused without reading on: where the body ends is not known */
+    struct {
+        const char *name;
+        char *value;
+    } headers[HTTP_REPLY_HEADERS_MAX];
+    size_t n_headers;
+
+    http_producer produce; /* of a stream */
+    void *produce_arg;
+    void (*produce_close)(void *arg);
+    struct buffer out; /* produced, [out_sent, len) not yet taken */
+    size_t out_sent;
+    bool out_ended;
+};
+
+/* ---- what handlers see ---- */
+
+const char *http_path(const struct http_exchange *x)
+{
+    return x->path;
+}
+
+const char *http_rest(const struct http_exchange *x)
+{
+    if (x->route == NULL || (x->route->flags & HTTP_PREFIX) == 0)
+        return "";
+    return x->path + strlen(x->route->path);
+}
+
+const char *http_request_header(const struct http_exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, name);
+}
+
+const char *http_body(const struct http_exchange *x, size_t *len)
+{
+    *len = x->body.len;
+    return buffer_text(&x->body);
+}
+
+void http_body_drop(struct http_exchange *x)
+{
+    atomic_fetch_sub(&x->server->body_bytes, x->body.len);
+    buffer_close(&x->body);
+}
+
+static bool socket_says(const struct http_exchange *x, short events)
+{
+    struct pollfd p = { .fd = x->connection->fd, .events = events };
+    return poll(&p, 1, 0) > 0 && (p.revents & (events | POLLERR | POLLHUP)) != 0;
+}
+
+bool http_gone(const struct http_exchange *x)
+{
+    return atomic_load(&x->server->stopping) || socket_says(x, 0);
+}
+
+bool http_half_closed(const struct http_exchange *x)
+{
+    return socket_says(x, POLLRDHUP);
+}
+
+void http_reply_header(struct http_exchange *x, const char *name, const char *value)
+{
+    if (x->n_headers == HTTP_REPLY_HEADERS_MAX)
+        return;
+    x->headers[x->n_headers].name = name;
+    x->headers[x->n_headers++].value = mem_strdup(value);
+}
+
+static void prepare(struct http_exchange *x, int status, const char *content_type, struct MHD_Response *response)
+{
+    if (response == NULL)
+        return;
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    for (size_t i = 0; i < x->n_headers; i++)
+        MHD_add_response_header(response, x->headers[i].name, x->headers[i].value);
+    x->response = response;
+    x->status = status;
+}
+
+void http_reply(struct http_exchange *x, int status, const char *content_type, const void *body, size_t len)
+{
+    if (x->response != NULL)
+        return;
+    char *copy = mem_alloc(len + 1);
+    memcpy(copy, body, len);
+    prepare(x, status, content_type,
+            MHD_create_response_from_buffer_with_free_callback(len, copy, mem_free));
+}
+
+void http_abandon(struct http_exchange *x)
+{
+    x->abandoned = true;
+}
+
+/* MHD asks for bytes: produce until there are some. */
+static ssize_t on_read(void *cls, uint64_t position, char *out, size_t max)
+{
+    struct http_exchange *x = cls;
+    (void)position;
+    while (x->out_sent == x->out.len) {
+        if (x->out_ended)
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        buffer_clear(&x->out);
+        x->out_sent = 0;
+        enum http_produced p = atomic_load(&x->server->stopping) ? HTTP_BROKEN : x->produce(x->produce_arg, &x->out);
+        if (p == HTTP_BROKEN || buffer_failed(&x->out))
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        x->out_ended = p == HTTP_END;
+    }
+    size_t n = x->out.len - x->out_sent < max ? x->out.len - x->out_sent : max;
+    memcpy(out, x->out.data + x->out_sent, n);
+    x->out_sent += n;
+    return (ssize_t)n;
+}
+
+void http_stream(struct http_exchange *x, const char *content_type, http_producer produce, void *arg,
+                 void (*close)(void *arg))
+{
+    x->produce = produce;
+    x->produce_arg = arg;
+    x->produce_close = close;
+    buffer_init(&x->out, HTTP_STREAM_BYTES_MAX);
+    if (x->response == NULL)
+        prepare(x, MHD_HTTP_OK, content_type,
+                MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HTTP_CONNECTION_BYTES / 2, on_read, x, NULL));
+}
+
+/* ---- admission ---- */
+
+static void refuse(struct http_exchange *x, int status, const char *text)
+{
+    if (x->response == NULL)
+        x->server->options.fail(x->server->options.arg, x, status, text);
+}
+
+static bool path_fits(const struct http_route *r, const char *path)
+{
+    size_t n = strlen(r->path);
+    if (r->flags & HTTP_PREFIX)
+        return strncmp(path, r->path, n) == 0 && path[n] != '\0';
+    return strcmp(path, r->path) == 0;
+}
+
+static bool method_fits(const struct http_route *r, const char *method)
+{
+    return strcmp(r->method, method) == 0 || (strcmp(r->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
+}
+
+/* Sets x->route, or refuses with 404 or 405. */
+static void find_route(struct http_exchange *x, const char *method)
+{
+    const struct http_options *o = &x->server->options;
+    const struct http_route *other = NULL;
+    for (size_t i = 0; i < o->n_routes && x->route == NULL; i++) {
+        if (!path_fits(&o->routes[i], x->path))
+            continue;
+        if (method_fits(&o->routes[i], method))
+            x->route = &o->routes[i];
+        else
+            other = &o->routes[i];
+    }
+    if (x->route != NULL)
+        return;
+    if (other == NULL) {
+        char *text = mem_printf("there is no %s here", x->path);
+        refuse(x, MHD_HTTP_NOT_FOUND, text);
+        mem_free(text);
+        return;
+    }
+    http_reply_header(x, MHD_HTTP_HEADER_ALLOW, other->method);
+    char *text = mem_printf("%s takes %s", x->path, other->method);
+    refuse(x, MHD_HTTP_METHOD_NOT_ALLOWED, text);
+    mem_free(text);
+}
+
+static enum MHD_Result count_length(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    (void)kind;
+    (void)value;
+    *(int *)cls += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
+    return MHD_YES;
+}
+
+/* Two readings of where a body ends are how requests are smuggled past a proxy: only one is accepted. */
+static bool framing_is_clear(struct http_exchange *x)
+{
+    const char *encoding = http_request_header(x, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+    int lengths = 0;
+    MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, count_length, &lengths);
+    return lengths + (encoding != NULL) <= 1 && (encoding == NULL || strcasecmp(encoding, "chunked") == 0);
+}
+
+static bool check_origin(struct http_exchange *x)
+{
+    const char *host = http_request_header(x, MHD_HTTP_HEADER_HOST);
+    const char *origin = http_request_header(x, MHD_HTTP_HEADER_ORIGIN);
+    if (x->server->loopback && host != NULL && !http_host_is_local(host))
+        refuse(x, MHD_HTTP_FORBIDDEN, "this server answers to names of this machine only (Host)");
+    else if (origin != NULL && !http_origin_allowed(origin, host))
+        refuse(x, MHD_HTTP_FORBIDDEN, "pages of another origin may not use this server (Origin)");
+    return x->response == NULL;
+}
+
+/* Content-Length, 0 when absent. */
+static uint64_t announced(const struct http_exchange *x)
+{
+    const char *text = http_request_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    return text == NULL ? 0 : strtoull(text, NULL, 10);
+}
+
+static void check_body(struct http_exchange *x)
+{
+    const char *coding = http_request_header(x, MHD_HTTP_HEADER_CONTENT_ENCODING);
+    bool has_length = http_request_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH) != NULL ||
+                      http_request_header(x, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
+    if (coding != NULL && strcasecmp(coding, "identity") != 0)
+        refuse(x, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "a compressed body is not accepted (Content-Encoding)");
+    else if ((x->route->flags & HTTP_BODY) != 0 && !has_length)
+        refuse(x, MHD_HTTP_LENGTH_REQUIRED, "a body with a Content-Length is needed");
+    else if (announced(x) > x->route->body_max)
+        refuse(x, MHD_HTTP_CONTENT_TOO_LARGE, "the body is larger than this endpoint takes");
+}
+
+/* Everything that the headers decide. Afterwards a response is there or the body may come. */
+static void admit(struct http_exchange *x, const char *url, const char *method)
+{
+    const struct http_options *o = &x->server->options;
+    if (!framing_is_clear(x)) {
+        x->at_once = true;
+        http_reply_header(x, MHD_HTTP_HEADER_CONNECTION, "close");
+        refuse(x, MHD_HTTP_BAD_REQUEST, "the length of the body is ambiguous");
+        return;
+    }
+    if (!http_path_decode(url, x->path)) {
+        refuse(x, MHD_HTTP_BAD_REQUEST, "the path is not valid");
+        return;
+    }
+    if (!check_origin(x))
+        return;
+    find_route(x, method);
+    if (x->response == NULL && o->gate != NULL && !o->gate(o->arg, x, x->route))
+        refuse(x, MHD_HTTP_FORBIDDEN, "not allowed");
+    if (x->response == NULL)
+        check_body(x);
+}
+
+/* ---- MHD's calls ---- */
+
+static enum MHD_Result send_answer(struct http_exchange *x)
+{
+    if (x->abandoned || x->response == NULL)
+        return MHD_NO;
+    x->queued = true;
+    /* Restarts the inactivity clock, which ran on while the handler worked. */
+    MHD_set_connection_option(x->mhd, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)HTTP_STALL_S);
+    return MHD_queue_response(x->mhd, (unsigned)x->status, x->response);
+}
+
+static enum MHD_Result begin(struct http_server *s, struct MHD_Connection *mhd, const char *url, const char *method,
+                             void **slot)
+{
+    struct http_exchange *x = mem_alloc(sizeof(*x));
+    x->server = s;
+    x->mhd = mhd;
+    x->connection = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    x->begun_us = clock_us();
+    *slot = x;
+    http_connection_enter(s, x->connection, CONNECTION_BODY);
+    admit(x, url, method);
+    buffer_init(&x->body, x->route == NULL ? 0 : x->route->body_max);
+    bool waits = http_request_header(x, MHD_HTTP_HEADER_EXPECT) != NULL;
+    if (x->response != NULL && (x->at_once || waits || announced(x) > HTTP_DISCARD_MAX))
+        return send_answer(x);
+    return MHD_YES;
+}
+
+static enum MHD_Result take(struct http_exchange *x, const char *data, size_t n)
+{
+    x->body_seen += n;
+    if (x->response != NULL)
+        return x->body_seen > HTTP_DISCARD_MAX ? MHD_NO : MHD_YES;
+    if (atomic_fetch_add(&x->server->body_bytes, n) + n > HTTP_BODIES_MAX) {
+        atomic_fetch_sub(&x->server->body_bytes, n);
+        http_body_drop(x);
+        refuse(x, MHD_HTTP_TOO_MANY_REQUESTS, "too many large requests at once: try again");
+        return MHD_YES;
+    }
+    buffer_add(&x->body, data, n);
+    if (buffer_failed(&x->body)) {
+        atomic_fetch_sub(&x->server->body_bytes, n);
+        http_body_drop(x);
+        refuse(x, MHD_HTTP_CONTENT_TOO_LARGE, "the body is larger than this endpoint takes");
+    }
+    return MHD_YES;
+}
+
+static enum MHD_Result answer(struct http_exchange *x)
+{
+    http_connection_enter(x->server, x->connection, CONNECTION_ANSWER);
+    if (x->response == NULL)
+        x->route->handle(x->server->options.arg, x);
+    if (x->response == NULL && !x->abandoned)
+        refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, "this endpoint gave no answer");
+    return send_answer(x);
+}
+
+enum MHD_Result http_on_access(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
+                               const char *version, const char *data, size_t *data_bytes, void **slot)
+{
+    struct http_exchange *x = *slot;
+    (void)version;
+    if (x == NULL)
+        return begin(cls, mhd, url, method, slot);
+    if (*data_bytes > 0) {
+        size_t n = *data_bytes;
+        *data_bytes = 0;
+        return take(x, data, n);
+    }
+    return answer(x);
+}
+
+void http_on_completed(void *cls, struct MHD_Connection *mhd, void **slot, enum MHD_RequestTerminationCode why)
+{
+    struct http_server *s = cls;
+    struct http_exchange *x = *slot;
+    (void)mhd;
+    if (x == NULL)
+        return;
+    *slot = NULL;
+    if (x->produce_close != NULL)
+        x->produce_close(x->produce_arg);
+    if (s->options.done != NULL) {
+        bool whole = x->queued && why == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+        s->options.done(s->options.arg, x->route, whole ? x->status : 0, clock_us() - x->begun_us);
+    }
+    if (x->response != NULL)
+        MHD_destroy_response(x->response);
+    http_body_drop(x);
+    buffer_close(&x->out);
+    for (size_t i = 0; i < x->n_headers; i++)
+        mem_free(x->headers[i].value);
+    http_connection_enter(s, x->connection, CONNECTION_WAITING);
+    mem_free(x);
+}
