@@ -1,4 +1,7 @@
-/* coordinator: both halves and the HTTP server in one: what `shoal coordinator` and `shoal serve` start. */
+/* coordinator: both halves and the HTTP server in one: what `shoal coordinator` and `shoal serve` start.
+ *
+ * A fresh token for the operator's endpoints is written to state_dir/admin-token
+ * (readable by this user only) at every start.                               */
 #ifndef COORDINATOR_COORDINATOR_H
 #define COORDINATOR_COORDINATOR_H
 
@@ -13,6 +16,7 @@ struct coordinator_options {
     uint16_t http_port;    /* 8080; 0: ephemeral */
     const char *model_name; /* id in the API; NULL: the file's name without .gguf */
     uint32_t connections_max; /* 0: 256 */
+    const char *api_key;      /* NULL: the API is open to who can reach it */
 };
 
 struct coordinator;
