@@ -43,12 +43,12 @@ static int open_kv(struct forward *f, const struct shard_options *o, struct erro
     f->kv_bytes = (keys + values) * f->weights->n_layers;
     int r = f->device->backend->mem_create(f->device, &f->kv_mem, f->kv_bytes, e);
     if (r != 0)
-        return error_context(e, "the KV cache of %u tokens", o->kv_tokens);
+        error_context(e, "the KV cache of %u tokens", o->kv_tokens);
     for (uint32_t i = 0; i < f->weights->n_layers; i++, at += keys + values)
         f->layers[i] = (struct kv_layer){
             .type = o->kv_type, .keys = {f->kv_mem, at}, .values = {f->kv_mem, at + keys},
             .n_kv_heads = h->n_kv_heads, .key_dim = h->head_dim, .value_dim = h->value_dim};
-    return 0;
+    return r;
 }
 
 static struct span take(struct devmem *mem, size_t *at, size_t rows, size_t width)
@@ -102,9 +102,9 @@ static int open_buffers(struct forward *f, struct error *e)
     f->bytes = lay_out(f);
     int r = f->device->backend->mem_create(f->device, &f->mem, f->bytes, e);
     if (r != 0)
-        return error_context(e, "the buffers of %u rows", f->rows_max);
+        error_context(e, "the buffers of %u rows", f->rows_max);
     lay_out(f);
-    return 0;
+    return r;
 }
 
 static uint32_t larger(uint32_t a, uint32_t b)

@@ -255,8 +255,3 @@ uint32_t kv_pages_used(const struct kv *kv)
 {
     return kv->limits.pages - kv->n_free;
 }
-
-uint64_t kv_bytes(const struct kv *kv)
-{
-    return kv->pages_bytes + kv->free_bytes;
-}

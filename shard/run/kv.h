@@ -36,6 +36,5 @@ void kv_clear(struct kv *kv);
 uint32_t kv_length(const struct kv *kv, uint64_t sequence);
 uint32_t kv_sequences(const struct kv *kv);
 uint32_t kv_pages_used(const struct kv *kv);
-uint64_t kv_bytes(const struct kv *kv); /* of the bookkeeping itself */
 
 #endif

@@ -61,7 +61,8 @@ void shard_need(const struct model *m, const struct shard_options *o, struct sha
     uint64_t positions = (uint64_t)forward_pages(o->kv_tokens) * KV_PAGE_TOKENS;
     uint32_t value = o->kv_type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
     out->weights = model_range_bytes(m, &o->range);
-    out->kv = positions * model_kv_bytes_per_token(m, o->range.last - o->range.first, value);
+    if (!mem_mul(positions, model_kv_bytes_per_token(m, o->range.last - o->range.first, value), &out->kv))
+        out->kv = UINT64_MAX / 4; /* more than there is anywhere */
     out->scratch = forward_bytes(m, o);
 }
 

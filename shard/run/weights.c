@@ -43,7 +43,9 @@ static int load_tensor(struct weights *w, const struct model *m, const struct mo
     advise(desc.bytes, t->info->bytes, MADV_SEQUENTIAL);
     int r = w->device->backend->weight_create(w->device, place, &desc, e);
     advise(desc.bytes, t->info->bytes, MADV_DONTNEED);
-    return r == 0 ? 0 : error_context(e, "%s", t->info->name);
+    if (r != 0)
+        error_context(e, "%s", t->info->name);
+    return r;
 }
 
 static int by_offset(const void *a, const void *b)
