@@ -6,6 +6,7 @@
 enum {
     MATMUL_WEIGHTS_MAX = 4, /* matrices that share one input in a call */
     KV_PAGE_TOKENS = 64,    /* positions a KV page */
+    LOGITS_ROWS_MAX = 64,   /* rows whose logits are held at once */
     EXPERTS_USED_MAX = 64,
     EXPERTS_MAX = 1024,
     HEAD_DIM_MAX = 512,

@@ -42,6 +42,11 @@ uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32
     return (uint64_t)layers * h->n_kv_heads * (h->head_dim + h->value_dim) * kv_bytes;
 }
 
+static uint64_t at_most(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 static uint64_t at_least(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
@@ -54,12 +59,13 @@ static uint64_t quantised_bytes(uint64_t n)
 }
 
 /* Values of one row that the forward pass holds at once: the stream, its norm and the two ends of the stage; q, k, v
- * and the heads' output; gate and up of a dense layer; the logits. */
+ * and the heads' output; gate and up of a dense layer. */
 static uint64_t row_values(const struct hparams *h, const struct layer_range *r)
 {
-    uint64_t heads = (uint64_t)(h->n_heads + h->n_kv_heads) * (h->head_dim + h->value_dim);
+    uint64_t heads = (uint64_t)h->n_heads * (at_least(h->head_dim, h->value_dim) + h->value_dim) +
+                     (uint64_t)h->n_kv_heads * (h->head_dim + h->value_dim);
     uint64_t layers = r->first < r->last ? heads + (h->n_experts ? 0 : 2 * (uint64_t)h->n_ffn) : 0;
-    return 4 * (uint64_t)h->n_embd + layers + (r->head ? h->n_vocab : 0);
+    return 4 * (uint64_t)h->n_embd + layers;
 }
 
 /* What the expert layer works in: rows gathered by expert in every form, and what the experts make of them. */
@@ -76,13 +82,15 @@ uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r,
     uint64_t rows = batch_rows_max, widest = at_least(h->n_embd, (uint64_t)h->n_heads * h->value_dim), prepared = rows;
     uint64_t bytes = rows * row_values(h, r) * 4 + (rows + 1) * h->n_rot * 4 + rows * 64;
     if (r->first < r->last && h->n_experts > 0) {
-        uint64_t expert_rows = rows < MOE_ROWS_MAX ? rows : MOE_ROWS_MAX;
+        uint64_t expert_rows = at_most(rows, MOE_ROWS_MAX);
         prepared = at_least(rows, expert_rows * h->n_experts_used);
         widest = at_least(widest, h->n_expert_ffn);
         bytes += expert_bytes(h, expert_rows);
     } else {
         widest = at_least(widest, h->n_ffn);
     }
+    if (r->head)
+        bytes += at_most(rows, LOGITS_ROWS_MAX) * h->n_vocab * 4;
     return bytes + prepared * quantised_bytes(widest) + THREADS_PLANNED * THREAD_SCRATCH_BYTES;
 }
 

@@ -82,21 +82,6 @@ static size_t lay_out(struct forward *f)
     return at;
 }
 
-static void set_up(struct forward *f, const struct model *m, const struct shard_options *o)
-{
-    *f = (struct forward){.h = model_hparams(m), .embedding = o->range.embedding, .head = o->range.head,
-                          .rows_max = o->batch_rows_max, .logits_max = FORWARD_LOGITS_ROWS};
-    if (f->logits_max > f->rows_max)
-        f->logits_max = f->rows_max;
-}
-
-uint64_t forward_bytes(const struct model *m, const struct shard_options *o)
-{
-    struct forward f;
-    set_up(&f, m, o);
-    return lay_out(&f);
-}
-
 static int open_buffers(struct forward *f, struct error *e)
 {
     f->bytes = lay_out(f);
@@ -132,9 +117,10 @@ static int reserve(const struct forward *f, struct error *e)
 int forward_open(struct forward *f, struct device *d, const struct model *m, const struct weights *w,
                  const struct shard_options *o, struct error *e)
 {
-    set_up(f, m, o);
-    f->device = d;
-    f->weights = w;
+    *f = (struct forward){
+        .device = d, .h = model_hparams(m), .weights = w, .embedding = o->range.embedding, .head = o->range.head,
+        .rows_max = o->batch_rows_max,
+        .logits_max = o->batch_rows_max < LOGITS_ROWS_MAX ? o->batch_rows_max : LOGITS_ROWS_MAX};
     f->layers = mem_array(w->n_layers, sizeof(*f->layers));
     f->inv_freq = mem_array(f->h->n_rot / 2, sizeof(*f->inv_freq));
     model_rope(m, f->inv_freq, &f->rope_scale);

@@ -2,7 +2,7 @@
  *
  * forward_run() takes a batch through the range; the rows that are wanted of a
  * range with a head are kept, normalised, and forward_logits() takes them
- * through the head, at most FORWARD_LOGITS_ROWS at a time: a whole vocabulary
+ * through the head, at most LOGITS_ROWS_MAX at a time: a whole vocabulary
  * for every row of a large batch would be more memory than the model's.      */
 #ifndef SHARD_RUN_FORWARD_H
 #define SHARD_RUN_FORWARD_H
@@ -14,8 +14,6 @@
 #include "shard/arch/arch.h"
 #include "shard/run/shard.h"
 #include "shard/run/weights.h"
-
-enum { FORWARD_LOGITS_ROWS = 64 };
 
 struct forward {
     struct device *device;
@@ -58,7 +56,5 @@ void forward_logits(struct forward *f, uint32_t first, uint32_t n);
 
 /* KV pages that hold so many positions. */
 uint32_t forward_pages(uint32_t kv_tokens);
-/* Bytes of the buffers. */
-uint64_t forward_bytes(const struct model *m, const struct shard_options *o);
 
 #endif

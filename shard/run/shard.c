@@ -63,7 +63,7 @@ void shard_need(const struct model *m, const struct shard_options *o, struct sha
     out->weights = model_range_bytes(m, &o->range);
     if (!mem_mul(positions, model_kv_bytes_per_token(m, o->range.last - o->range.first, value), &out->kv))
         out->kv = UINT64_MAX / 4; /* more than there is anywhere */
-    out->scratch = forward_bytes(m, o);
+    out->scratch = model_scratch_bytes(m, &o->range, o->batch_rows_max);
 }
 
 /* Better now than when the system begins to kill. */
