@@ -6,9 +6,12 @@
  * a message with more parts is dropped and its connection cut; a connection
  * whose undelivered bytes grow past a bound is cut (link_watch).  A message
  * from a listener carries the authenticated key of its sender: that, and never
- * the routing id, says who sent it.
+ * the routing id, says who sent it.  A dial never chooses its routing id: every
+ * connection gets a new one from the listener, so that an answer to a connection
+ * that is gone fails with ERR_GONE instead of reaching somebody else.
  *
- * A link belongs to one thread.                                              */
+ * Delivery is not promised: what is under way when a connection breaks is lost,
+ * and the dial connects again by itself.  A link belongs to one thread.      */
 #ifndef NET_LINK_H
 #define NET_LINK_H
 
@@ -26,6 +29,7 @@ enum {
     LINK_HEARTBEAT_MS = 1000,
     LINK_HEARTBEAT_TIMEOUT_MS = 4000,
     LINK_UNDELIVERED_MAX = 16 << 20,
+    LINK_LINGER_MS = 200, /* what was sent before link_close() has so long to leave */
 };
 
 struct link;
@@ -43,7 +47,7 @@ struct link_peer {
     uint8_t route_id_len;
     uint8_t key[KEY_BYTES];
     char address[64]; /* IP address of the peer */
-    int fd;           /* of the connection, for cutting */
+    int fd;           /* of the connection, for the link's own books */
 };
 
 struct link_message {
@@ -53,7 +57,8 @@ struct link_message {
     uint64_t opaque[8];    /* the zmq_msg_t */
 };
 
-/* endpoint "tcp://0.0.0.0:0" binds an ephemeral port; ERR_CONFLICT when the port is in use, naming it. */
+/* endpoint "tcp://0.0.0.0:0" binds an ephemeral port; ERR_CONFLICT when the port is in use, naming it.
+ * "tcp://[::]:0" takes IPv4 as well. */
 MUST_USE int link_listen(struct link **out, void *zmq_context, const char *endpoint, const struct link_options *o,
                          struct error *e);
 uint16_t link_port(const struct link *l); /* of a listener */
@@ -62,22 +67,30 @@ MUST_USE int link_dial(struct link **out, void *zmq_context, const char *endpoin
 void link_close(struct link **l);
 
 void *link_socket(struct link *l); /* for zmq_poll() */
-/* 0; ERR_TIMEOUT when nothing is there (never blocks); multipart messages are dropped and counted. */
+/* 0; ERR_TIMEOUT when nothing is there (never blocks).  Messages that are not one frame of at most bytes_max, or
+ * whose sender was revoked, are dropped, counted, and their connection is cut. */
 MUST_USE int link_receive(struct link *l, struct link_message *m, struct error *e);
 void link_message_close(struct link_message *m);
-/* `to`: NULL on a dial.  ERR_BUSY when the queue is full, ERR_GONE when the peer is not connected. */
+uint64_t link_dropped(const struct link *l);
+/* `to`: NULL on a dial.  ERR_BUSY when the queue is full, ERR_GONE when the peer is not connected (on a dial: while
+ * the handshake has not succeeded). */
 MUST_USE int link_send(struct link *l, const struct link_peer *to, const void *data, size_t n, struct error *e);
-/* Takes `data` (freed with mem_free when sent): no copy. */
+/* Takes *data (freed with mem_free when sent) and clears it: no copy.  After ERR_BUSY it is still the caller's. */
 MUST_USE int link_send_take(struct link *l, const struct link_peer *to, void **data, size_t n, struct error *e);
 
 /* Housekeeping, a few times a second: monitor events, undelivered-bytes watchdog. */
 void link_watch(struct link *l);
-/* Cut every connection of a listener whose key is not in the set (revocation); counts those cut. */
+/* Cut every connection of a listener whose key is not in the set, and drop what it still had in the queue; counts
+ * those cut.  At every change of the set, after zap_allow(): a key that was cut stays out until a set has it. */
 size_t link_revoke(struct link *l, const uint8_t *keys, size_t n);
 /* A dial: true while the handshake has succeeded and the connection stands. */
 bool link_connected(struct link *l);
-/* A dial: the last handshake was refused (wrong key, not a member). */
+/* How often the connection was made: a change means that what was under way may be lost. */
+uint32_t link_connections(struct link *l);
+/* A dial: the listener said that our key is not allowed.  It is asked again now and then, and may change its mind. */
 bool link_refused(struct link *l);
+/* A dial: handshakes in a row that the other end broke off: it is not the listener whose key we know, or just dying. */
+uint32_t link_broken_handshakes(struct link *l);
 
 /* A context with the house's limits (I/O threads, sockets). NULL never: aborts when the system gives none. */
 void *link_context(int io_threads);
