@@ -35,7 +35,7 @@ static size_t character_bytes(unsigned char lead)
 
 /* Control characters and bytes of no character become '?': no terminal escape and no line break
  * survives.  A character cut by the end is dropped whole. */
-static void make_printable(char *text)
+void error_printable(char *text)
 {
     for (unsigned char *p = (unsigned char *)text; *p;) {
         size_t n = character_bytes(*p), got = 1;
@@ -57,7 +57,7 @@ int error_setv(struct error *e, int status, const char *format, va_list args)
     if (e) {
         e->status = status;
         vsnprintf(e->text, sizeof(e->text), format, args);
-        make_printable(e->text);
+        error_printable(e->text);
     }
     return status;
 }
@@ -85,7 +85,7 @@ int error_context(struct error *e, const char *format, ...)
     int n = snprintf(e->text, sizeof(e->text), "%.200s: %.300s", context, old);
     if (n < 0)
         e->text[0] = 0;
-    make_printable(e->text);
+    error_printable(e->text);
     return e->status;
 }
 

@@ -54,6 +54,8 @@ struct error {
 /* Store a sentence and return `status`.  `e` may be NULL. */
 int error_set(struct error *e, int status, const char *format, ...) PRINTF_LIKE(3, 4);
 int error_setv(struct error *e, int status, const char *format, va_list args);
+/* Make text printable in place, as error_set() does: for other words of a stranger's that people will read. */
+void error_printable(char *text);
 /* Put "<context>: " before the stored sentence; returns e->status.  Once, at the layer that knows it. */
 int error_context(struct error *e, const char *format, ...) PRINTF_LIKE(2, 3);
 

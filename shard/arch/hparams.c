@@ -13,6 +13,21 @@ struct reader {
     int status; /* the first failure */
 };
 
+/* A number, or an array that gives every layer the same one. */
+static bool get_count(const struct gguf *g, const char *key, uint64_t *out)
+{
+    enum gguf_type type;
+    uint64_t n, v;
+    if (!gguf_array(g, key, &type, &n))
+        return gguf_get_u64(g, key, out);
+    if (n == 0 || n > ARCH_LAYERS_MAX || !gguf_array_u64(g, key, 0, out))
+        return false;
+    for (uint64_t i = 1; i < n; i++)
+        if (!gguf_array_u64(g, key, i, &v) || v != *out)
+            return false;
+    return true;
+}
+
 /* An integer in [low, high]; `missing` when the key is not there; UINT64_MAX missing: required. */
 static uint32_t read_count(struct reader *r, const char *name, uint64_t low, uint64_t high, uint64_t missing)
 {
@@ -24,7 +39,7 @@ static uint32_t read_count(struct reader *r, const char *name, uint64_t low, uin
     if (!gguf_has(r->g, key)) {
         if (missing == UINT64_MAX)
             r->status = error_set(r->e, ERR_CORRUPT, "%s: has no %s", gguf_path(r->g), key);
-    } else if (!gguf_get_u64(r->g, key, &v)) {
+    } else if (!get_count(r->g, key, &v)) {
         r->status = error_set(r->e, ERR_UNSUPPORTED, "%s: %s is not one whole number; models whose layers differ in it "
                                                      "are not supported", gguf_path(r->g), key);
     }
@@ -50,14 +65,50 @@ static float read_real(struct reader *r, const char *name, double low, double hi
     return (float)v;
 }
 
+static bool read_bool(struct reader *r, const char *name, bool missing)
+{
+    char key[ARCH_KEY_BYTES];
+    bool v = missing;
+    arch_key(r->family, name, key);
+    if (r->status == 0 && gguf_has(r->g, key) && !gguf_get_bool(r->g, key, &v))
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: %s is neither true nor false", gguf_path(r->g), key);
+    return v;
+}
+
+/* Keys of mechanisms that no family here has: a file that sets one would be answered wrongly. */
+static void refuse_mechanisms(struct reader *r)
+{
+    static const struct {
+        const char *name;
+        double neutral; /* as good as absent; 0 always is */
+    } others[] = {
+        {"nextn_predict_layers", 0}, {"expert_shared_count", 0}, {"expert_group_count", 1},
+        {"expert_gating_func", 1}, {"leading_dense_block_count", 0}, {"interleave_moe_layer_step", 1},
+        {"attention.scale", 0}, {"attention.temperature_scale", 0}, {"attention.clamp_kqv", 0},
+        {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0}, {"logit_scale", 1}, {"residual_scale", 1},
+        {"embedding_scale", 1},
+    };
+    char key[ARCH_KEY_BYTES];
+    for (size_t i = 0; r->status == 0 && i < COUNTOF(others); i++) {
+        double v = 0;
+        arch_key(r->family, others[i].name, key);
+        if (gguf_has(r->g, key) && (!gguf_get_f64(r->g, key, &v) || (v != 0 && v != others[i].neutral)))
+            r->status = error_set(r->e, ERR_UNSUPPORTED, "%s: sets %s, which family %s does not have in this version",
+                                  gguf_path(r->g), key, r->family->name);
+    }
+}
+
 static int find_family(struct hparams *h, const struct gguf *g, struct error *e)
 {
     struct gguf_string s;
     char name[64], list[ARCH_LIST_BYTES];
+    if (gguf_get_string(g, "general.type", &s) && (s.len != 5 || memcmp(s.text, "model", 5) != 0))
+        return error_set(e, ERR_INVALID, "%s: is no model but of type \"%.*s\"", gguf_path(g),
+                         (int)(s.len < 40 ? s.len : 40), s.text);
     if (!gguf_get_string(g, "general.architecture", &s))
         return error_set(e, ERR_CORRUPT, "%s: has no general.architecture, so its family is unknown", gguf_path(g));
     snprintf(name, sizeof(name), "%.*s", (int)(s.len < 63 ? s.len : 63), s.text);
-    h->arch = arch_find(name);
+    h->arch = strlen(name) == s.len ? arch_find(name) : NULL; /* a NUL inside is no end */
     if (h->arch)
         return 0;
     return error_set(e, ERR_UNSUPPORTED, "%s: is of family \"%s\"; this version runs %s", gguf_path(g), name,
@@ -73,9 +124,7 @@ static void read_name(struct hparams *h, const struct gguf *g)
         snprintf(h->name, sizeof(h->name), "%.*s", (int)(s.len < 127 ? s.len : 127), s.text);
     else
         snprintf(h->name, sizeof(h->name), "%s", base);
-    for (char *c = h->name; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 127)
-            *c = '?';
+    error_printable(h->name);
 }
 
 static void read_vocab(struct hparams *h, struct reader *r)
@@ -125,8 +174,11 @@ static void read_experts(struct hparams *h, struct reader *r)
     if (h->n_experts == 0)
         return;
     h->n_experts_used = read_count(r, "expert_used_count", 1, EXPERTS_USED_MAX, UINT64_MAX);
-    h->n_expert_ffn = read_count(r, "expert_feed_forward_length", 1, ARCH_FFN_MAX, h->n_ffn);
-    h->experts_norm = true;
+    /* older files do not say the size of an expert: its tensor does */
+    const struct gguf_tensor *t = gguf_tensor_find(r->g, "blk.0.ffn_gate_exps.weight");
+    h->n_expert_ffn = read_count(r, "expert_feed_forward_length", 1, ARCH_FFN_MAX, t ? t->ne[1] : h->n_ffn);
+    h->experts_norm = read_bool(r, "expert_weights_norm", true);
+    h->experts_scale = read_real(r, "expert_weights_scale", 0, 1e3, 0);
     if (r->status == 0 && h->n_experts_used > h->n_experts)
         r->status = error_set(r->e, ERR_CORRUPT, "%s: uses %u of %u experts", gguf_path(r->g), h->n_experts_used,
                               h->n_experts);
@@ -137,8 +189,10 @@ static void read_rope(struct hparams *h, struct reader *r)
     char key[ARCH_KEY_BYTES];
     struct gguf_string kind = {"none", 4};
     h->rope_base = read_real(r, "rope.freq_base", 1, 1e12, 10000);
-    h->rope_factor = read_real(r, "rope.scale_linear", 1e-3, 1e6, 1);
-    h->rope_factor = read_real(r, "rope.scaling.factor", 1e-3, 1e6, h->rope_factor);
+    h->rope_factor = read_real(r, "rope.scale_linear", 0, 1e6, 1);
+    h->rope_factor = read_real(r, "rope.scaling.factor", 0, 1e6, h->rope_factor);
+    if (h->rope_factor == 0) /* so some converters say that there is none */
+        h->rope_factor = 1;
     h->rope_attn_factor = read_real(r, "rope.scaling.attn_factor", 1e-3, 1e3, 1);
     h->rope_context = read_count(r, "rope.scaling.original_context_length", 1, ARCH_CONTEXT_MAX, h->context);
     arch_key(r->family, "rope.scaling.type", key);
@@ -170,5 +224,6 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct error *e)
     read_attention(h, &r);
     read_experts(h, &r);
     read_rope(h, &r);
+    refuse_mechanisms(&r);
     return r.status;
 }

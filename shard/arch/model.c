@@ -30,12 +30,31 @@ static int check_shape(const struct model *m, const struct tensor_rule *rule, co
     return 0;
 }
 
+/* Layouts of other times and tools, told from a file that lacks something. */
+static int refuse_missing(const struct model *m, const char *name, struct error *e)
+{
+    static const struct {
+        const char *sign, *words;
+    } others[] = {
+        {"blk.0.ffn_gate.0.weight", "keeps every expert in a tensor of its own, as files of 2023 do"},
+        {"blk.0.attn_qkv.weight", "keeps q, k and v in one tensor"},
+        {"blk.0.ffn_gate_up_exps.weight", "keeps gate and up of the experts in one tensor"},
+    };
+    if (gguf_tensor_count(m->file) == 0)
+        return error_set(e, ERR_INVALID, "%s: holds no tensors: it is no model but a vocabulary", gguf_path(m->file));
+    for (size_t i = 0; i < COUNTOF(others); i++)
+        if (gguf_tensor_find(m->file, others[i].sign))
+            return error_set(e, ERR_UNSUPPORTED, "%s: %s, which this version does not read; convert the model again",
+                             gguf_path(m->file), others[i].words);
+    return error_set(e, ERR_CORRUPT, "%s: tensor %s is missing", gguf_path(m->file), name);
+}
+
 static int add_tensor(struct model *m, const struct tensor_rule *rule, int32_t layer, bool required, struct error *e)
 {
     char name[GGUF_NAME_MAX + 1];
     const struct gguf_tensor *t = gguf_tensor_find(m->file, arch_tensor_name(rule, layer, name));
     if (!t)
-        return required ? error_set(e, ERR_CORRUPT, "%s: tensor %s is missing", gguf_path(m->file), name) : 0;
+        return required ? refuse_missing(m, name, e) : 0;
     int r = check_shape(m, rule, t, e);
     if (r != 0)
         return r;

@@ -46,10 +46,24 @@ static bool read_string(struct view *v, uint64_t max, struct gguf_string *out)
     return out->text != NULL;
 }
 
+/* A key or a name: what people read and other tools match must hold nothing that hides or ends early. */
+static bool read_name(struct view *v, uint64_t max, struct gguf_string *out)
+{
+    if (!read_string(v, max, out) || out->len == 0)
+        return false;
+    for (size_t i = 0; i < out->len; i++)
+        if (out->text[i] < ' ' || out->text[i] > '~')
+            return false;
+    return true;
+}
+
 static int index_strings(struct gguf *g, struct view *v, struct gguf_value *value, struct error *e)
 {
     if (value->count > view_left(v) / sizeof(uint64_t))
         return truncated(g, "an array of strings", e);
+    if (value->count > GGUF_STRINGS_MAX - g->n_strings)
+        return error_set(e, ERR_LIMIT, "%s: has more than %d strings in arrays", g->path, GGUF_STRINGS_MAX);
+    g->n_strings += value->count;
     value->strings = mem_array(value->count + 1, sizeof(uint64_t));
     for (uint64_t i = 0; i < value->count; i++) {
         struct gguf_string s;
@@ -82,7 +96,7 @@ static int read_array(struct gguf *g, struct view *v, struct gguf_value *value, 
 
 static int read_value(struct gguf *g, struct view *v, struct gguf_value *value, struct error *e)
 {
-    if (!read_string(v, GGUF_KEY_MAX, &value->key) || value->key.len == 0)
+    if (!read_name(v, GGUF_KEY_MAX, &value->key))
         return error_set(e, ERR_CORRUPT, "%s: the name of metadata key %zu is damaged", g->path, g->n_values);
     uint32_t type = view_u32(v);
     value->type = (enum gguf_type)type;
@@ -178,7 +192,7 @@ static int size_tensor(const struct gguf *g, struct gguf_tensor *t, struct error
 static int read_tensor(struct gguf *g, struct view *v, struct gguf_tensor *t, struct error *e)
 {
     struct gguf_string name;
-    if (!read_string(v, GGUF_NAME_MAX, &name) || name.len == 0 || memchr(name.text, 0, name.len))
+    if (!read_name(v, GGUF_NAME_MAX, &name))
         return error_set(e, ERR_CORRUPT, "%s: the name of tensor %zu is damaged", g->path, g->n_tensors);
     memcpy(t->name, name.text, name.len);
     t->n_dims = view_u32(v);
@@ -237,12 +251,29 @@ static int place_tensors(struct gguf *g, uint64_t alignment, struct error *e)
     return 0;
 }
 
+/* The keys that say how the rest of the file lies. */
+static int check_keys(const struct gguf *g, uint64_t *alignment, struct error *e)
+{
+    uint64_t count = 1;
+    if (gguf_has(g, "split.count") && (!gguf_get_u64(g, "split.count", &count) || count > 1))
+        return error_set(e, ERR_UNSUPPORTED, "%s: is one part of a model that is split over several files; merge "
+                                             "them into one file first", g->path);
+    if (gguf_has(g, "general.alignment") &&
+        (!gguf_get_u64(g, "general.alignment", alignment) || *alignment < 8 || *alignment > GGUF_ALIGNMENT_MAX ||
+         (*alignment & (*alignment - 1)) != 0))
+        return error_set(e, ERR_CORRUPT, "%s: general.alignment is not a power of two from 8 to %d", g->path,
+                         GGUF_ALIGNMENT_MAX);
+    return 0;
+}
+
 static int parse(struct gguf *g, struct error *e)
 {
     struct view v = view_of(g->map, g->file_bytes);
     uint32_t magic = view_u32(&v), version = view_u32(&v);
     if (v.bad || magic != MAGIC)
         return error_set(e, ERR_CORRUPT, "%s: is not a GGUF file", g->path);
+    if (version != 0 && (version & 0xFFFF) == 0)
+        return error_set(e, ERR_UNSUPPORTED, "%s: is a GGUF file of a big-endian machine", g->path);
     if (version != 2 && version != 3)
         return error_set(e, ERR_UNSUPPORTED, "%s: is GGUF version %u; 2 and 3 can be read", g->path, version);
     uint64_t n_tensors = view_u64(&v), n_values = view_u64(&v), alignment = ALIGNMENT;
@@ -253,16 +284,9 @@ static int parse(struct gguf *g, struct error *e)
         r = read_tensors(g, &v, n_tensors, e);
     if (r != 0)
         return r;
-    if (gguf_has(g, "split.count")) {
-        uint64_t count = 1;
-        if (!gguf_get_u64(g, "split.count", &count) || count > 1)
-            return error_set(e, ERR_UNSUPPORTED, "%s: is one part of a model that is split over several files; merge "
-                                                 "them into one file first", g->path);
-    }
-    if (gguf_has(g, "general.alignment") &&
-        (!gguf_get_u64(g, "general.alignment", &alignment) || alignment < 8 || alignment > GGUF_ALIGNMENT_MAX ||
-         (alignment & (alignment - 1)) != 0))
-        return error_set(e, ERR_CORRUPT, "%s: general.alignment is not a power of two from 8 to 1048576", g->path);
+    r = check_keys(g, &alignment, e);
+    if (r != 0)
+        return r;
     g->header_bytes = (v.pos + alignment - 1) / alignment * alignment;
     if (g->header_bytes > g->file_bytes) {
         if (n_tensors > 0)

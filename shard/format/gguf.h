@@ -2,9 +2,11 @@
  *
  * gguf_open() maps the file and parses its header; every count, length, type,
  * dimension and offset is checked before use, and a file that is wrong is
- * refused with a sentence that says what and where.  Tensor bytes are not
+ * refused with a sentence that says what and where.  Keys and tensor names are
+ * printable ASCII; string values may be any bytes.  Tensor bytes are not
  * touched.  Names, strings and bytes borrow from the mapping and live as long
- * as the gguf.  Immutable after open: any thread may read.
+ * as the gguf.  Immutable after open: any thread may read.  The file must not
+ * shrink while it is open: the system ends a process that reads past its end.
  *
  * A file may be sparse: a node's cache holds the header and only the bytes of
  * its own layers at their original offsets (see net/blob.h); the length must
@@ -32,6 +34,7 @@ enum gguf_limits {
     GGUF_KEY_MAX = 256,          /* key bytes */
     GGUF_TENSORS_MAX = 1 << 20,
     GGUF_KEYS_MAX = 1 << 16,
+    GGUF_STRINGS_MAX = 1 << 23,  /* elements of all arrays of strings */
     GGUF_ALIGNMENT_MAX = 1 << 20,
 };
 
@@ -96,7 +99,8 @@ void gguf_writer_f32s(struct gguf_writer *w, const char *key, const float *v, si
 void gguf_writer_copy_keys(struct gguf_writer *w, const struct gguf *g, const char *prefix);
 void gguf_writer_tensor(struct gguf_writer *w, const char *name, const struct qtype *type, uint32_t n_dims,
                         const uint64_t *ne);
-/* After the last declaration: header to disk; then each tensor's bytes in declared order, in any pieces. */
+/* After the last declaration: header to disk (ERR_LIMIT: more was declared than a reader takes); then each tensor's
+ * bytes in declared order, in any pieces of one tensor. */
 MUST_USE int gguf_writer_header(struct gguf_writer *w, struct error *e);
 MUST_USE int gguf_writer_data(struct gguf_writer *w, const void *bytes, size_t n, struct error *e);
 /* Checks that every declared byte came, fsyncs, renames the temporary file into place. */

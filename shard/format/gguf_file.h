@@ -19,6 +19,7 @@ struct gguf {
     uint64_t file_bytes, header_bytes;
     struct gguf_value *values; /* in the file's order */
     size_t n_values;
+    uint64_t n_strings;        /* elements of arrays of strings so far */
     struct gguf_value **by_key; /* sorted */
     struct gguf_tensor *tensors;
     size_t n_tensors;

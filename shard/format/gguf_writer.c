@@ -1,28 +1,28 @@
 /* gguf_writer: the header is gathered in memory, the tensors are streamed behind it. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "shard/format/gguf_file.h"
 
-enum { VERSION = 3, ALIGNMENT = 32, HEADER_BYTES_MAX = 512 << 20 };
+enum { VERSION = 3, ALIGNMENT = 32, HEADER_BYTES_MAX = 512 << 20, MODE = 0644 };
 
-struct pending {
-    uint64_t bytes; /* of the tensor, without padding */
-};
+static const char suffix[] = ".part";
 
 struct gguf_writer {
     char *path, *temporary;
     int fd;
     struct buffer values, infos;
     uint64_t n_values, n_tensors, next_offset;
-    struct pending *tensors;
-    size_t tensor, in_tensor; /* where the data stands */
-    bool failed;
+    uint64_t *tensor_bytes;    /* of each tensor, without padding */
+    uint64_t tensor, in_tensor; /* where the data stands */
 };
 
 int gguf_writer_create(struct gguf_writer **out, const char *path, struct error *e)
@@ -30,12 +30,12 @@ int gguf_writer_create(struct gguf_writer **out, const char *path, struct error 
     struct gguf_writer *w = mem_alloc(sizeof(*w));
     *out = NULL;
     w->path = mem_strdup(path);
-    w->temporary = mem_printf("%s.part", path);
+    w->temporary = mem_printf("%s.XXXXXX%s", path, suffix);
     buffer_init(&w->values, HEADER_BYTES_MAX);
     buffer_init(&w->infos, HEADER_BYTES_MAX);
-    w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (w->fd < 0) {
-        int r = error_set(e, ERR_IO, "%s: cannot be written: %s", w->temporary, strerror(errno));
+    w->fd = mkostemps(w->temporary, (int)strlen(suffix), O_CLOEXEC);
+    if (w->fd < 0 || fchmod(w->fd, MODE) != 0) {
+        int r = error_set(e, ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
         gguf_writer_abort(&w);
         return r;
     }
@@ -149,6 +149,7 @@ void gguf_writer_tensor(struct gguf_writer *w, const char *name, const struct qt
                         const uint64_t *ne)
 {
     uint64_t bytes = qtype_row_bytes(type, ne[0]);
+    assert(bytes > 0 && n_dims >= 1 && n_dims <= GGUF_DIMS_MAX && strlen(name) <= GGUF_NAME_MAX);
     add_string(&w->infos, name, strlen(name));
     buffer_u32(&w->infos, n_dims);
     for (uint32_t d = 0; d < n_dims; d++) {
@@ -157,8 +158,8 @@ void gguf_writer_tensor(struct gguf_writer *w, const char *name, const struct qt
     }
     buffer_u32(&w->infos, type->id);
     buffer_u64(&w->infos, w->next_offset);
-    w->tensors = mem_resize(w->tensors, w->n_tensors + 1, sizeof(*w->tensors));
-    w->tensors[w->n_tensors++].bytes = bytes;
+    w->tensor_bytes = mem_resize(w->tensor_bytes, w->n_tensors + 1, sizeof(*w->tensor_bytes));
+    w->tensor_bytes[w->n_tensors++] = bytes;
     w->next_offset += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
@@ -181,7 +182,8 @@ int gguf_writer_header(struct gguf_writer *w, struct error *e)
 {
     static const char zeros[ALIGNMENT];
     struct buffer head;
-    if (buffer_failed(&w->values) || buffer_failed(&w->infos))
+    if (buffer_failed(&w->values) || buffer_failed(&w->infos) || w->n_values > GGUF_KEYS_MAX ||
+        w->n_tensors > GGUF_TENSORS_MAX)
         return error_set(e, ERR_LIMIT, "%s: the header would be too large", w->path);
     buffer_init(&head, 64);
     buffer_add(&head, "GGUF", 4);
@@ -203,11 +205,11 @@ int gguf_writer_header(struct gguf_writer *w, struct error *e)
 int gguf_writer_data(struct gguf_writer *w, const void *bytes, size_t n, struct error *e)
 {
     static const char zeros[ALIGNMENT];
-    if (w->tensor >= w->n_tensors || n > w->tensors[w->tensor].bytes - w->in_tensor)
+    if (w->tensor >= w->n_tensors || n > w->tensor_bytes[w->tensor] - w->in_tensor)
         return error_set(e, ERR_INTERNAL, "%s: more tensor bytes than were declared", w->path);
     int r = write_all(w, bytes, n, e);
     w->in_tensor += n;
-    uint64_t size = w->tensors[w->tensor].bytes;
+    uint64_t size = w->tensor_bytes[w->tensor];
     if (r == 0 && w->in_tensor == size) {
         r = write_all(w, zeros, (size_t)((ALIGNMENT - size % ALIGNMENT) % ALIGNMENT), e);
         w->tensor++;
@@ -239,7 +241,7 @@ void gguf_writer_abort(struct gguf_writer **writer_p)
     }
     buffer_close(&w->values);
     buffer_close(&w->infos);
-    mem_free(w->tensors);
+    mem_free(w->tensor_bytes);
     mem_free(w->temporary);
     mem_free(w->path);
     mem_free(w);
