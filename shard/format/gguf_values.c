@@ -171,9 +171,9 @@ bool gguf_array_u64(const struct gguf *g, const char *key, uint64_t i, uint64_t 
 bool gguf_array_i64(const struct gguf *g, const char *key, uint64_t i, int64_t *out)
 {
     struct number n;
-    if (!element(g, key, i, &n) || !n.integer || n.magnitude > (uint64_t)INT64_MAX)
+    if (!element(g, key, i, &n) || !n.integer || n.magnitude > (uint64_t)INT64_MAX + n.negative)
         return false;
-    *out = n.negative ? -(int64_t)n.magnitude : (int64_t)n.magnitude;
+    *out = n.negative ? -(int64_t)(n.magnitude - 1) - 1 : (int64_t)n.magnitude;
     return true;
 }
 
