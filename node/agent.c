@@ -17,6 +17,7 @@
 #include "net/roster.h"
 #include "node/loader.h"
 #include "proto/control.h"
+#include "proto/frame.h"
 
 struct agent {
     struct agent_options o;
@@ -127,18 +128,25 @@ static void send_beat(struct agent *a)
     }
 }
 
-static void send_load_done(struct agent *a, uint64_t load, int status, const char *text)
+static void send_load_done(struct agent *a, const struct report *r, uint64_t resident_bytes)
 {
     Shoal__LoadDone done = SHOAL__LOAD_DONE__INIT;
-    done.load = load;
-    done.status = status;
-    done.text = (char *)(uintptr_t)text;
-    done.resident_bytes = atomic_load(&stage_stats(a->o.stage)->resident_bytes);
-    done.layer_ms = a->layer_ms;
+    done.load = r->load;
+    done.status = r->status;
+    done.text = (char *)(uintptr_t)r->text;
+    done.resident_bytes = resident_bytes;
+    done.layer_ms = r->layer_ms;
     Shoal__Control c = SHOAL__CONTROL__INIT;
     c.body_case = SHOAL__CONTROL__BODY_LOAD_DONE;
     c.load_done = &done;
     send_control(a, &c);
+}
+
+static void send_load_failed(struct agent *a, uint64_t load, int status, const char *text)
+{
+    struct report r = {.load = load, .status = status};
+    snprintf(r.text, sizeof(r.text), "%s", text);
+    send_load_done(a, &r, 0);
 }
 
 static void send_route_ready(struct agent *a, uint64_t route, int status, const char *text)
@@ -178,7 +186,7 @@ static void on_load(struct agent *a, const Shoal__Load *m)
     if (m->model_id.len != MANIFEST_ID_BYTES || m->layer_first >= m->layer_last || m->kv_type > KV_F16 ||
         m->batch_rows_max == 0 || m->batch_rows_max > STEP_ROWS_MAX || m->sequences_max == 0 ||
         m->sequences_max > STEP_SEQUENCES_MAX) {
-        send_load_done(a, m->load, ERR_INVALID, "the load's numbers are out of range");
+        send_load_failed(a, m->load, ERR_INVALID, "the load's numbers are out of range");
         return;
     }
     stop_loader(a);
@@ -201,7 +209,7 @@ static void on_load(struct agent *a, const Shoal__Load *m)
     log_info("node", "load: layers=%u-%u model=%s", m->layer_first, m->layer_last - 1, m->model_name);
     if (stage_unload(a->o.stage) != 0) {
         drop_pending(a);
-        send_load_done(a, m->load, ERR_BUSY, "the node's stage is busy");
+        send_load_failed(a, m->load, ERR_BUSY, "the node's stage is busy");
     }
 }
 
@@ -213,7 +221,7 @@ static void start_pending(struct agent *a)
     a->loading = a->pending.load;
     a->loader = loader_start(&a->pending);
     if (!a->loader)
-        send_load_done(a, a->loading, ERR_MEMORY, "the loader's thread could not be started");
+        send_load_failed(a, a->loading, ERR_MEMORY, "the loader's thread could not be started");
 }
 
 static void on_load_done(struct agent *a, struct report *r)
@@ -223,12 +231,12 @@ static void on_load_done(struct agent *a, struct report *r)
         model_close(&r->model);
         return;
     }
+    struct shard_stats st = {0};
     loader_join(&a->loader);
     a->loading = 0;
     if (r->status == 0) {
         a->layer_ms = r->layer_ms;
-        struct shard_stats st;
-        shard_stats(r->shard, &st);
+        shard_stats(r->shard, &st); /* before the stage has it */
         r->status = stage_give_shard(a->o.stage, r->load, r->model, r->shard);
         if (r->status != 0) {
             shard_close(&r->shard);
@@ -240,7 +248,7 @@ static void on_load_done(struct agent *a, struct report *r)
         log_info("node", "loaded: layer_ms=%.3f", a->layer_ms);
     else
         log_error("node", "load failed: %s", r->text);
-    send_load_done(a, r->load, r->status, r->text);
+    send_load_done(a, r, st.bytes_weights + st.bytes_kv + st.bytes_scratch);
 }
 
 static void on_report(struct agent *a, struct report *r)

@@ -64,7 +64,7 @@ static int open_sequence(struct stage *s, const struct frame_open *o, struct err
         slot = slot_free(s);
     if (!slot)
         return error_set(e, ERR_BUSY, "this stage holds as many sequences as it can");
-    int r = sampler_create(&slot->sampler, &p, s->n_vocab, s->n_vocab, e);
+    int r = sampler_create(&slot->sampler, &p, s->n_vocab, s->n_usable, e);
     slot->sequence = o->sequence;
     slot->epoch = o->epoch;
     return r;

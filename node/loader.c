@@ -187,20 +187,24 @@ static int find_model(struct loader *l, struct model **model, struct error *e)
     return fetch_model(l, model, e);
 }
 
-/* The time of one layer for one row: the best of a few throw-away steps. */
+/* The time of one layer for one row: the best of a few throw-away steps. The row is sampled after, else the last layer
+ * of the model would be left half undone; what is not the layers' is not counted. */
 static double probe_layer(struct shard *shard, const struct model *m, const struct layer_range *range)
 {
-    uint32_t n_embd = model_hparams(m)->n_embd;
-    float *in = range->embedding ? NULL : mem_array(n_embd, sizeof(float));
+    float *in = range->embedding ? NULL : mem_array(model_hparams(m)->n_embd, sizeof(float));
     double best = 0;
     for (uint32_t i = 0; i < PROBE_STEPS; i++) {
-        struct step_row row = {.sequence = UINT64_MAX, .position = i};
-        uint64_t t = clock_ns();
+        struct step_row row = {.sequence = UINT64_MAX, .position = i, .flags = ROW_SAMPLE};
+        struct shard_times t;
+        shard_time(shard, 1); /* from zero */
         if (shard_step(shard, &row, 1, in, NULL) != 0)
             break;
-        double ms = (double)(clock_ns() - t) / 1e6 / (range->last - range->first);
+        shard_times(shard, &t);
+        uint64_t ns = t.norm_ns + t.matmul_ns + t.rope_ns + t.attention_ns + t.ffn_ns + t.moe_ns;
+        double ms = (double)ns / 1e6 / (range->last - range->first);
         best = best == 0 || ms < best ? ms : best;
     }
+    shard_time(shard, 0);
     shard_end(shard, UINT64_MAX);
     mem_free(in);
     return best;

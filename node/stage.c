@@ -72,6 +72,16 @@ static void unload(struct stage *s)
     atomic_store(&s->stats.resident_bytes, 0);
 }
 
+/* The embedding may be padded past the vocabulary; those ids are no tokens. */
+static uint32_t count_usable(const struct model *m)
+{
+    enum gguf_type type;
+    uint64_t n;
+    uint32_t n_vocab = model_hparams(m)->n_vocab;
+    bool known = gguf_array(model_file(m), "tokenizer.ggml.tokens", &type, &n) && n > 0 && n < n_vocab;
+    return known ? (uint32_t)n : n_vocab;
+}
+
 static int take_shard(struct stage *s, struct command *c, struct error *e)
 {
     unload(s);
@@ -86,6 +96,7 @@ static int take_shard(struct stage *s, struct command *c, struct error *e)
     s->range = o.range;
     s->n_embd = h->n_embd;
     s->n_vocab = h->n_vocab;
+    s->n_usable = count_usable(s->model);
     s->rows_max = o.batch_rows_max;
     s->n_slots = o.range.head ? o.sequences_max : 0;
     s->slots = mem_array(s->n_slots + 1, sizeof(*s->slots));

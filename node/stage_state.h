@@ -41,7 +41,7 @@ struct stage {
     struct shard *shard;
     uint64_t load;
     struct layer_range range;
-    uint32_t n_embd, n_vocab, rows_max;
+    uint32_t n_embd, n_vocab, n_usable, rows_max; /* usable: tokens that the tokenizer knows */
     struct stage_route route;    /* route 0: none */
 
     struct frame_store *store;
