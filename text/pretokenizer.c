@@ -251,22 +251,22 @@ bool pretokenizer_whole_first(const struct pretokenizer *p)
 
 struct splitter {
     const struct pretokenizer *p;
-    const struct bpe *bpe;
-    struct bpe_work *work;
+    piece_fn take;
+    void *user;
     pcre2_match_data *data[STAGES_MAX]; /* a stage reads its match while the next one works */
     pcre2_match_context *context;
     pcre2_jit_stack *stack;
     struct error *e; /* of the call under way */
 };
 
-int splitter_open(struct splitter **out, const struct pretokenizer *p, const struct bpe *b, struct bpe_work *w,
-                  size_t len, struct error *e)
+int splitter_open(struct splitter **out, const struct pretokenizer *p, size_t len, piece_fn take, void *user,
+                  struct error *e)
 {
     struct splitter *s = mem_alloc(sizeof(*s));
     bool ok = true;
     s->p = p;
-    s->bpe = b;
-    s->work = w;
+    s->take = take;
+    s->user = user;
     for (size_t i = 0; i < s->p->n_codes; i++) {
         s->data[i] = pcre2_match_data_create(1, NULL);
         ok = ok && s->data[i];
@@ -320,7 +320,7 @@ static int split(struct splitter *s, size_t stage, const char *text, size_t len)
     if (len == 0)
         return 0;
     if (stage == s->p->n_codes) {
-        bpe_encode(s->bpe, s->work, text, len);
+        s->take(s->user, text, len);
         return 0;
     }
     for (size_t at = 0; at < len;) {
@@ -357,7 +357,7 @@ static size_t run_of(const char *text, size_t len, bool *valid)
     return at;
 }
 
-int splitter_encode(struct splitter *s, const char *text, size_t len, struct error *e)
+int splitter_split(struct splitter *s, const char *text, size_t len, struct error *e)
 {
     int status = 0;
     s->e = e;
@@ -367,7 +367,7 @@ int splitter_encode(struct splitter *s, const char *text, size_t len, struct err
         if (valid)
             status = split(s, 0, text, n);
         else
-            bpe_encode(s->bpe, s->work, text, n);
+            s->take(s->user, text, n);
         text += n;
         len -= n;
     }

@@ -11,7 +11,6 @@
 #include <stddef.h>
 
 #include "base/error.h"
-#include "text/bpe.h"
 
 struct pretokenizer;
 
@@ -22,14 +21,15 @@ void pretokenizer_close(struct pretokenizer **p);
 bool pretokenizer_adds_bos(const struct pretokenizer *p);     /* where the file does not say */
 bool pretokenizer_whole_first(const struct pretokenizer *p);  /* see struct bpe */
 
-/* The working memory of one call of tokenizer_encode(), for texts of `len` bytes together; ids go to w. */
+/* The working memory of one call of tokenizer_encode(), for texts of `len` bytes together. */
 struct splitter;
+typedef void (*piece_fn)(void *user, const char *piece, size_t len);
 
-MUST_USE int splitter_open(struct splitter **out, const struct pretokenizer *p, const struct bpe *b,
-                           struct bpe_work *w, size_t len, struct error *e);
+MUST_USE int splitter_open(struct splitter **out, const struct pretokenizer *p, size_t len, piece_fn take, void *user,
+                           struct error *e);
 void splitter_close(struct splitter **s);
-/* Split any bytes and encode each piece. What is not UTF-8 becomes pieces of its own, so that no byte is lost.
+/* Give the pieces of any bytes, in order and without a gap. What is not UTF-8 becomes pieces of its own.
  * ERR_LIMIT when a match would take more than its share of time or memory. */
-MUST_USE int splitter_encode(struct splitter *s, const char *text, size_t len, struct error *e);
+MUST_USE int splitter_split(struct splitter *s, const char *text, size_t len, struct error *e);
 
 #endif

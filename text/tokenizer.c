@@ -232,53 +232,64 @@ static bool is_blank(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* Cut at special tokens, encode what is between them. */
-static int encode_cut(const struct tokenizer *t, const struct token_source *s, struct splitter *splitter,
-                      struct bpe_work *w, struct error *e)
+struct encoding {
+    const struct tokenizer *t;
+    struct bpe_work work;
+};
+
+static void take_piece(void *user, const char *piece, size_t len)
 {
+    struct encoding *c = user;
+    bpe_encode(&c->t->bpe, &c->work, piece, len);
+}
+
+/* Cut at special tokens, encode what is between them. */
+static int encode_cut(struct encoding *c, const struct token_source *s, struct splitter *splitter, struct error *e)
+{
+    const struct tokenizer *t = c->t;
     struct special_match m;
     size_t at = 0, span = 0;
     while (special_next(&t->special, s->text, s->len, at, s->trusted, s->n_trusted, &span, &m)) {
         size_t end = m.start;
         while ((t->vocab.flags[m.id] & VOCAB_LSTRIP) && end > at && is_blank(s->text[end - 1]))
             end--;
-        int status = splitter_encode(splitter, s->text + at, end - at, e);
+        int status = splitter_split(splitter, s->text + at, end - at, e);
         if (status != 0)
             return status;
-        bpe_emit(w, (int32_t)m.id);
+        bpe_emit(&c->work, (int32_t)m.id);
         at = m.end;
         while ((t->vocab.flags[m.id] & VOCAB_RSTRIP) && at < s->len && is_blank(s->text[at]))
             at++;
     }
-    return splitter_encode(splitter, s->text + at, s->len - at, e);
+    return splitter_split(splitter, s->text + at, s->len - at, e);
 }
 
 int tokenizer_encode_spans(const struct tokenizer *t, const struct token_source *s, struct token_list *out,
                            struct error *e)
 {
     struct splitter *splitter;
-    struct bpe_work work;
+    struct encoding c = {.t = t};
     *out = (struct token_list){0};
     if (!tokenizer_has_vocab(t))
         return error_set(e, ERR_UNSUPPORTED, "the model has no vocabulary: give token ids instead of text");
     if (s->len > TOKENIZER_TEXT_MAX)
         return error_set(e, ERR_LIMIT, "a text of %zu bytes; at most %d can be encoded at once", s->len,
                          TOKENIZER_TEXT_MAX);
-    bpe_work_init(&work, s->len);
-    int status = splitter_open(&splitter, t->pretokenizer, &t->bpe, &work, s->len, e);
+    int status = splitter_open(&splitter, t->pretokenizer, s->len, take_piece, &c, e);
+    if (status != 0)
+        return status;
+    bpe_work_init(&c.work, s->len);
+    if (s->bos && t->bos >= 0)
+        bpe_emit(&c.work, t->bos);
+    status = encode_cut(&c, s, splitter, e);
+    if (s->eos && t->eos >= 0)
+        bpe_emit(&c.work, t->eos);
     if (status == 0) {
-        if (s->bos && t->bos >= 0)
-            bpe_emit(&work, t->bos);
-        status = encode_cut(t, s, splitter, &work, e);
-        if (s->eos && t->eos >= 0)
-            bpe_emit(&work, t->eos);
-        splitter_close(&splitter);
+        *out = (struct token_list){c.work.ids, c.work.count};
+        c.work.ids = NULL;
     }
-    if (status == 0) {
-        *out = (struct token_list){work.ids, work.count};
-        work.ids = NULL;
-    }
-    bpe_work_close(&work);
+    splitter_close(&splitter);
+    bpe_work_close(&c.work);
     return status;
 }
 
