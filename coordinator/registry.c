@@ -175,7 +175,8 @@ int registry_join(struct registry *r, struct member *m, const Shoal__Join *join,
         m->session = r->next_session++;
         m->joined_ms = now_ms;
         memset(&m->stats, 0, sizeof(m->stats));
-        m->trouble[0] = 0;
+        if (m->rest_until_ms <= now_ms)
+            m->trouble[0] = 0;
     }
     m->here = true;
     m->boot = join->boot;

@@ -77,6 +77,7 @@ struct member {
     uint32_t failures;
     uint64_t rest_until_ms;
     char trouble[200]; /* why it rests or left, for people; "": nothing */
+    uint64_t roster_serial; /* of the last roster that was sent to it; the caller's to set */
 };
 
 struct registry;

@@ -1,0 +1,441 @@
+/* control: the actor's loop, the commands of other threads, and the life cycle.
+ *
+ * Commands that want an answer lie on the asker's stack and are always answered:
+ * by the loop, or, once it has ended, by control_stop() or the closed queue.    */
+#include "coordinator/control.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <zmq.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "coordinator/control_state.h"
+#include "kernels/limits.h"
+
+/* ---- sending ---- */
+
+int control_send(struct control *c, const struct member *m, const Shoal__Control *message)
+{
+    struct error e;
+    int r = control_pack(&c->out, message, &e);
+    if (r == 0)
+        r = link_send(c->control, &m->peer, c->out.data, c->out.len, &e);
+    if (r != 0 && r != ERR_BUSY && r != ERR_GONE)
+        log_error("coordinator", "a message could not be sent: node=%s %s", m->name, e.text);
+    return r;
+}
+
+void control_send_refused(struct control *c, const struct link_peer *to, int status, const char *text)
+{
+    Shoal__Refused refused = SHOAL__REFUSED__INIT;
+    Shoal__Control message = SHOAL__CONTROL__INIT;
+    refused.status = status;
+    refused.text = (char *)(uintptr_t)text;
+    message.body_case = SHOAL__CONTROL__BODY_REFUSED;
+    message.refused = &refused;
+    if (control_pack(&c->out, &message, NULL) == 0 && link_send(c->control, to, c->out.data, c->out.len, NULL) != 0)
+        log_debug("coordinator", "a refusal was not sent: address=%s", to->address);
+}
+
+/* ---- what others see ---- */
+
+static void publish(struct control *c)
+{
+    struct control_route *n = &c->next;
+    memset(n, 0, sizeof(*n));
+    n->state = c->state;
+    snprintf(n->text, sizeof(n->text), "%s", c->text);
+    if (c->state == CONTROL_READY) {
+        route_publish(&c->route, n);
+        n->kv_tokens = c->kv_tokens;
+        n->context = c->context < c->kv_tokens ? c->context : c->kv_tokens;
+    } else {
+        n->context = c->context;
+    }
+    n->sequences_max = c->shape.sequences_max;
+    n->batch_rows_max = c->shape.batch_rows_max;
+    n->dtype = c->dtype;
+    pthread_mutex_lock(&c->lock);
+    if (memcmp(n, &c->published, sizeof(*n)) != 0) {
+        c->published = *n;
+        atomic_fetch_add(&c->version, 1);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+void control_route(struct control *c, struct control_route *out)
+{
+    pthread_mutex_lock(&c->lock);
+    *out = c->published;
+    pthread_mutex_unlock(&c->lock);
+}
+
+uint64_t control_version(struct control *c)
+{
+    return atomic_load(&c->version);
+}
+
+const struct keys *control_keys(const struct control *c)
+{
+    return &c->keys;
+}
+
+const struct model *control_model(const struct control *c)
+{
+    return c->model;
+}
+
+const char *control_model_name(const struct control *c)
+{
+    return c->name;
+}
+
+/* ---- commands ---- */
+
+static void run_command(struct control *c, struct command *q)
+{
+    switch (q->kind) {
+    case COMMAND_STATUS:
+        q->out = status_json(c);
+        break;
+    case COMMAND_INVITE:
+        q->status = members_invite(c, q, &q->out, &q->error);
+        break;
+    case COMMAND_REVOKE:
+        q->status = members_revoke(c, q->text, &q->error);
+        break;
+    case COMMAND_FAILED:
+        cluster_stage_failed(c, q->route, q->stage, q->why);
+        break;
+    case COMMAND_TIMES:
+        cluster_times(c, q->route, q->stage, &q->times);
+        break;
+    }
+}
+
+/* The asker may go on, and its command with it. */
+static void answer(struct command *q)
+{
+    if (!q->answered)
+        mem_free(q);
+    else if (queue_push(q->answered, q) != 0)
+        log_error("coordinator", "an answer was not taken");
+}
+
+static void refuse_command(void *item)
+{
+    struct command *q = item;
+    q->status = error_set(&q->error, ERR_GONE, "the coordinator is stopping");
+    answer(q);
+}
+
+/* Waits until the actor has done it. */
+static int ask(struct control *c, struct command *q)
+{
+    void *item;
+    q->answered = queue_create(1);
+    int r;
+    while ((r = queue_push(c->commands, q)) == ERR_BUSY)
+        clock_sleep_ms(1);
+    if (r != 0)
+        q->status = error_set(&q->error, ERR_GONE, "the coordinator is stopping");
+    else
+        while (queue_pop(q->answered, &item, 1000) != 0)
+            ; /* it is always answered */
+    queue_destroy(&q->answered, NULL);
+    return q->status;
+}
+
+char *control_status_json(struct control *c)
+{
+    struct command q = {.kind = COMMAND_STATUS};
+    return ask(c, &q) == 0 && q.out ? q.out : mem_strdup("{}");
+}
+
+int control_invite(struct control *c, uint32_t uses, uint32_t ttl_seconds, const char *host, char **line,
+                   struct error *e)
+{
+    struct command q = {.kind = COMMAND_INVITE, .uses = uses, .ttl_seconds = ttl_seconds, .text = host};
+    *line = NULL;
+    if (ask(c, &q) != 0)
+        return error_set(e, q.status, "%s", q.error.text);
+    *line = q.out;
+    return 0;
+}
+
+int control_revoke(struct control *c, const char *who, struct error *e)
+{
+    struct command q = {.kind = COMMAND_REVOKE, .text = who};
+    return ask(c, &q) == 0 ? 0 : error_set(e, q.status, "%s", q.error.text);
+}
+
+void control_stage_failed(struct control *c, uint64_t route, uint32_t stage, const char *why)
+{
+    struct command q = {.kind = COMMAND_FAILED, .route = route, .stage = stage};
+    snprintf(q.why, sizeof(q.why), "%s", why);
+    (void)ask(c, &q); /* only a coordinator that stops does not hear it */
+}
+
+void control_report_times(struct control *c, uint64_t route, uint32_t stage, const struct control_stage_times *t)
+{
+    struct command *q = mem_alloc(sizeof(*q));
+    q->kind = COMMAND_TIMES;
+    q->route = route;
+    q->stage = stage;
+    q->times = *t;
+    if (queue_push(c->commands, q) != 0) /* too busy for statistics: the next report will do */
+        mem_free(q);
+}
+
+/* ---- the loop ---- */
+
+static void drain_control(struct control *c)
+{
+    struct link_message m;
+    for (int i = 0; i < CONTROL_DRAIN_MAX && link_receive(c->control, &m, NULL) == 0; i++) {
+        members_message(c, &m);
+        link_message_close(&m);
+    }
+}
+
+static void drain_enrolment(struct control *c)
+{
+    struct link_message m;
+    for (int i = 0; i < ENROL_DRAIN_MAX && link_receive(c->enrolment, &m, NULL) == 0; i++) {
+        members_enrol(c, &m);
+        link_message_close(&m);
+    }
+}
+
+static void drain_commands(struct control *c)
+{
+    void *item;
+    for (int i = 0; i < CONTROL_COMMANDS_MAX && queue_pop(c->commands, &item, 0) == 0; i++) {
+        struct command *q = item;
+        run_command(c, q);
+        publish(c); /* who asked sees what came of it */
+        answer(q);
+    }
+}
+
+static void *run(void *arg)
+{
+    struct control *c = arg;
+    while (!atomic_load(&c->stop)) {
+        zmq_pollitem_t items[3] = {{.socket = link_socket(c->control), .events = ZMQ_POLLIN},
+                                   {.socket = link_socket(c->enrolment), .events = ZMQ_POLLIN},
+                                   {.fd = queue_fd(c->commands), .events = ZMQ_POLLIN}};
+        (void)zmq_poll(items, 3, CONTROL_POLL_MS);
+        link_watch(c->control);
+        link_watch(c->enrolment);
+        drain_control(c);
+        drain_enrolment(c);
+        drain_commands(c);
+        uint64_t now = clock_ms();
+        if (now - c->ticked_ms >= CONTROL_TICK_MS) {
+            c->ticked_ms = now;
+            members_tick(c, now);
+        }
+        cluster_tick(c, now);
+        publish(c);
+    }
+    return NULL;
+}
+
+/* ---- options ---- */
+
+static char *copy(const char *s)
+{
+    return s ? mem_strdup(s) : NULL;
+}
+
+/* The file's name without folder and ".gguf". */
+static char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
+    bool gguf = dot && dot != base && strcasecmp(dot, ".gguf") == 0;
+    return gguf ? mem_strndup(base, (size_t)(dot - base)) : mem_strdup(base);
+}
+
+static int parse_types(struct control *c, const struct control_options *o, struct error *e)
+{
+    static const char *const rows[] = {[FRAME_F32] = "f32", [FRAME_F16] = "f16", [FRAME_BF16] = "bf16"};
+    const char *rows_type = o->rows_type ? o->rows_type : "f32", *kv = o->kv_type ? o->kv_type : "auto";
+    uint32_t i = 0;
+    while (i < COUNTOF(rows) && strcmp(rows[i], rows_type) != 0)
+        i++;
+    if (i == COUNTOF(rows))
+        return error_set(e, ERR_CONFIG, "rows travel as f32, f16 or bf16, not '%s'", rows_type);
+    c->dtype = i;
+    if (strcmp(kv, "auto") == 0)
+        kv = model_is_f32(c->model) ? "f32" : "f16";
+    if (strcmp(kv, "f32") != 0 && strcmp(kv, "f16") != 0)
+        return error_set(e, ERR_CONFIG, "the KV cache is of auto, f32 or f16, not '%s'", kv);
+    c->shape.kv_type = strcmp(kv, "f32") == 0 ? KV_F32 : KV_F16;
+    c->kv_bytes = c->shape.kv_type == KV_F32 ? 4 : 2;
+    return 0;
+}
+
+static int parse_sizes(struct control *c, const struct control_options *o, struct error *e)
+{
+    uint32_t trained = model_hparams(c->model)->context, bound = trained < CONTROL_CONTEXT ? trained : CONTROL_CONTEXT;
+    c->shape.sequences_max = o->sequences_max ? o->sequences_max : CONTROL_SEQUENCES;
+    c->shape.batch_rows_max = o->batch_rows_max ? o->batch_rows_max : CONTROL_BATCH_ROWS;
+    c->shape.kv_tokens = o->kv_tokens;
+    c->context = o->context ? o->context : bound;
+    c->o.lease_ms = o->lease_ms ? o->lease_ms : CONTROL_LEASE_MS;
+    if (c->context > trained)
+        return error_set(e, ERR_CONFIG, "the model knows a context of %u tokens, not %u", trained, c->context);
+    if (c->shape.sequences_max > FRAME_SEQUENCES_MAX || c->shape.batch_rows_max > FRAME_ROWS_MAX)
+        return error_set(e, ERR_CONFIG, "at most %d sequences and %d rows a step", FRAME_SEQUENCES_MAX, FRAME_ROWS_MAX);
+    if (o->nodes_min > PLACE_STAGES_MAX || c->o.lease_ms < 500 || c->o.lease_ms > 600000)
+        return error_set(e, ERR_CONFIG, "nodes_min is at most %d, a lease is 500 ms to 600 s", PLACE_STAGES_MAX);
+    return 0;
+}
+
+static int take_options(struct control *c, const struct control_options *o, struct error *e)
+{
+    char absolute[PATH_MAX];
+    struct stat st;
+    c->o = *o;
+    c->model_path = mem_strdup(realpath(o->model_path, absolute) ? absolute : o->model_path);
+    c->state_dir = copy(o->state_dir);
+    c->cache_dir = copy(o->cache_dir);
+    c->listen_host = mem_strdup(o->listen_host ? o->listen_host : "127.0.0.1");
+    c->advertise = copy(o->advertise);
+    c->name = name_of(o->model_path);
+    int r = model_open(&c->model, c->model_path, e);
+    if (r == 0 && (stat(c->model_path, &st) != 0 || strlen(c->model_path) > CONTROL_PATH_MAX))
+        r = error_set(e, ERR_IO, "cannot examine %s", c->model_path);
+    if (r == 0)
+        r = parse_types(c, o, e);
+    if (r == 0)
+        r = parse_sizes(c, o, e);
+    c->file_bytes = r == 0 ? (uint64_t)st.st_size : 0;
+    return r;
+}
+
+/* ---- life cycle ---- */
+
+static char *endpoint(const struct control *c, uint16_t port)
+{
+    return mem_printf(strchr(c->listen_host, ':') ? "tcp://[%s]:%u" : "tcp://%s:%u", c->listen_host, port);
+}
+
+static int listen_on(struct control *c, struct link **out, uint16_t port, const char *domain, size_t bytes_max,
+                     int queue_max, struct error *e)
+{
+    struct link_options lo = {.keys = &c->keys, .domain = domain, .bytes_max = bytes_max, .queue_max = queue_max};
+    char *at = endpoint(c, port);
+    int r = link_listen(out, c->context_zmq, at, &lo, e);
+    mem_free(at);
+    return r;
+}
+
+static int start_links(struct control *c, struct error *e)
+{
+    int r = zap_start(&c->zap, c->context_zmq, e);
+    if (r == 0)
+        r = link_self_test(c->context_zmq, c->zap, e);
+    if (r == 0)
+        r = zap_allow(c->zap, CONTROL_DOMAIN, NULL, 0, e); /* nobody, until the roster is read */
+    if (r == 0)
+        r = listen_on(c, &c->control, c->o.control_port, CONTROL_DOMAIN, CONTROL_BYTES_MAX, 256, e);
+    if (r == 0)
+        r = listen_on(c, &c->enrolment, c->o.enrol_port, ENROL_DOMAIN, ENROL_REPLY_BYTES_MAX, 4, e);
+    if (r != 0)
+        return r;
+    char *at = endpoint(c, c->o.blob_port);
+    struct blobs_options bo = {
+        .zmq_context = c->context_zmq, .keys = &c->keys, .listen = at, .model_path = c->model_path,
+        .cache_dir = c->cache_dir, .file_bytes = c->file_bytes,
+        .header_bytes = gguf_header_bytes(model_file(c->model)), .trusted_local = c->o.trusted_local,
+        .progress = c->o.progress};
+    r = blobs_start(&c->blobs, &bo, e);
+    mem_free(at);
+    return r;
+}
+
+static int start_parts(struct control *c, const struct control_options *o, struct error *e)
+{
+    int r = take_options(c, o, e);
+    if (r == 0)
+        r = keys_load_or_create(&c->keys, c->state_dir, e);
+    if (r == 0)
+        r = store_open(&c->store, c->state_dir, e);
+    if (r != 0)
+        return r;
+    c->next_number = (uint64_t)clock_unix() << 16; /* above the numbers of every start before */
+    c->enrol = enrol_create(c->store, c->keys.public_key);
+    c->registry = registry_create(c->o.lease_ms, c->next_number);
+    c->context_zmq = link_context(1);
+    cluster_init(c);
+    r = start_links(c, e);
+    if (r == 0)
+        r = members_load(c, e);
+    if (r != 0)
+        return r;
+    publish(c);
+    if (pthread_create(&c->thread, NULL, run, c) != 0)
+        return error_set(e, ERR_MEMORY, "cannot start the control thread");
+    c->running = true;
+    return 0;
+}
+
+int control_start(struct control **out, const struct control_options *o, struct error *e)
+{
+    *out = NULL;
+    struct control *c = mem_alloc(sizeof(*c));
+    pthread_mutex_init(&c->lock, NULL);
+    c->commands = queue_create(CONTROL_COMMANDS_MAX);
+    buffer_init(&c->out, CONTROL_BYTES_MAX);
+    c->look_ms = UINT64_MAX;
+    int r = start_parts(c, o, e);
+    if (r != 0) {
+        control_stop(&c);
+        return r;
+    }
+    log_info("coordinator", "listening: host=%s control=%u enrol=%u blob=%u members=%zu", c->listen_host,
+             link_port(c->control), link_port(c->enrolment), blobs_port(c->blobs), registry_count(c->registry));
+    *out = c;
+    return 0;
+}
+
+void control_stop(struct control **control_p)
+{
+    struct control *c = *control_p;
+    if (!c)
+        return;
+    atomic_store(&c->stop, true);
+    queue_close(c->commands);
+    if (c->running)
+        pthread_join(c->thread, NULL);
+    queue_destroy(&c->commands, refuse_command);
+    blobs_stop(&c->blobs);
+    link_close(&c->enrolment);
+    link_close(&c->control);
+    zap_stop(&c->zap);
+    link_context_destroy(&c->context_zmq);
+    registry_destroy(&c->registry);
+    enrol_destroy(&c->enrol);
+    store_close(&c->store);
+    keys_wipe(&c->keys);
+    model_close(&c->model);
+    buffer_close(&c->out);
+    mem_free(c->roster_body);
+    mem_free(c->layer_bytes);
+    mem_free(c->model_path);
+    mem_free(c->state_dir);
+    mem_free(c->cache_dir);
+    mem_free(c->listen_host);
+    mem_free(c->advertise);
+    mem_free(c->name);
+    pthread_mutex_destroy(&c->lock);
+    mem_free(c);
+    *control_p = NULL;
+}
