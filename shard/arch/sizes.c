@@ -2,7 +2,8 @@
 #include "kernels/limits.h"
 #include "shard/arch/arch.h"
 
-enum { THREAD_SCRATCH_BYTES = 64 << 10, THREADS_PLANNED = 128 };
+/* A thread of the CPU backend holds a tile of outputs; its pool has no more threads than these. */
+enum { THREAD_SCRATCH_BYTES = 64 << 10, THREADS_PLANNED = 256 };
 
 bool model_in_range(const struct model *m, const struct model_tensor *t, const struct layer_range *r)
 {

@@ -62,7 +62,7 @@ struct synth {
     size_t n_tensors;
     uint64_t bytes, bytes_done;
     struct random_state random;
-    float *values;               /* POOL_STRETCHES * STRETCH */
+    float *values;               /* POOL_STRETCHES * STRETCH, drawn when the first tensor wants them */
     struct {
         const struct qtype *type;
         uint8_t *bytes;          /* the same, as the type stores them */
@@ -332,6 +332,10 @@ static int write_drawn(struct synth *s, const struct planned *t)
 static const uint8_t *pool_of(struct synth *s, const struct qtype *type)
 {
     size_t i = 0;
+    if (!s->values) {
+        s->values = mem_array((size_t)POOL_STRETCHES * STRETCH, sizeof(*s->values));
+        draw(s, s->values, (size_t)POOL_STRETCHES * STRETCH, 0);
+    }
     while (i < POOLS_MAX - 1 && s->pools[i].type && s->pools[i].type != type)
         i++;
     assert(!s->pools[i].type || s->pools[i].type == type);
@@ -382,9 +386,7 @@ static int write_tensors(struct synth *s)
 {
     int r = 0;
     random_seed(&s->random, s->o->seed);
-    s->values = mem_array((size_t)POOL_STRETCHES * STRETCH, sizeof(*s->values));
     s->piece = mem_alloc(PIECE_BYTES);
-    draw(s, s->values, (size_t)POOL_STRETCHES * STRETCH, 0);
     for (size_t i = 0; r == 0 && i < s->n_tensors; i++) {
         const struct planned *t = &s->tensors[i];
         r = is_drawn(t) ? write_drawn(s, t) : write_pooled(s, t);
