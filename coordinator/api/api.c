@@ -1,0 +1,189 @@
+/* api: the table of endpoints, who may use them, and the life of the server. */
+#include "coordinator/api/api.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/logger.h"
+#include "base/memory.h"
+#include "coordinator/api/private.h"
+
+enum { CONNECTIONS_DEFAULT = 256, REQUEST_ID_MAX = 64 };
+
+enum {
+    FOR_USERS = HTTP_USER,         /* the API key, when one is set, or the operator's token */
+    FOR_OPERATOR = HTTP_USER << 1, /* the operator's token */
+};
+
+/* method, path, handler, flags, largest body.  What OpenAI clients call is there with and without /v1. */
+static const struct http_route routes[] = {
+    { "POST", "/v1/chat/completions", api_chat,        FOR_USERS | HTTP_BODY,    API_BODY_MAX },
+    { "POST", "/v1/completions",      api_completions, FOR_USERS | HTTP_BODY,    API_BODY_MAX },
+    { "GET",  "/v1/models",           api_models,      FOR_USERS,                0 },
+    { "GET",  "/v1/models/",          api_model,       FOR_USERS | HTTP_PREFIX,  0 },
+    { "POST", "/chat/completions",    api_chat,        FOR_USERS | HTTP_BODY,    API_BODY_MAX },
+    { "POST", "/completions",         api_completions, FOR_USERS | HTTP_BODY,    API_BODY_MAX },
+    { "GET",  "/models",              api_models,      FOR_USERS,                0 },
+    { "GET",  "/models/",             api_model,       FOR_USERS | HTTP_PREFIX,  0 },
+    { "GET",  "/health",              api_health,      0,                        0 },
+    { "GET",  "/v1/health",           api_health,      0,                        0 },
+    { "GET",  "/version",             api_version,     0,                        0 },
+    { "GET",  "/metrics",             api_metrics,     FOR_USERS,                0 },
+    { "GET",  "/status",              api_status,      FOR_USERS,                0 },
+    { "POST", "/shoal/logits",        api_logits,      FOR_USERS | HTTP_BODY,    API_BODY_MAX },
+    { "POST", "/admin/invite",        api_invite,      FOR_OPERATOR | HTTP_BODY, 64 << 10 },
+    { "POST", "/admin/revoke",        api_revoke,      FOR_OPERATOR | HTTP_BODY, 64 << 10 },
+};
+
+/* Time depends on what was given, not on how much of it is right. */
+static bool same_secret(const char *given, const char *secret)
+{
+    size_t n = strlen(secret);
+    unsigned different = strlen(given) != n || n == 0;
+    for (size_t i = 0; given[i] != '\0' && n > 0; i++)
+        different |= (unsigned char)given[i] ^ (unsigned char)secret[i % n];
+    return different == 0;
+}
+
+/* "Bearer KEY" or x-api-key; "" when neither is there. */
+static const char *given_key(const struct http_exchange *x)
+{
+    const char *bearer = http_request_header(x, "Authorization");
+    if (bearer != NULL && strncasecmp(bearer, "Bearer ", 7) == 0)
+        return bearer + 7;
+    const char *key = http_request_header(x, "x-api-key");
+    return key != NULL ? key : "";
+}
+
+static bool may_use(const struct api *a, const struct http_exchange *x, unsigned flags)
+{
+    if ((flags & (FOR_USERS | FOR_OPERATOR)) == 0 || ((flags & FOR_USERS) != 0 && a->api_key == NULL))
+        return true;
+    const char *given = given_key(x);
+    bool operator_key = a->admin_token != NULL && same_secret(given, a->admin_token);
+    return operator_key || ((flags & FOR_USERS) != 0 && same_secret(given, a->api_key));
+}
+
+/* The client's own id when it is harmless, else a new one. */
+static void put_request_id(struct http_exchange *x)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    const char *given = http_request_header(x, "x-request-id");
+    size_t n = given == NULL ? 0 : strlen(given);
+    if (n > 0 && n <= REQUEST_ID_MAX && strspn(given, allowed) == n) {
+        http_reply_header(x, "x-request-id", given);
+        return;
+    }
+    char *id = random_id("req");
+    http_reply_header(x, "x-request-id", id);
+    mem_free(id);
+}
+
+static bool gate(void *arg, struct http_exchange *x, const struct http_route *route)
+{
+    put_request_id(x);
+    if (may_use(arg, x, route->flags))
+        return true;
+    struct refusal r = { .http = 401, .code = "invalid_api_key" };
+    (void)refuse(&r, ERR_DENIED, NULL, "Incorrect or missing API key: send it as \"Authorization: Bearer KEY\".");
+    http_reply_header(x, "WWW-Authenticate", "Bearer");
+    reply_refusal(x, &r);
+    return false;
+}
+
+static void fail(void *arg, struct http_exchange *x, int status, const char *text)
+{
+    (void)arg;
+    struct refusal r = { .http = status };
+    (void)refuse(&r, ERR_INVALID, NULL, "%s", text);
+    reply_refusal(x, &r);
+}
+
+static void done(void *arg, const struct http_route *route, int status, uint64_t took_us)
+{
+    struct api *a = arg;
+    atomic_ullong *counter = status == 0     ? &a->vanished
+                             : status >= 500 ? &a->answered_5xx
+                             : status >= 400 ? &a->answered_4xx
+                                             : &a->answered_2xx;
+    atomic_fetch_add(counter, 1);
+    log_debug("api", "answered method=%s path=%s status=%d ms=%llu", route == NULL ? "-" : route->method,
+              route == NULL ? "-" : route->path, status, (unsigned long long)(took_us / 1000));
+}
+
+/* The same model, version and shape give the same fingerprint. */
+static void make_fingerprint(struct api *a)
+{
+    uint64_t hash = 0xcbf29ce484222325ull;
+    char *text = mem_printf("%s %s %llu", SHOAL_VERSION, a->model_name,
+                            (unsigned long long)gguf_file_bytes(model_file(control_model(a->options.control))));
+    for (const char *p = text; *p != '\0'; p++)
+        hash = (hash ^ (unsigned char)*p) * 0x100000001b3ull;
+    snprintf(a->fingerprint, sizeof(a->fingerprint), "fp_%010llx", (unsigned long long)(hash >> 24));
+    mem_free(text);
+}
+
+static void find_end_tokens(struct api *a)
+{
+    uint32_t n = tokenizer_count(a->options.tokenizer);
+    a->end_tokens = mem_array(n + 1, sizeof(*a->end_tokens));
+    for (uint32_t i = 0; i < n; i++)
+        if (tokenizer_is_end(a->options.tokenizer, (int32_t)i))
+            a->end_tokens[a->n_end_tokens++] = (int32_t)i;
+}
+
+static void api_free(struct api *a)
+{
+    mem_free(a->model_name);
+    mem_free(a->api_key);
+    mem_free(a->admin_token);
+    mem_free(a->end_tokens);
+    mem_free(a);
+}
+
+int api_start(struct api **out, const struct api_options *o, struct error *e)
+{
+    struct api *a = mem_alloc(sizeof(*a));
+    a->options = *o;
+    a->model_name = mem_strdup(o->model_name);
+    a->api_key = o->api_key == NULL ? NULL : mem_strdup(o->api_key);
+    a->admin_token = o->admin_token == NULL ? NULL : mem_strdup(o->admin_token);
+    a->options.ping_ms = o->ping_ms == 0 ? API_PING_MS : o->ping_ms;
+    a->started = clock_unix();
+    a->n_vocab = model_hparams(control_model(o->control))->n_vocab;
+    make_fingerprint(a);
+    find_end_tokens(a);
+    struct http_options http = {
+        .host = o->host,
+        .port = o->port,
+        .connections_max = o->connections_max == 0 ? CONNECTIONS_DEFAULT : o->connections_max,
+        .routes = routes,
+        .n_routes = COUNTOF(routes),
+        .arg = a,
+        .gate = gate,
+        .fail = fail,
+        .done = done,
+    };
+    int rc = http_server_start(&a->server, &http, e);
+    if (rc != 0)
+        api_free(a);
+    else
+        *out = a;
+    return rc;
+}
+
+void api_stop(struct api **a_p)
+{
+    struct api *a = *a_p;
+    if (a == NULL)
+        return;
+    http_server_stop(&a->server);
+    api_free(a);
+    *a_p = NULL;
+}
+
+uint16_t api_port(const struct api *a)
+{
+    return http_server_port(a->server);
+}

@@ -1,0 +1,160 @@
+/* completions: POST /v1/completions: text or token ids, continued.
+ *
+ * The prompt is the caller's raw text: control tokens written in it count, as
+ * this is the door for those who write their own templates.                  */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "coordinator/api/answer.h"
+#include "coordinator/api/request.h"
+#include "coordinator/api/tokens.h"
+
+/* ---- the shape of the answer ---- */
+
+static json_t *top_json(const struct api *a, const struct token_info *t)
+{
+    json_t *top = json_object();
+    for (uint32_t k = 0; k < t->n_top; k++) {
+        json_t *text = token_text_json(a, t->top[k].token);
+        json_object_set_new(top, json_string_value(text), logprob_json(t->top[k].logprob));
+        json_decref(text);
+    }
+    return top;
+}
+
+static json_t *logprobs_json(const struct api *a, const struct piece *p)
+{
+    json_t *tokens = json_array(), *logprobs = json_array(), *tops = json_array(), *offsets = json_array();
+    for (size_t i = 0; i < p->n_tokens; i++) {
+        const struct token_info *t = &p->tokens[i];
+        bool known = !isnan(t->logprob);
+        json_array_append_new(tokens, token_text_json(a, t->id));
+        json_array_append_new(logprobs, known ? logprob_json(t->logprob) : json_null());
+        json_array_append_new(tops, known ? top_json(a, t) : json_null());
+        json_array_append_new(offsets, json_integer((json_int_t)t->offset));
+    }
+    return json_pack("{s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", logprobs, "top_logprobs", tops,
+                     "text_offset", offsets);
+}
+
+static json_t *choice_json(const struct api *a, const struct piece *p, bool logprobs, const char *finish)
+{
+    return json_pack("{s:i, s:s%, s:o, s:s?}", "index", (int)p->choice, "text", p->text, p->len, "logprobs",
+                     logprobs ? logprobs_json(a, p) : json_null(), "finish_reason", finish);
+}
+
+static json_t *delta(const struct api *a, const struct piece *p, bool logprobs)
+{
+    return choice_json(a, p, logprobs, NULL);
+}
+
+static json_t *ending(const struct piece *p)
+{
+    return json_pack("{s:i, s:s, s:n, s:s}", "index", (int)p->choice, "text", "", "logprobs", "finish_reason",
+                     p->finish);
+}
+
+static json_t *whole(const struct api *a, const struct piece *p, bool logprobs)
+{
+    return choice_json(a, p, logprobs, p->finish);
+}
+
+static const struct shape completion_shape = {
+    .id_prefix = "cmpl",
+    .object = "text_completion",
+    .chunk_object = "text_completion",
+    .opening = NULL,
+    .delta = delta,
+    .ending = ending,
+    .whole = whole,
+};
+
+/* ---- prompts ---- */
+
+static int read_text(const struct api *a, const char *text, struct prompt *out, struct refusal *r)
+{
+    out->text = mem_strdup(text);
+    int rc = tokenizer_encode(a->options.tokenizer, text, strlen(text), ENCODE_SPECIAL | ENCODE_BOS_EOS, &out->tokens,
+                              &r->error);
+    if (rc != 0)
+        snprintf(r->param, sizeof(r->param), "prompt");
+    return rc;
+}
+
+/* The text of the ids, for echo. Caller frees. */
+static char *text_of(const struct api *a, const struct token_list *tokens)
+{
+    struct buffer bytes, text;
+    struct stream s;
+    buffer_init(&bytes, TOKENIZER_TEXT_MAX);
+    buffer_init(&text, TOKENIZER_TEXT_MAX);
+    for (size_t i = 0; i < tokens->count; i++)
+        tokenizer_decode(a->options.tokenizer, tokens->ids[i], true, &bytes);
+    if (stream_init(&s, NULL, 0, NULL) == 0) {
+        stream_push(&s, buffer_text(&bytes), bytes.len, &text);
+        stream_finish(&s, &text);
+        stream_close(&s);
+    }
+    char *copy = mem_strdup(buffer_text(&text));
+    buffer_close(&bytes);
+    buffer_close(&text);
+    return copy;
+}
+
+int read_token_ids(const json_t *list, uint32_t n_vocab, const char *param, struct token_list *out, struct refusal *r)
+{
+    size_t n = json_array_size(list);
+    out->ids = mem_array(n + 1, sizeof(*out->ids));
+    out->count = n;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *id = json_array_get(list, i);
+        json_int_t value = json_integer_value(id);
+        if (!json_is_integer(id) || value < 0 || value >= (json_int_t)n_vocab)
+            return refuse(r, ERR_INVALID, param, "%s: entry %zu is no token id of this model (0 to %u)", param, i,
+                          n_vocab - 1);
+        out->ids[i] = (int32_t)value;
+    }
+    return 0;
+}
+
+static int read_prompt(const struct api *a, const json_t *value, struct prompt *out, struct refusal *r)
+{
+    if (json_is_string(value))
+        return read_text(a, json_string_value(value), out, r);
+    if (!json_is_array(value))
+        return refuse(r, ERR_INVALID, "prompt",
+                      "prompt must be a string, a list of strings, a list of token ids, or a list of such lists");
+    int rc = read_token_ids(value, a->n_vocab, "prompt", &out->tokens, r);
+    if (rc == 0)
+        out->text = text_of(a, &out->tokens);
+    return rc;
+}
+
+/* A list of numbers is one prompt; any other list is a list of prompts. */
+static int completion_prompts(struct generation_request *q)
+{
+    json_t *prompt = json_object_get(q->body, "prompt");
+    bool several = json_is_array(prompt) && !json_is_number(json_array_get(prompt, 0));
+    size_t n = several ? json_array_size(prompt) : 1;
+    if (prompt == NULL || json_is_null(prompt) || n == 0)
+        return refuse(&q->refusal, ERR_INVALID, "prompt", "a prompt is needed");
+    if (n * (size_t)q->params.n > API_CHOICES_MAX)
+        return refuse(&q->refusal, ERR_LIMIT, n > 1 ? "prompt" : "n",
+                      "at most %d choices are made at once: prompts times n", (int)API_CHOICES_MAX);
+    q->prompts = mem_array(n, sizeof(*q->prompts));
+    q->n_prompts = n;
+    int rc = 0;
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rc = read_prompt(q->api, several ? json_array_get(prompt, i) : prompt, &q->prompts[i], &q->refusal);
+    return rc;
+}
+
+void api_completions(void *arg, struct http_exchange *x)
+{
+    struct generation_request q;
+    if (request_open(&q, arg, x, FOR_COMPLETION) != 0)
+        return;
+    int rc = completion_prompts(&q);
+    request_answer(&q, rc, &completion_shape);
+}

@@ -1,0 +1,33 @@
+/* fields: the parameters of a generation request, read from JSON by a table.  Not for other folders. */
+#ifndef COORDINATOR_API_FIELDS_H
+#define COORDINATOR_API_FIELDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "coordinator/api/private.h"
+#include "proto/frame.h"
+#include "text/stream.h"
+
+enum endpoint { FOR_CHAT = 1 << 0, FOR_COMPLETION = 1 << 1, FOR_BOTH = FOR_CHAT | FOR_COMPLETION };
+
+struct params {
+    int64_t n, max_tokens; /* max_tokens -1: to the context's end */
+    int64_t seed, top_k, repetition_window;
+    double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+    int64_t top_logprobs; /* alternatives; -1: no log-probabilities */
+    bool stream, include_usage, echo, ignore_eos;
+    bool logprobs;        /* chat's switch */
+    const char *stops[STREAM_STOPS_MAX]; /* borrowed from the JSON */
+    size_t n_stops;
+    struct frame_bias bias[FRAME_BIAS_MAX];
+    uint32_t n_bias;
+};
+
+/* Reads and checks every field of the endpoint; absent and null fields get their defaults. */
+MUST_USE int params_read(struct params *p, const json_t *body, enum endpoint endpoint, const struct api *a,
+                         struct refusal *r);
+
+#endif

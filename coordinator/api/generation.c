@@ -1,0 +1,335 @@
+/* generation: events of the engine in, pieces of text out.
+ *
+ * A token's bytes go through a stream, which holds back half characters and the
+ * beginnings of stop strings.  Token infos wait beside it until text comes out,
+ * so that the log-probabilities of a piece are those of its own tokens; what a
+ * stop string swallowed is dropped with it.
+ *
+ * An echoed prompt with log-probabilities is first sent through the model for
+ * its logits (a second engine request per prompt); its piece comes first.     */
+#include "coordinator/api/generation.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "coordinator/api/score.h"
+
+enum { TURN_MS = 20, TEXT_MAX = 64 << 20, INFOS_FIRST = 64 };
+
+struct choice {
+    struct request *request; /* NULL: finished, or nothing to generate */
+    const struct prompt *prompt;
+    struct score *score;     /* of the echoed prompt, until it is complete */
+    struct stream stream;
+    bool stream_open;
+    struct buffer text;      /* of the piece under way */
+    struct token_info *infos; /* [n_infos] wait for text */
+    size_t n_infos, infos_room;
+    size_t offset; /* characters so far */
+    bool echo_due, finished, shown; /* shown: text and infos were handed out and are to be cleared */
+};
+
+struct generation {
+    const struct api *api;
+    struct prompt *prompts;
+    size_t n_prompts;
+    bool want_infos, end_tokens;
+    bool nothing_wanted; /* max_tokens 0 */
+    struct choice *choices;
+    uint32_t n_choices;
+    uint32_t turn;
+    uint64_t prompt_tokens, completion_tokens;
+    struct buffer bytes; /* of one token */
+};
+
+void prompt_free(struct prompt *p)
+{
+    token_list_free(&p->tokens);
+    mem_free(p->text);
+    p->text = NULL;
+}
+
+/* ---- start ---- */
+
+static void sampling_of(struct frame_open *s, const struct params *p, uint32_t choice)
+{
+    *s = (struct frame_open){
+        .seed = (uint64_t)p->seed + choice,
+        .temperature = (float)p->temperature,
+        .top_p = (float)p->top_p,
+        .min_p = (float)p->min_p,
+        .repetition_penalty = (float)p->repetition_penalty,
+        .presence_penalty = (float)p->presence_penalty,
+        .frequency_penalty = (float)p->frequency_penalty,
+        .top_k = (int32_t)p->top_k,
+        .repetition_window = (int32_t)p->repetition_window,
+        .top_logprobs = (int32_t)p->top_logprobs,
+        .n_bias = p->n_bias,
+        .bias = p->bias,
+    };
+}
+
+static int submit(struct generation *g, struct choice *c, const struct params *p, uint32_t index, uint32_t context,
+                  struct refusal *r)
+{
+    const struct token_list *tokens = &c->prompt->tokens;
+    struct request_options o = {
+        .prompt = tokens->ids,
+        .n_prompt = tokens->count,
+        .max_tokens = p->max_tokens < 0 ? context - (uint32_t)tokens->count : (uint32_t)p->max_tokens,
+        .end_tokens = g->end_tokens ? g->api->end_tokens : NULL,
+        .n_end_tokens = g->end_tokens ? g->api->n_end_tokens : 0,
+        .deadline_ms = clock_ms() + API_REQUEST_MS,
+    };
+    sampling_of(&o.sampling, p, index);
+    return engine_submit(g->api->options.engine, &c->request, &o, &r->error);
+}
+
+static int choice_start(struct generation *g, uint32_t i, const struct params *p, uint32_t context, struct refusal *r)
+{
+    struct choice *c = &g->choices[i];
+    c->prompt = &g->prompts[i / (uint32_t)p->n];
+    c->echo_due = p->echo;
+    buffer_init(&c->text, TEXT_MAX);
+    int rc = stream_init(&c->stream, p->stops, p->n_stops, &r->error);
+    c->stream_open = rc == 0;
+    if (rc == 0 && !g->nothing_wanted)
+        rc = submit(g, c, p, i, context, r);
+    if (rc == 0 && p->echo && g->want_infos)
+        rc = score_start(&c->score, g->api, &c->prompt->tokens, (uint32_t)p->top_logprobs, &r->error);
+    return rc;
+}
+
+int generation_start(struct generation **out, const struct api *a, const struct params *p, struct prompt *prompts,
+                     size_t n_prompts, uint32_t context, struct refusal *r)
+{
+    struct generation *g = mem_alloc(sizeof(*g));
+    g->api = a;
+    g->prompts = prompts;
+    g->n_prompts = n_prompts;
+    g->want_infos = p->top_logprobs >= 0;
+    g->end_tokens = !p->ignore_eos;
+    g->nothing_wanted = p->max_tokens == 0;
+    g->n_choices = (uint32_t)(n_prompts * (size_t)p->n);
+    g->choices = mem_array(g->n_choices, sizeof(*g->choices));
+    buffer_init(&g->bytes, TOKENIZER_TOKEN_MAX);
+    for (size_t i = 0; i < n_prompts; i++)
+        g->prompt_tokens += prompts[i].tokens.count;
+    int rc = 0;
+    for (uint32_t i = 0; i < g->n_choices && rc == 0; i++)
+        rc = choice_start(g, i, p, context, r);
+    if (rc != 0)
+        generation_destroy(&g);
+    else
+        *out = g;
+    return rc;
+}
+
+static void choice_close(struct choice *c)
+{
+    if (c->request != NULL)
+        request_release(&c->request);
+    score_destroy(&c->score);
+    if (c->stream_open)
+        stream_close(&c->stream);
+    buffer_close(&c->text);
+    mem_free(c->infos);
+}
+
+void generation_destroy(struct generation **g_p)
+{
+    struct generation *g = *g_p;
+    if (g == NULL)
+        return;
+    for (uint32_t i = 0; i < g->n_choices; i++)
+        choice_close(&g->choices[i]);
+    for (size_t i = 0; i < g->n_prompts; i++)
+        prompt_free(&g->prompts[i]);
+    mem_free(g->prompts);
+    mem_free(g->choices);
+    buffer_close(&g->bytes);
+    mem_free(g);
+    *g_p = NULL;
+}
+
+uint32_t generation_count(const struct generation *g)
+{
+    return g->n_choices;
+}
+
+void generation_usage(const struct generation *g, uint64_t *prompt_tokens, uint64_t *completion_tokens)
+{
+    *prompt_tokens = g->prompt_tokens;
+    *completion_tokens = g->completion_tokens;
+}
+
+/* ---- pieces ---- */
+
+static size_t count_characters(const char *text, size_t n)
+{
+    size_t characters = 0;
+    for (size_t i = 0; i < n; i++)
+        characters += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return characters;
+}
+
+static struct token_info *info_add(struct choice *c)
+{
+    if (c->n_infos == c->infos_room) {
+        c->infos_room = c->infos_room == 0 ? INFOS_FIRST : c->infos_room * 2;
+        c->infos = mem_resize(c->infos, c->infos_room, sizeof(*c->infos));
+    }
+    return &c->infos[c->n_infos++];
+}
+
+static void token_bytes(struct generation *g, int32_t id, bool special)
+{
+    buffer_clear(&g->bytes);
+    tokenizer_decode(g->api->options.tokenizer, id, special, &g->bytes);
+}
+
+/* Forget what the piece before has shown. */
+static void clear_shown(struct choice *c)
+{
+    if (!c->shown)
+        return;
+    buffer_clear(&c->text);
+    c->n_infos = 0;
+    c->shown = false;
+}
+
+static enum news show(struct generation *g, struct choice *c, const char *finish, struct piece *out)
+{
+    c->finished = finish != NULL;
+    c->shown = true;
+    *out = (struct piece){
+        .choice = (uint32_t)(c - g->choices),
+        .text = buffer_text(&c->text),
+        .len = c->text.len,
+        .tokens = c->infos,
+        .n_tokens = c->n_infos,
+        .finish = finish,
+    };
+    return NEWS_PIECE;
+}
+
+static enum news on_token(struct generation *g, struct choice *c, const struct frame_result *t, struct piece *out)
+{
+    g->completion_tokens++;
+    bool is_end = g->end_tokens && tokenizer_is_end(g->api->options.tokenizer, t->token);
+    if (is_end)
+        return NEWS_QUIET;
+    token_bytes(g, t->token, false);
+    if (g->want_infos) {
+        struct token_info *info = info_add(c);
+        *info = (struct token_info){ .id = t->token, .logprob = t->logprob, .n_top = t->n_top, .offset = c->offset };
+        memcpy(info->top, t->top, sizeof(info->top));
+    }
+    c->offset += count_characters(buffer_text(&g->bytes), g->bytes.len);
+    if (!stream_push(&c->stream, buffer_text(&g->bytes), g->bytes.len, &c->text)) {
+        request_release(&c->request);
+        if (c->text.len == 0)
+            c->n_infos = 0;
+        return show(g, c, "stop", out);
+    }
+    return c->text.len > 0 ? show(g, c, NULL, out) : NEWS_QUIET;
+}
+
+static enum news on_done(struct generation *g, struct choice *c, const char *finish, struct piece *out)
+{
+    request_release(&c->request);
+    stream_finish(&c->stream, &c->text);
+    return show(g, c, finish, out);
+}
+
+static enum news on_event(struct generation *g, struct choice *c, const struct event *ev, struct piece *out,
+                          struct error *e)
+{
+    switch (ev->kind) {
+    case EVENT_TOKEN: return on_token(g, c, &ev->token, out);
+    case EVENT_DONE: return on_done(g, c, ev->finish == FINISH_STOP ? "stop" : "length", out);
+    case EVENT_FAILED:
+        *e = ev->error;
+        return NEWS_FAILED;
+    default: return NEWS_QUIET;
+    }
+}
+
+/* ---- echo ---- */
+
+static void echo_infos(struct generation *g, struct choice *c)
+{
+    const struct token_list *tokens = &c->prompt->tokens;
+    for (size_t i = 0; i < tokens->count; i++) {
+        struct token_info *info = info_add(c);
+        score_token(c->score, i, info);
+        info->offset = c->offset;
+        token_bytes(g, tokens->ids[i], true);
+        c->offset += count_characters(buffer_text(&g->bytes), g->bytes.len);
+    }
+}
+
+/* The prompt as a choice's first piece, once its log-probabilities are there. */
+static enum news echo(struct generation *g, struct choice *c, uint64_t wait_ms, struct piece *out, struct error *e)
+{
+    if (c->score != NULL) {
+        int rc = score_wait(c->score, wait_ms, e);
+        if (rc != 0)
+            return rc == ERR_TIMEOUT ? NEWS_NONE : NEWS_FAILED;
+        echo_infos(g, c);
+        score_destroy(&c->score);
+    } else {
+        c->offset += count_characters(c->prompt->text, strlen(c->prompt->text));
+    }
+    c->echo_due = false;
+    buffer_add_text(&c->text, c->prompt->text);
+    return show(g, c, g->nothing_wanted ? "length" : NULL, out);
+}
+
+/* ---- turns ---- */
+
+/* Nothing comes from a finished choice; one that wants no tokens finishes with its echo or at once. */
+static enum news choice_next(struct generation *g, struct choice *c, uint64_t wait_ms, struct piece *out,
+                             struct error *e)
+{
+    clear_shown(c);
+    if (c->echo_due)
+        return echo(g, c, wait_ms, out, e);
+    if (g->nothing_wanted)
+        return show(g, c, "length", out);
+    struct event *ev = NULL;
+    int rc = request_next(c->request, &ev, wait_ms);
+    if (rc == ERR_TIMEOUT)
+        return NEWS_NONE;
+    if (rc != 0) {
+        error_set(e, rc, "the request ended early: %s", status_words(rc));
+        return NEWS_FAILED;
+    }
+    enum news news = on_event(g, c, ev, out, e);
+    event_free(ev);
+    return news;
+}
+
+enum news generation_next(struct generation *g, uint64_t wait_ms, struct piece *out, struct error *e)
+{
+    struct choice *first = NULL;
+    uint32_t running = 0;
+    for (uint32_t k = 0; k < g->n_choices; k++) {
+        struct choice *c = &g->choices[(g->turn + k) % g->n_choices];
+        if (c->finished)
+            continue;
+        running++;
+        enum news news = choice_next(g, c, 0, out, e);
+        if (news != NEWS_NONE) {
+            g->turn = (g->turn + k + 1) % g->n_choices;
+            return news;
+        }
+        first = first == NULL ? c : first;
+    }
+    if (first == NULL)
+        return NEWS_END;
+    /* Wait on one; the others are looked at again soon. */
+    return choice_next(g, first, running > 1 && wait_ms > TURN_MS ? TURN_MS : wait_ms, out, e);
+}

@@ -1,0 +1,67 @@
+/* private: what the files of coordinator/api share.  Not for other folders. */
+#ifndef COORDINATOR_API_PRIVATE_H
+#define COORDINATOR_API_PRIVATE_H
+
+#include <stdatomic.h>
+
+#include <jansson.h>
+
+#include "coordinator/api/api.h"
+#include "net/http_server.h"
+
+struct api {
+    struct api_options options;
+    char *model_name, *api_key, *admin_token; /* copies */
+    char fingerprint[16];
+    int64_t started; /* seconds since 1970 */
+    uint32_t n_vocab;
+    int32_t *end_tokens; /* after which a generation ends */
+    size_t n_end_tokens;
+    struct http_server *server;
+    /* counters of /metrics */
+    atomic_ullong answered_2xx, answered_4xx, answered_5xx, vanished;
+};
+
+/* Why a request is refused: the sentence and status, and what OpenAI's error object adds. */
+struct refusal {
+    struct error error;
+    char param[64];   /* "" : null */
+    const char *code; /* NULL: null */
+    int http;         /* 0: from error.status */
+};
+
+int refuse(struct refusal *r, int status, const char *param, const char *format, ...) PRINTF_LIKE(4, 5);
+/* The whole answer to a refused request. */
+void reply_refusal(struct http_exchange *x, const struct refusal *r);
+/* From an error of a layer below. */
+void reply_error(struct http_exchange *x, const struct error *e);
+/* {"error": {...}}; the caller's. */
+json_t *refusal_json(const struct refusal *r);
+/* The whole answer; takes the JSON. */
+void reply_json(struct http_exchange *x, int status, json_t *takes);
+/* Text of a JSON value on one line; caller frees with mem_free. */
+char *json_text(const json_t *j);
+/* "prefix-" and 24 random characters; caller frees. */
+char *random_id(const char *prefix);
+void random_fill(void *bytes, size_t n);
+
+/* The request's body as an object; caller json_decref()s. Bounded depth and size, no duplicate keys. */
+MUST_USE int json_body(json_t **out, struct http_exchange *x, struct refusal *r);
+
+/* A route covers the model; else ERR_UNAVAILABLE with the reason. */
+MUST_USE int api_ready(const struct api *a, struct control_route *route, struct refusal *r);
+
+/* handlers */
+void api_chat(void *arg, struct http_exchange *x);
+void api_completions(void *arg, struct http_exchange *x);
+void api_models(void *arg, struct http_exchange *x);
+void api_model(void *arg, struct http_exchange *x);
+void api_health(void *arg, struct http_exchange *x);
+void api_metrics(void *arg, struct http_exchange *x);
+void api_status(void *arg, struct http_exchange *x);
+void api_version(void *arg, struct http_exchange *x);
+void api_logits(void *arg, struct http_exchange *x);
+void api_invite(void *arg, struct http_exchange *x);
+void api_revoke(void *arg, struct http_exchange *x);
+
+#endif

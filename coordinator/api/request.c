@@ -1,0 +1,95 @@
+/* request: body, model, parameters, readiness; then the prompts' length; then the answer. */
+#include "coordinator/api/request.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+
+/* An absent model is this server's: it has one. */
+static int check_model(const struct api *a, const json_t *body, struct refusal *r)
+{
+    const json_t *model = json_object_get(body, "model");
+    if (model == NULL || json_is_null(model))
+        return 0;
+    if (!json_is_string(model))
+        return refuse(r, ERR_INVALID, "model", "model must be a string");
+    const char *name = json_string_value(model);
+    if (name[0] == '\0' || strcmp(name, a->model_name) == 0)
+        return 0;
+    r->code = "model_not_found";
+    return refuse(r, ERR_NOT_FOUND, "model", "The model `%.100s` does not exist; this server has `%s`.", name,
+                  a->model_name);
+}
+
+int api_ready(const struct api *a, struct control_route *route, struct refusal *r)
+{
+    control_route(a->options.control, route);
+    if (route->state == CONTROL_READY)
+        return 0;
+    return refuse(r, ERR_UNAVAILABLE, NULL, "The model is not ready: %s", route->text);
+}
+
+static void request_close(struct generation_request *q)
+{
+    for (size_t i = 0; i < q->n_prompts; i++)
+        prompt_free(&q->prompts[i]);
+    mem_free(q->prompts);
+    json_decref(q->body);
+}
+
+int request_open(struct generation_request *q, const struct api *a, struct http_exchange *x, enum endpoint endpoint)
+{
+    memset(q, 0, sizeof(*q));
+    q->api = a;
+    q->x = x;
+    q->endpoint = endpoint;
+    int rc = json_body(&q->body, x, &q->refusal);
+    if (rc == 0)
+        rc = check_model(a, q->body, &q->refusal);
+    if (rc == 0)
+        rc = params_read(&q->params, q->body, endpoint, a, &q->refusal);
+    if (rc == 0)
+        rc = api_ready(a, &q->route, &q->refusal);
+    if (rc != 0) {
+        reply_refusal(x, &q->refusal);
+        request_close(q);
+    }
+    return rc;
+}
+
+/* In OpenAI's words, which clients look for. */
+static int check_length(struct generation_request *q, size_t n)
+{
+    const char *param = q->endpoint == FOR_CHAT ? "messages" : "prompt";
+    const char *where = q->endpoint == FOR_CHAT ? "messages" : "prompt";
+    uint32_t context = q->route.context;
+    int64_t wanted = q->params.max_tokens;
+    if (n == 0)
+        return refuse(&q->refusal, ERR_INVALID, param, "the %s has no tokens", where);
+    bool fits = wanted < 0 ? n < context : n + (uint64_t)wanted <= context;
+    if (fits)
+        return 0;
+    q->refusal.code = "context_length_exceeded";
+    if (n >= context)
+        return refuse(&q->refusal, ERR_LIMIT, param,
+                      "This model's maximum context length is %u tokens. However, your %s resulted in %zu tokens. "
+                      "Please reduce the length of the %s.", context, where, n, where);
+    return refuse(&q->refusal, ERR_LIMIT, param,
+                  "This model's maximum context length is %u tokens. However, you requested %llu tokens (%zu in the "
+                  "%s, %lld in the completion). Please reduce the length of the %s or completion.", context,
+                  (unsigned long long)n + (unsigned long long)wanted, n, where, (long long)wanted, where);
+}
+
+void request_answer(struct generation_request *q, int rc, const struct shape *shape)
+{
+    for (size_t i = 0; i < q->n_prompts && rc == 0; i++)
+        rc = check_length(q, q->prompts[i].tokens.count);
+    if (rc != 0) {
+        reply_refusal(q->x, &q->refusal);
+    } else {
+        answer(q->api, q->x, shape, &q->params, q->prompts, q->n_prompts, q->route.context);
+        q->prompts = NULL; /* taken */
+        q->n_prompts = 0;
+    }
+    request_close(q);
+}

@@ -1,0 +1,26 @@
+/* request: what both generation endpoints do around their own part.  Not for other folders. */
+#ifndef COORDINATOR_API_REQUEST_H
+#define COORDINATOR_API_REQUEST_H
+
+#include "coordinator/api/answer.h"
+
+struct generation_request {
+    const struct api *api;
+    struct http_exchange *x;
+    json_t *body;
+    struct params params;
+    struct control_route route;
+    struct prompt *prompts;
+    size_t n_prompts;
+    enum endpoint endpoint;
+    struct refusal refusal;
+};
+
+/* Reads the body, the model's name, the parameters, and whether a route is there; a refusal was sent when
+ * this is not 0. */
+MUST_USE int request_open(struct generation_request *q, const struct api *a, struct http_exchange *x,
+                          enum endpoint endpoint);
+/* rc: of making the prompts. Checks their length, answers, and frees everything. */
+void request_answer(struct generation_request *q, int rc, const struct shape *shape);
+
+#endif

@@ -1,0 +1,5 @@
+add_library(api_rig STATIC fake.c api_rig.c)
+target_link_libraries(api_rig PUBLIC api PkgConfig::CURL)
+foreach(noun api api_stream)
+    shoal_test(test_${noun} SOURCES test_${noun}.c DEPENDS api_rig LABELS "unit;threads")
+endforeach()

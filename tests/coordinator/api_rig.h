@@ -1,0 +1,51 @@
+/* api_rig: the API over a fake engine, and a client (libcurl) that keeps what it was answered. */
+#ifndef TESTS_COORDINATOR_API_RIG_H
+#define TESTS_COORDINATOR_API_RIG_H
+
+#include <jansson.h>
+
+#include "coordinator/api/api.h"
+#include "tests/coordinator/fake.h"
+
+#define RIG_MODEL "tests/data/shoal-demo-q8_0.gguf"
+#define RIG_ADMIN "0123456789abcdef"
+
+struct rig {
+    struct engine *engine;
+    struct control *control;
+    struct tokenizer *tokenizer;
+    const struct chat_format *chat;
+    struct api *api;
+    const char *api_key; /* set before rig_api() */
+};
+
+/* cmocka set-ups: open to all, and with the key "sk-test". */
+int rig_start(void **state);
+int rig_start_with_key(void **state);
+int rig_stop(void **state);
+
+/* The script is the text's tokens, then <|im_end|>; the rest as `like`, which may be NULL. */
+void rig_say(struct rig *r, const char *text, const struct fake_script *like);
+/* The text's token ids, caller frees. */
+struct token_list rig_tokens(const struct rig *r, const char *text);
+int32_t rig_end_token(const struct rig *r);
+
+struct reply {
+    int status;
+    char *body;    /* NUL-terminated */
+    size_t len;
+    char *headers; /* as they came */
+    json_t *json;  /* NULL when it is none */
+};
+
+/* body NULL: GET. header: one more "Name: value", or NULL. */
+struct reply rig_call(const struct rig *r, const char *path, const char *body, const char *header);
+void reply_free(struct reply *r);
+/* The string at "a.b.0.c", or NULL. */
+const char *reply_text(const struct reply *r, const char *where);
+const json_t *reply_at(const struct reply *r, const char *where);
+
+/* A raw connection that has sent a POST of the body. */
+int rig_post_raw(const struct rig *r, const char *path, const char *body);
+
+#endif
