@@ -1,0 +1,107 @@
+/* coordinator: starts the control half, the gateway half and the API, and stops them in reverse. */
+#include "coordinator/coordinator.h"
+
+#include <string.h>
+
+#include "base/logger.h"
+#include "base/memory.h"
+#include "coordinator/api/api.h"
+#include "coordinator/engine.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+struct coordinator {
+    struct control *control;
+    struct engine *engine;
+    struct tokenizer *tokenizer;
+    struct api *api;
+};
+
+/* The file's name without folder and ".gguf". Caller frees. */
+static char *name_of_file(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash == NULL ? path : slash + 1;
+    size_t n = strlen(name);
+    if (n > 5 && strcmp(name + n - 5, ".gguf") == 0)
+        n -= 5;
+    return mem_strndup(name, n);
+}
+
+/* A model without a known chat format still completes text. */
+static const struct chat_format *find_chat(const struct tokenizer *t)
+{
+    const struct chat_format *chat = NULL;
+    struct error why = { 0 };
+    if (chat_format_find(&chat, t, &why) == 0)
+        return chat;
+    log_warn("coordinator", "chat is off: %s", why.text);
+    return NULL;
+}
+
+static int start_api(struct coordinator *c, const struct coordinator_options *o, struct error *e)
+{
+    char token[API_ADMIN_TOKEN_BYTES];
+    int rc = api_admin_token(o->control.state_dir, token, e);
+    if (rc != 0)
+        return rc;
+    char *name = o->model_name != NULL ? mem_strdup(o->model_name) : name_of_file(o->control.model_path);
+    struct api_options a = {
+        .engine = c->engine,
+        .control = c->control,
+        .tokenizer = c->tokenizer,
+        .chat = find_chat(c->tokenizer),
+        .model_name = name,
+        .host = o->http_host,
+        .port = o->http_port,
+        .connections_max = o->connections_max,
+        .api_key = o->api_key,
+        .admin_token = token,
+    };
+    rc = api_start(&c->api, &a, e);
+    mem_free(name);
+    return rc;
+}
+
+int coordinator_start(struct coordinator **out, const struct coordinator_options *o, struct error *e)
+{
+    struct coordinator *c = mem_alloc(sizeof(*c));
+    int rc = control_start(&c->control, &o->control, e);
+    if (rc == 0)
+        rc = tokenizer_open(&c->tokenizer, model_file(control_model(c->control)), e);
+    if (rc == 0)
+        rc = engine_start(&c->engine, c->control, e);
+    if (rc == 0)
+        rc = start_api(c, o, e);
+    if (rc != 0)
+        coordinator_stop(&c);
+    else
+        *out = c;
+    return rc;
+}
+
+void coordinator_stop(struct coordinator **c_p)
+{
+    struct coordinator *c = *c_p;
+    if (c == NULL)
+        return;
+    api_stop(&c->api);
+    if (c->engine != NULL)
+        engine_stop(&c->engine);
+    if (c->tokenizer != NULL)
+        tokenizer_close(&c->tokenizer);
+    if (c->control != NULL)
+        control_stop(&c->control);
+    mem_free(c);
+    *c_p = NULL;
+}
+
+uint16_t coordinator_http_port(const struct coordinator *c)
+{
+    return api_port(c->api);
+}
+
+struct control *coordinator_control(struct coordinator *c)
+{
+    return c->control;
+}
