@@ -139,7 +139,7 @@ static int socket_failed(const char *what, const char *endpoint, struct error *e
 
 static int check_options(const char *endpoint, const struct link_options *o, char *host, size_t cap, struct error *e)
 {
-    if (!host_of(endpoint, host, cap))
+    if (strlen(endpoint) >= sizeof(((struct link *)0)->endpoint) || !host_of(endpoint, host, cap))
         return error_set(e, ERR_INVALID, "%s is not of the form tcp://host:port", endpoint);
     if (o->bytes_max == 0 || o->bytes_max > INT32_MAX || o->queue_max <= 0)
         return error_set(e, ERR_INVALID, "a link has a largest message and a longest queue");
@@ -214,6 +214,7 @@ int link_dial(struct link **out, void *zmq_context, const char *endpoint, const 
     struct link *l = new_link(zmq_context, ZMQ_DEALER, o, &why);
     if (!l)
         return error_set(e, why.status, "%s", why.text);
+    snprintf(l->endpoint, sizeof(l->endpoint), "%s", endpoint);
     if (!set_dial(l->socket, o, server_key, needs_ipv6(host)))
         r = error_set(e, ERR_CONFIG, "this libzmq cannot encrypt a link: %s", zmq_strerror(errno));
     else if (zmq_connect(l->socket, endpoint) != 0)

@@ -36,8 +36,10 @@ struct link {
     size_t n_banned;
 
     /* a dial's */
+    char endpoint[320];
     bool connected, refused;
     uint32_t made, broken;
+    uint64_t redial_ms; /* when to connect anew unless the monitor says that libzmq does; 0: not needed */
 };
 
 /* Opens the monitor of a fresh socket. */

@@ -29,11 +29,13 @@ enum {
     MONITOR_QUEUE = 65536,   /* events; past it libzmq's thread would wait for us */
     SILENT_BYTES_MAX = 64 << 20, /* undelivered bytes of all connections that have not said anything yet */
     SILENT_BYTES_FREE = 64 << 10,
+    REDIAL_MS = 500,         /* after a refusal or a breach of the protocol */
+    REDIAL_QUIET_MS = 8000,  /* after an end without a word of a new attempt; above libzmq's connect time-out */
 };
 
-enum { DIAL_EVENTS = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
-                     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                     ZMQ_EVENT_HANDSHAKE_FAILED_AUTH,
+enum { DIAL_EVENTS = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED |
+                     ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+                     ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH,
        LISTENER_EVENTS = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED };
 
 /* ---- the table of connections ---- */
@@ -109,6 +111,23 @@ void link_monitor_close(struct link *l)
     l->monitor = NULL;
 }
 
+/* libzmq connects anew after an input/output error, never after a refusal or a breach of the protocol: one forged
+ * byte would end a dial for good.  Those are dialled again here. */
+static void redial_in(struct link *l, uint64_t ms)
+{
+    uint64_t when = clock_ms() + ms;
+    if (!l->listener && (l->redial_ms == 0 || when < l->redial_ms))
+        l->redial_ms = when;
+}
+
+static void redial(struct link *l)
+{
+    (void)zmq_disconnect(l->socket, l->endpoint); /* fails where libzmq has given the endpoint up already */
+    (void)zmq_connect(l->socket, l->endpoint);    /* worked before; if it fails, the next time is not far */
+    l->redial_ms = 0;
+    redial_in(l, REDIAL_QUIET_MS);
+}
+
 static void on_event(struct link *l, uint16_t event, uint32_t value)
 {
     switch (event) {
@@ -119,17 +138,27 @@ static void on_event(struct link *l, uint16_t event, uint32_t value)
     case ZMQ_EVENT_DISCONNECTED:
         connection_closed(l, (int)value);
         l->connected = false;
+        redial_in(l, REDIAL_QUIET_MS);
+        break;
+    case ZMQ_EVENT_CONNECT_RETRIED: /* libzmq is at it; it may also be a leftover of before a refusal */
+        if (!l->refused)
+            l->redial_ms = 0;
         break;
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         l->connected = true;
         l->refused = false;
         l->broken = 0;
         l->made++;
+        l->redial_ms = 0;
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
         l->refused = true;
+        redial_in(l, REDIAL_MS);
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        l->broken++;
+        redial_in(l, REDIAL_MS);
+        break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
         l->broken++;
         break;
@@ -313,4 +342,6 @@ void link_watch(struct link *l)
         return;
     l->examined_ms = now;
     examine(l, now);
+    if (l->redial_ms != 0 && now >= l->redial_ms)
+        redial(l);
 }
