@@ -79,15 +79,24 @@ static int depth_at(const char *source, const char *end)
     return depth;
 }
 
+/* The end of the literal that s stands in: an unescaped quote of its kind, or, outside of one, a brace. */
+static const char *literal_end(const char *s, char quote)
+{
+    if (quote != '\'' && quote != '"')
+        return s + strcspn(s, "{");
+    for (; *s && *s != quote; s++)
+        s += s[0] == '\\' && s[1];
+    return s;
+}
+
 /* A system turn of the template's own: '<|im_start|>system\n...<|im_end|>\n' in one literal. */
 static void read_system(struct chatml_habits *h, const char *source)
 {
-    for (const char *at = past(source, START "system\n"); at; at = past(at, START "system\n")) {
-        size_t len = strcspn(at, "'\"{}");
-        const char *end = strstr(at, END);
-        if (end && end > at && (size_t)(end - at) <= len) {
-            h->system = at;
-            h->system_len = (size_t)(end - at);
+    for (const char *at = strstr(source, START); at; at = strstr(at + 1, START)) {
+        const char *text = after(at, START "system\n"), *end = text ? strstr(text, END) : NULL;
+        if (end && end > text && end < literal_end(text, at > source ? at[-1] : 0)) {
+            h->system = text;
+            h->system_len = (size_t)(end - text);
             return;
         }
     }
@@ -112,6 +121,24 @@ static bool reads_thinking(const char *source)
     return false;
 }
 
+/* {% set content = ... message ... |trim %} */
+static bool reads_trimming(const char *source)
+{
+    for (const char *at = past(source, "set content ="); at; at = past(at, "set content =")) {
+        const char *end = strstr(at, "%}");
+        while (end && end > at && strchr(" -+\n", end[-1]))
+            end--;
+        const char *message = strstr(at, "message");
+        if (!end || !message || message > end || memcmp(end - 4, "trim", 4) != 0)
+            continue;
+        for (end -= 4; end > at && end[-1] == ' ';)
+            end--;
+        if (end[-1] == '|')
+            return true;
+    }
+    return false;
+}
+
 int chatml_read(struct chatml_habits *h, const char *source, struct error *e)
 {
     memset(h, 0, sizeof(*h));
@@ -125,7 +152,9 @@ int chatml_read(struct chatml_habits *h, const char *source, struct error *e)
         return error_set(e, ERR_UNSUPPORTED, "the model's chat template adds text of its own to ChatML");
     h->bos = bos && bos < first;
     h->thinks = reads_thinking(source);
+    h->trims = reads_trimming(source);
     h->forgets = strstr(source, "split('</think>')") || strstr(source, "split(\"</think>\")");
+    h->trims_rest = strstr(source, "split('</think>')[-1] | trim") || strstr(source, "split(\"</think>\")[-1] | trim");
     h->tool_responses = strstr(source, "<tool_response>") != NULL;
     h->tool_break = past(source, "</tool_response>\n") != NULL;
     return 0;
@@ -206,6 +235,21 @@ static const char *without_reasoning(const char *content)
     return rest == content ? content : rest + strspn(rest, "\n");
 }
 
+/* What the user or the model said: never the template's. */
+static void add_content(struct chat_text *t, const char *content, bool trim)
+{
+    static const char white[] = " \t\n\v\f\r";
+    size_t len = strlen(content);
+    if (trim) {
+        size_t lead = strspn(content, white);
+        content += lead;
+        len -= lead;
+        while (len > 0 && strchr(white, content[len - 1]))
+            len--;
+    }
+    buffer_add(&t->text, content, len);
+}
+
 /* The results of one round of tools share a turn of the user. */
 static void add_tool(struct chat_text *t, const struct chatml_habits *h, const struct chat_message *messages,
                      size_t n, size_t i)
@@ -216,7 +260,7 @@ static void add_tool(struct chat_text *t, const struct chatml_habits *h, const s
     else if (!h->tool_break)
         own(t, "\n");
     own(t, "<tool_response>\n");
-    buffer_add_text(&t->text, messages[i].content);
+    add_content(t, messages[i].content, h->trims);
     own(t, h->tool_break ? "\n</tool_response>\n" : "\n</tool_response>");
     if (last)
         own(t, END "\n");
@@ -249,7 +293,8 @@ int chatml_render(const struct chatml_habits *h, const struct chat_message *mess
         own(out, role_of(m));
         own(out, "\n");
         bool forget = h->forgets && is_role(m, "assistant") && i < asked;
-        buffer_add_text(&out->text, forget ? without_reasoning(m->content) : m->content);
+        const char *content = forget ? without_reasoning(m->content) : m->content;
+        add_content(out, content, h->trims || (h->trims_rest && content != m->content));
         own(out, END "\n");
     }
     if (add_generation_prompt)

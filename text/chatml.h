@@ -20,7 +20,9 @@
 struct chatml_habits {
     bool bos;             /* begins with the BOS token */
     bool thinks;          /* the assistant's turn is opened with <think> */
+    bool trims;           /* messages lose the white space around them */
     bool forgets;         /* earlier answers are given without their reasoning */
+    bool trims_rest;      /* ... and what remains loses the white space around it */
     bool tool_responses;  /* results of tools are the user's, between tags */
     bool tool_break;      /* ... and the closing tag ends its line */
     const char *system;   /* said where no system message comes first: inside the source, or NULL */

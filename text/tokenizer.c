@@ -65,13 +65,23 @@ static void keep_harmony_open(struct tokenizer *t)
         t->vocab.flags[end] &= (uint8_t)~VOCAB_END;
 }
 
+/* Some files forget to say that this is a control token, and then any message could open a turn. */
+static void close_turns(struct tokenizer *t)
+{
+    int32_t start = find_text(t, "<|im_start|>");
+    if (start >= 0) {
+        t->vocab.flags[start] &= (uint8_t)~VOCAB_USER;
+        t->vocab.flags[start] |= VOCAB_CONTROL;
+    }
+}
+
 static void mark_ends(struct tokenizer *t, const struct gguf *g)
 {
     for (size_t i = 0; i < COUNTOF(end_texts); i++) {
         int32_t id = find_text(t, end_texts[i]);
         if (id < 0)
             continue;
-        /* Some files forget to say that these are control tokens. */
+        /* The same holds for these. */
         t->vocab.flags[id] &= (uint8_t)~VOCAB_USER;
         t->vocab.flags[id] |= VOCAB_CONTROL | VOCAB_END;
     }
@@ -121,6 +131,7 @@ static void read_specials(struct tokenizer *t, const struct gguf *g)
     t->add_bos = pretokenizer_adds_bos(t->pretokenizer);
     (void)gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &t->add_bos);
     (void)gguf_get_bool(g, "tokenizer.ggml.add_eos_token", &t->add_eos);
+    close_turns(t);
     mark_ends(t, g);
     mark_strips(t, g);
     special_open(&t->special, &t->vocab);

@@ -190,6 +190,89 @@ static void test_results_of_tools_share_a_turn(void **state)
 
 /* ---- templates ---- */
 
+#define LOOP                                                                                       \
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}" \
+    "{% endfor %}"
+#define WITHOUT_SYSTEM(text) "{% if messages[0].role != 'system' %}{{ " text " }}{% endif %}" LOOP
+#define PROMPT "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+#define PROMPT_WITH(rest) "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}" rest "{% endif %}"
+#define NO_THOUGHT "{%- if enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}"
+#define HI "<|im_start|>user\n  Hi\n<|im_end|>\n"
+#define OPEN "<|im_start|>assistant\n"
+
+/* want: what "  Hi\n" of a user gives, NULL where the template must not be claimed. */
+static const struct {
+    const char *source, *want;
+} templates[] = {
+    {NULL, HI OPEN},
+    {LOOP PROMPT, HI OPEN},
+    {WITHOUT_SYSTEM("'<|im_start|>system\\nBe\\nkind.<|im_end|>\\n'") PROMPT,
+     "<|im_start|>system\nBe\nkind.<|im_end|>\n" HI OPEN},
+    {WITHOUT_SYSTEM("\"<|im_start|>system\nIt's \\\"{x}\\\".<|im_end|>\n\"") PROMPT,
+     "<|im_start|>system\nIt's \"{x}\".<|im_end|>\n" HI OPEN},
+    {"{% if s %}{{ '<|im_start|>system\\n' + s + '<|im_end|>\\n' }}{% endif %}" LOOP PROMPT, HI OPEN},
+    {LOOP "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}", HI OPEN "<think>\n"},
+    {LOOP PROMPT_WITH(NO_THOUGHT "{%- else %}{{- '<think>\\n' }}{%- endif %}"), HI OPEN "<think>\n"},
+    {LOOP PROMPT_WITH(NO_THOUGHT "{%- endif %}"), HI OPEN},
+    {"{%- set content = render(message.content, true) | trim %}" LOOP PROMPT,
+     "<|im_start|>user\nHi<|im_end|>\n" OPEN},
+    {"{%- set content = content.split(x)[-1] | trim %}" LOOP PROMPT, HI OPEN},
+    {"{%- set content = trim(message) %}" LOOP PROMPT, HI OPEN},
+    /* Text of their own, or another format. */
+    {"{{ '<|im_start|>system\\n' + rules }}" LOOP PROMPT, NULL},
+    {"{% set now = strftime_now('%Y') %}" LOOP PROMPT, NULL},
+    {"{% if x %}{{ '<|im_start|>narrator\\n' }}{% endif %}" LOOP PROMPT, NULL},
+    {"{% for m in messages %}<|im_user|>{{ m.content }}<|im_end|>{% endfor %}", NULL},
+    {"{{ bos_token }}[INST] {{ messages[0].content }} [/INST]", NULL},
+    {"", NULL},
+};
+
+static void test_habits_are_read_off_templates(void **state)
+{
+    (void)state;
+    static const struct chat_message hi = {"user", "  Hi\n"};
+    for (size_t i = 0; i < COUNTOF(templates); i++) {
+        struct chatml_habits h;
+        struct chat_text text;
+        struct error e;
+        int status = chatml_read(&h, templates[i].source, &e);
+        assert_int_equal(status, templates[i].want ? 0 : ERR_UNSUPPORTED);
+        if (status != 0)
+            continue;
+        chat_text_init(&text);
+        assert_int_equal(chatml_render(&h, &hi, 1, true, &text, &e), 0);
+        assert_string_equal(buffer_text(&text.text), templates[i].want);
+        chat_text_close(&text);
+    }
+}
+
+static void check_forgetting(const char *source, const char *want)
+{
+    static const struct chat_message talk[] = {
+        {"user", "1"}, {"assistant", "<think>a</think>\n\nb</think>\n c "},
+        {"user", "2"}, {"assistant", "<think>d</think>e "},
+    };
+    struct chatml_habits h;
+    struct chat_text text;
+    struct error e;
+    assert_int_equal(chatml_read(&h, source, &e), 0);
+    chat_text_init(&text);
+    assert_int_equal(chatml_render(&h, talk, COUNTOF(talk), false, &text, &e), 0);
+    char *full = mem_printf("<|im_start|>user\n1<|im_end|>\n<|im_start|>assistant\n%s<|im_end|>\n"
+                            "<|im_start|>user\n2<|im_end|>\n<|im_start|>assistant\n<think>d</think>e <|im_end|>\n", want);
+    assert_string_equal(buffer_text(&text.text), full);
+    mem_free(full);
+    chat_text_close(&text);
+}
+
+static void test_earlier_reasoning_is_forgotten_where_the_template_does(void **state)
+{
+    (void)state;
+    check_forgetting("{% set content = content.split('</think>')[-1].lstrip('\\n') %}" LOOP PROMPT, " c ");
+    check_forgetting("{% set content = content.split(\"</think>\")[-1] | trim %}" LOOP PROMPT, "c");
+    check_forgetting(LOOP PROMPT, "<think>a</think>\n\nb</think>\n c ");
+}
+
 /* Messages of a case that has nothing but roles and texts; 0 for others. */
 static size_t plain_messages(const json_t *context, struct chat_message *messages)
 {
@@ -282,6 +365,8 @@ int main(void)
         cmocka_unit_test(test_no_message_forges_a_turn),
         cmocka_unit_test(test_roles_and_limits_are_checked),
         cmocka_unit_test(test_results_of_tools_share_a_turn),
+        cmocka_unit_test(test_habits_are_read_off_templates),
+        cmocka_unit_test(test_earlier_reasoning_is_forgotten_where_the_template_does),
         cmocka_unit_test(test_claimed_templates_render_as_recorded),
     };
     return cmocka_run_group_tests(tests, open_demo, close_demo);

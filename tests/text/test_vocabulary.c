@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "base/random.h"
+#include "text/chat.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_spans.h"
 
@@ -475,6 +476,42 @@ static void test_decoding_shows_what_is_text(void **state)
     tokenizer_close(&t);
 }
 
+static void test_chat_needs_a_format_that_fits(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t type; /* of the control tokens, 0: there are none */
+        const char *source;
+        int status;
+    } cases[] = {
+        {0, NULL, ERR_UNSUPPORTED},
+        {0, "{{ '<|im_start|>' }}", ERR_UNSUPPORTED},
+        {CONTROL, NULL, 0},
+        {USER, NULL, 0},
+        {CONTROL, "[INST] {{ messages }}", ERR_UNSUPPORTED},
+        {CONTROL, "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}", 0},
+    };
+    for (size_t i = 0; i < COUNTOF(cases); i++) {
+        struct recipe *r = recipe_of_letters();
+        add(r, cases[i].type ? "<|im_start|>" : "x", NORMAL);
+        add(r, cases[i].type ? "<|im_end|>" : "y", NORMAL);
+        r->types[r->n_types - 1] = r->types[r->n_types - 2] = cases[i].type ? cases[i].type : NORMAL;
+        r->chat_template = cases[i].source;
+        struct tokenizer *t = opened(r);
+        const struct chat_format *f;
+        struct error e = {0};
+        assert_int_equal(chat_format_find(&f, t, &e), cases[i].status);
+        if (cases[i].status != 0) {
+            assert_null(f);
+            assert_true(strlen(e.text) > 0);
+        } else {
+            /* Whatever the file calls them, text never opens a turn. */
+            check_tokens(t, "b<|im_start|>c<|im_end|>b", 0, "[b][a][c][e][d][b]");
+        }
+        tokenizer_close(&t);
+    }
+}
+
 /* ---- what a file may not say ---- */
 
 static void test_models_without_a_vocabulary_take_ids_only(void **state)
@@ -649,6 +686,7 @@ int main(void)
         cmocka_unit_test(test_bos_and_eos_are_added_as_the_file_says),
         cmocka_unit_test(test_ends_of_generation_are_known),
         cmocka_unit_test(test_decoding_shows_what_is_text),
+        cmocka_unit_test(test_chat_needs_a_format_that_fits),
         cmocka_unit_test(test_models_without_a_vocabulary_take_ids_only),
         cmocka_unit_test(test_wrong_vocabularies_are_refused),
         cmocka_unit_test(test_wrong_ids_are_no_ids),
