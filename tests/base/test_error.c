@@ -75,6 +75,11 @@ static void test_error_text_is_made_printable(void **state)
         struct error e;
         error_set(&e, ERR_INVALID, "%s", rows[i].in);
         assert_string_equal(e.text, rows[i].kept);
+        char text[64];
+        assert_true(strlen(rows[i].in) < sizeof(text));
+        memcpy(text, rows[i].in, strlen(rows[i].in) + 1);
+        error_printable(text);
+        assert_string_equal(text, rows[i].kept);
     }
 }
 

@@ -10,9 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/random.h"
 #include "shard/arch/arch.h"
 #include "shard/arch/synth.h"
 #include "tests/shard/folder.h"
@@ -391,6 +394,63 @@ static void test_flags_demand_tensors(void **state)
     assert_int_equal(open_edited(&m, &llama, &norm, &e), ERR_UNSUPPORTED);
 }
 
+/* Ask a model for all that planners ask: none of it may divide by zero or overflow. */
+static void plan_with(const struct model *m)
+{
+    const struct hparams *h = model_hparams(m);
+    struct layer_range all = {0, h->n_layers, true, true}, middle = {h->n_layers / 2, h->n_layers, false, false};
+    float *inv = malloc(h->n_rot / 2 * sizeof(*inv)), scale;
+    assert_non_null(inv);
+    model_rope(m, inv, &scale);
+    free(inv);
+    assert_true(model_params_active(m) <= model_params_total(m));
+    assert_true(model_range_bytes(m, &middle) < model_range_bytes(m, &all));
+    assert_true(model_range_bytes(m, &all) <= gguf_file_bytes(model_file(m)));
+    assert_true(model_range_bytes_per_token(m, &all) <= model_range_bytes(m, &all));
+    assert_true(model_scratch_bytes(m, &all, 1024) > model_scratch_bytes(m, &middle, 1));
+    assert_true(model_kv_bytes_per_token(m, h->n_layers, 4) > 0);
+}
+
+static void test_random_damage_does_no_harm(void **state)
+{
+    static const struct synth_options *const models[] = {&llama, &moe};
+    struct error e;
+    struct random_state random;
+    int opened = 0, refused = 0;
+    char path[64];
+    (void)state;
+    random_seed(&random, 80);
+    int fd = memfd_create("damaged.gguf", MFD_CLOEXEC);
+    assert_true(fd >= 0);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    for (size_t k = 0; k < COUNTOF(models); k++) {
+        size_t n;
+        struct model *m = must_open(models[k], &(struct edit){0});
+        size_t header = gguf_header_bytes(model_file(m));
+        model_close(&m);
+        uint8_t *bytes = folder_read("edited.gguf", &n);
+        for (int round = 0; round < 4000; round++) {
+            size_t at = 24 + random_u64(&random) % (header - 24);
+            uint8_t before = bytes[at];
+            bytes[at] = random_u64(&random) % 4 ? (uint8_t)(before ^ 1 << random_u64(&random) % 8) : 0;
+            assert_int_equal(pwrite(fd, bytes, n, 0), n);
+            bytes[at] = before;
+            e = (struct error){0};
+            if (model_open(&m, path, &e) != 0) {
+                assert_true(e.text[0] != 0);
+                refused++;
+                continue;
+            }
+            plan_with(m);
+            model_close(&m);
+            opened++;
+        }
+        free(bytes);
+    }
+    close(fd);
+    assert_true(opened > 100 && refused > 1000);
+}
+
 /* ---- models of others ---- */
 
 static void check_golden(const char *path)
@@ -459,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_vocabularies_are_no_models),
         cmocka_unit_test(test_every_missing_tensor_is_named),
         cmocka_unit_test(test_flags_demand_tensors),
+        cmocka_unit_test(test_random_damage_does_no_harm),
         cmocka_unit_test(test_goldens_open_or_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, folder_open, folder_close);
