@@ -3,8 +3,9 @@
  * A row is one token of one sequence at one position.  (sequence, epoch,
  * position) names the work: a repeated row gives the same result; a lower
  * position truncates the sequence's KV to it first; a wrong epoch or a gap is
- * refused by name (ERR_CONFLICT).  Rows of one sequence in a step are
- * contiguous and ascend by one.                                              */
+ * refused by name (ERR_CONFLICT), except that a higher epoch may begin the
+ * sequence anew at position 0.  Rows of one sequence in a step are contiguous
+ * and ascend by one.                                                         */
 #ifndef SHARD_RUN_STEP_H
 #define SHARD_RUN_STEP_H
 
