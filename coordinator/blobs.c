@@ -145,8 +145,8 @@ int blobs_start(struct blobs **out, const struct blobs_options *o, struct error 
     b->fd = open(o->model_path, O_RDONLY | O_CLOEXEC);
     if (b->fd < 0)
         r = error_set(e, ERR_IO, "cannot open %s: %s", o->model_path, strerror(errno));
-    struct link_options lo = {.keys = o->keys, .domain = BLOBS_DOMAIN, .bytes_max = BLOB_BYTES_MAX,
-                              .queue_max = BLOB_WINDOW * 2};
+    struct link_options lo = {.keys = o->keys, .domain = BLOBS_DOMAIN, .bytes_max = ENROL_BYTES_MAX,
+                              .send_max = BLOB_BYTES_MAX, .queue_max = BLOB_WINDOW * 2};
     if (r == 0)
         r = link_listen(&b->listener, o->zmq_context, o->listen, &lo, e);
     if (r == 0)

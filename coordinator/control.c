@@ -249,11 +249,6 @@ static void *run(void *arg)
 
 /* ---- options ---- */
 
-static char *copy(const char *s)
-{
-    return s ? mem_strdup(s) : NULL;
-}
-
 /* The file's name without folder and ".gguf". */
 static char *name_of(const char *path)
 {
@@ -304,10 +299,10 @@ static int take_options(struct control *c, const struct control_options *o, stru
     struct stat st;
     c->o = *o;
     c->model_path = mem_strdup(realpath(o->model_path, absolute) ? absolute : o->model_path);
-    c->state_dir = copy(o->state_dir);
-    c->cache_dir = copy(o->cache_dir);
+    c->state_dir = mem_strdup(o->state_dir);
+    c->cache_dir = mem_strdup(o->cache_dir);
     c->listen_host = mem_strdup(o->listen_host ? o->listen_host : "127.0.0.1");
-    c->advertise = copy(o->advertise);
+    c->advertise = o->advertise ? mem_strdup(o->advertise) : NULL;
     c->name = name_of(o->model_path);
     int r = model_open(&c->model, c->model_path, e);
     if (r == 0 && (stat(c->model_path, &st) != 0 || strlen(c->model_path) > CONTROL_PATH_MAX))
@@ -327,10 +322,9 @@ static char *endpoint(const struct control *c, uint16_t port)
     return mem_printf(strchr(c->listen_host, ':') ? "tcp://[%s]:%u" : "tcp://%s:%u", c->listen_host, port);
 }
 
-static int listen_on(struct control *c, struct link **out, uint16_t port, const char *domain, size_t bytes_max,
-                     int queue_max, struct error *e)
+static int listen_on(struct control *c, struct link **out, uint16_t port, struct link_options lo, struct error *e)
 {
-    struct link_options lo = {.keys = &c->keys, .domain = domain, .bytes_max = bytes_max, .queue_max = queue_max};
+    lo.keys = &c->keys;
     char *at = endpoint(c, port);
     int r = link_listen(out, c->context_zmq, at, &lo, e);
     mem_free(at);
@@ -339,15 +333,18 @@ static int listen_on(struct control *c, struct link **out, uint16_t port, const 
 
 static int start_links(struct control *c, struct error *e)
 {
+    struct link_options control = {.domain = CONTROL_DOMAIN, .bytes_max = CONTROL_BYTES_MAX, .queue_max = 256};
+    struct link_options enrolment = {.domain = ENROL_DOMAIN, .bytes_max = ENROL_BYTES_MAX,
+                                     .send_max = ENROL_REPLY_BYTES_MAX, .queue_max = 4}; /* strangers speak briefly */
     int r = zap_start(&c->zap, c->context_zmq, e);
     if (r == 0)
         r = link_self_test(c->context_zmq, c->zap, e);
     if (r == 0)
         r = zap_allow(c->zap, CONTROL_DOMAIN, NULL, 0, e); /* nobody, until the roster is read */
     if (r == 0)
-        r = listen_on(c, &c->control, c->o.control_port, CONTROL_DOMAIN, CONTROL_BYTES_MAX, 256, e);
+        r = listen_on(c, &c->control, c->o.control_port, control, e);
     if (r == 0)
-        r = listen_on(c, &c->enrolment, c->o.enrol_port, ENROL_DOMAIN, ENROL_REPLY_BYTES_MAX, 4, e);
+        r = listen_on(c, &c->enrolment, c->o.enrol_port, enrolment, e);
     if (r != 0)
         return r;
     char *at = endpoint(c, c->o.blob_port);

@@ -141,7 +141,7 @@ static int check_options(const char *endpoint, const struct link_options *o, cha
 {
     if (strlen(endpoint) >= sizeof(((struct link *)0)->endpoint) || !host_of(endpoint, host, cap))
         return error_set(e, ERR_INVALID, "%s is not of the form tcp://host:port", endpoint);
-    if (o->bytes_max == 0 || o->bytes_max > INT32_MAX || o->queue_max <= 0)
+    if (o->bytes_max == 0 || o->bytes_max > INT32_MAX || o->send_max > INT32_MAX || o->queue_max <= 0)
         return error_set(e, ERR_INVALID, "a link has a largest message and a longest queue");
     return 0;
 }
@@ -151,6 +151,7 @@ static struct link *new_link(void *zmq_context, int type, const struct link_opti
     struct link *l = mem_alloc(sizeof(*l));
     l->listener = type == ZMQ_ROUTER;
     l->bytes_max = o->bytes_max;
+    l->send_max = o->send_max ? o->send_max : o->bytes_max;
     l->queue_max = o->queue_max;
     l->socket = zmq_socket(zmq_context, type);
     if (!l->socket)
@@ -360,8 +361,8 @@ static int send_failed(struct link *l, struct error *e)
 static int begin_send(struct link *l, const struct link_peer *to, size_t n, struct error *e)
 {
     assert(l->listener == (to != NULL));
-    if (n > l->bytes_max)
-        return error_set(e, ERR_LIMIT, "a message of %zu bytes; this link takes at most %zu", n, l->bytes_max);
+    if (n > l->send_max)
+        return error_set(e, ERR_LIMIT, "a message of %zu bytes; this link takes at most %zu", n, l->send_max);
     if (l->listener)
         return zmq_send(l->socket, to->route_id, to->route_id_len, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ? send_failed(l, e)
                                                                                                   : 0;

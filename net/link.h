@@ -38,6 +38,7 @@ struct link_options {
     const struct keys *keys;   /* ours */
     const char *domain;        /* listener: ZAP domain, not empty */
     size_t bytes_max;          /* largest message that is accepted; CURVE's overhead is added */
+    size_t send_max;           /* largest message that is sent; 0: bytes_max */
     int queue_max;             /* messages queued each way, per peer */
 };
 

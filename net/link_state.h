@@ -22,7 +22,7 @@ struct link {
     void *socket, *monitor;
     bool listener;
     uint16_t port;
-    size_t bytes_max;
+    size_t bytes_max, send_max;
     int queue_max;
     uint64_t dropped;
 

@@ -206,14 +206,20 @@ static void test_control_waits_for_nodes_min_and_chains_stages(void **state)
 static void test_control_fits_the_kv_to_the_memory(void **state)
 {
     (void)state;
+    struct model *m;
+    assert_int_equal(model_open(&m, model_path, NULL), 0);
+    struct layer_range all = {0, LAYERS, true, true}, end = {0, LAYERS, false, true};
     f.o.context = 0;
-    f.nodes[0].memory = 60 << 20;
+    f.nodes[0].memory = model_range_bytes(m, &all) + model_scratch_bytes(m, &end, 512) +
+                        model_kv_bytes_per_token(m, LAYERS, 2) * 1000;
+    model_close(&m);
     start();
+    wait_state(CONTROL_WAITING, NULL, &route);
+    uint32_t wished = route.context;
     add_node(0, "small");
     serve_with(1);
-    uint32_t trained = route.context;
-    assert_true(route.kv_tokens >= 512);
-    assert_true(route.context <= route.kv_tokens && trained > 0);
+    assert_in_range(route.kv_tokens, 501, 1000); /* four contexts, halved until it fits */
+    assert_true(wished > 1000 && route.context == route.kv_tokens);
     json_t *o = status();
     assert_string_equal(json_string_value(json_object_get(json_object_get(o, "model"), "checksums")), "done");
     json_decref(o);
@@ -299,11 +305,27 @@ static void test_control_places_anew_when_a_node_leaves(void **state)
     assert_true(route.route > old);
 }
 
+/* Memory of which each node needs all but half a layer for its two of six: no two of them suffice. */
+static void set_tight_memory(void)
+{
+    struct model *m;
+    assert_int_equal(model_open(&m, model_path, NULL), 0);
+    assert_int_equal(model_hparams(m)->n_layers, LAYERS);
+    f.o.batch_rows_max = 16;
+    f.o.kv_tokens = 256;
+    f.o.kv_type = "f16";
+    uint64_t kv = model_kv_bytes_per_token(m, 2, 2) * f.o.kv_tokens, slack = model_layer_bytes(m, 0) / 2;
+    for (uint32_t i = 0; i < NODES; i++) {
+        struct layer_range own = {i * 2, i * 2 + 2, i == 0, i == 2}, like = {0, LAYERS, i != 2, i == 2};
+        f.nodes[i].memory = model_range_bytes(m, &own) + kv + slack + model_scratch_bytes(m, &like, f.o.batch_rows_max);
+    }
+    model_close(&m);
+}
+
 static void test_control_keeps_shards_for_a_node_that_comes_back(void **state)
 {
     (void)state;
-    f.nodes[0].memory = f.nodes[1].memory = f.nodes[2].memory = 14 << 20; /* two do not suffice */
-    f.o.batch_rows_max = 16;
+    set_tight_memory();
     start();
     for (size_t i = 0; i < NODES; i++)
         add_node(i, "n");
