@@ -12,6 +12,7 @@
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels/cpu/isa.h"
 
@@ -20,6 +21,7 @@
 enum {
     PANEL_ROWS = 16,
     PANEL_X_MAX = 64, /* rows of x that share one unpacking of a panel */
+    MANY_X = 3,       /* from so many rows of x on unpacking pays */
     AHEAD_BYTES = 8192,
 };
 
@@ -50,6 +52,13 @@ FORCE_INLINE void prefetch(const uint8_t *at, size_t bytes) {
  * after the other, each from its start to its end, and meanwhile the bytes that lie AHEAD_BYTES further. */
 FORCE_INLINE const uint8_t *panel_ahead(const struct panel *p, const uint8_t *at) {
     return (size_t)(p->end - at) > AHEAD_BYTES ? at + AHEAD_BYTES : at;
+}
+
+/* Unpacking column block `b` of `bytes` bytes a row: ask for a like share of the panel that follows. */
+FORCE_INLINE void panel_prefetch_next(const struct panel *p, size_t stride, size_t b, size_t bytes) {
+    const uint8_t *at = p->row[0] + PANEL_ROWS * stride + b * PANEL_ROWS * bytes;
+    if (p->n == PANEL_ROWS && (size_t)(p->end - p->row[0]) > PANEL_ROWS * (stride + (b + 1) * bytes))
+        prefetch(at, PANEL_ROWS * bytes);
 }
 
 /* Hides where a value comes from, so that the compiler keeps it in a register: it would else load it
@@ -107,6 +116,13 @@ FORCE_INLINE __m512i merge_rows4(__m512i a, __m512i b, __m512i c, __m512i d) {
     __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
     return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+
+/* Four values of x, in every lane. */
+FORCE_INLINE __m512i four(const int8_t *q) {
+    int32_t v;
+    memcpy(&v, q, sizeof v);
+    return _mm512_set1_epi32(v);
 }
 
 /* The sums of the 128-bit lanes. */

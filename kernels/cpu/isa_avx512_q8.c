@@ -17,6 +17,7 @@ enum {
     GROUP = 8,        /* blocks that are unpacked together */
     FEW_X = 2,        /* rows of x that share one reading of W */
     FEW_BLOCKS = 128, /* a multiple of GROUP: blocks of a row that are summed before the next row */
+    MANY_BLOCKS = 16, /* blocks of a panel that are unpacked together */
 };
 
 FORCE_INLINE size_t block_bytes(enum kind kind) {
@@ -199,11 +200,82 @@ FORCE_INLINE void rows_few(const struct matmul_job *job, const struct panel *p, 
         panel_store(p, job->y + (j + (size_t)k) * job->y_stride + i, acc[k]);
 }
 
+/* --- Many rows of x: a run of blocks of the panel is unpacked, then meets one row of x after the other. --- */
+
+/* w[b][t], lane r: the stored values 4t..4t+3 of block b of row r. */
+struct many {
+    __m512i w[MANY_BLOCKS][BLOCK / 4];
+    __m512 d[MANY_BLOCKS];
+    __m512 acc[PANEL_X_MAX]; /* the float sums */
+};
+
+FORCE_INLINE void many_unpack(struct many *m, const struct panel *p, size_t b, size_t at, enum kind kind) {
+    const __m512i low4 = _mm512_set1_epi8(15), top = _mm512_set1_epi8((char)0x80);
+    const size_t qs = kind == Q8 ? offsetof(struct q8_0, qs) : offsetof(struct q4_0, qs);
+    __m512i head[4], word[8];
+    panel_words(p, at, head);
+    m->d[b] = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(head[0]));
+    panel_words(p, at + qs, word);
+    if (kind == Q8)
+        panel_words(p, at + qs + 16, word + 4);
+    for (int t = 0; t < 4; t++) {
+        if (kind == Q8) {
+            m->w[b][t] = _mm512_xor_si512(word[t], top);
+            m->w[b][t + 4] = _mm512_xor_si512(word[t + 4], top);
+        } else {
+            m->w[b][t] = _mm512_and_si512(word[t], low4);
+            m->w[b][t + 4] = _mm512_and_si512(_mm512_srli_epi16(word[t], 4), low4);
+        }
+    }
+}
+
+/* Adds block b of the run to the sums of every row of x. x: that block of row 0; stride: bytes to the next row */
+FORCE_INLINE void many_add(struct many *m, size_t b, const uint8_t *x, size_t stride, size_t n_x, enum kind kind) {
+    /* the sum of q lies in 16 bits: a product of pairs makes minus the surplus of it */
+    const __m512i surplus_of_one = _mm512_set1_epi32(kind == Q8 ? 0xff80 : 0xfff8), zero = _mm512_setzero_si512();
+    __m512i w[BLOCK / 4];
+    __m512 d = m->d[b];
+    for (int t = 0; t < BLOCK / 4; t++)
+        w[t] = keep(m->w[b][t]);
+    for (size_t j = 0; j < n_x; j++) {
+        const struct q8_block *xb = (const void *)(x + j * stride);
+        __m512i sum = _mm512_dpwssd_epi32(zero, surplus_of_one, _mm512_set1_epi32(xb->sum));
+        for (int t = 0; t < BLOCK / 4; t++)
+            sum = _mm512_dpbusd_epi32(sum, w[t], four(xb->q + 4 * t));
+        m->acc[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(d, _mm512_set1_ps(xb->scale)), m->acc[j]);
+    }
+}
+
+FORCE_INLINE void rows_many(const struct matmul_job *job, const struct panel *p, size_t i, size_t j, size_t n_x,
+                            const enum kind kind) {
+    size_t n_blocks = job->cols / BLOCK;
+    struct many m;
+    for (size_t k = 0; k < n_x; k++)
+        m.acc[k] = _mm512_setzero_ps();
+    for (size_t first = 0; first < n_blocks; first += MANY_BLOCKS) {
+        size_t n = n_blocks - first < MANY_BLOCKS ? n_blocks - first : MANY_BLOCKS;
+        for (size_t b = 0; b < n; b++) {
+            panel_prefetch_next(p, job->w_stride, first + b, block_bytes(kind));
+            many_unpack(&m, p, b, (first + b) * block_bytes(kind), kind);
+        }
+        const struct q8_block *x = (const struct q8_block *)job_x(job, j) + first;
+        for (size_t b = 0; b < n; b++)
+            many_add(&m, b, (const uint8_t *)(x + b), job->x_stride, n_x, kind);
+    }
+    for (size_t k = 0; k < n_x; k++)
+        panel_store(p, job->y + (j + k) * job->y_stride + i, m.acc[k]);
+}
+
 FORCE_INLINE void rows_q(const struct matmul_job *job, size_t first, size_t last, const enum kind kind) {
     for (size_t i = first; i < last; i += PANEL_ROWS) {
         struct panel p;
         panel_open(&p, job, i, last);
         size_t j = 0;
+        while (job->n_x - j >= MANY_X) {
+            size_t n_x = job->n_x - j < PANEL_X_MAX ? job->n_x - j : PANEL_X_MAX;
+            rows_many(job, &p, i, j, n_x, kind);
+            j += n_x;
+        }
         for (; j + FEW_X <= job->n_x; j += FEW_X)
             rows_few(job, &p, i, j, FEW_X, kind);
         for (; j < job->n_x; j++)

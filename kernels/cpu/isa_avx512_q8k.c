@@ -296,11 +296,158 @@ FORCE_INLINE void rows_few(const struct matmul_job *job, const struct panel *p, 
         panel_store(p, job->y + (j + (size_t)k) * job->y_stride + i, acc[k]);
 }
 
+/* --- Many rows of x: a block of the panel is unpacked, then meets one row of x after the other. --- */
+
+/* w[t], lane r: the stored values 4t..4t+3 of row r's block; they fall into groups of 32 (Q6_K: 16) values. */
+struct many {
+    __m512i w[BLOCK / 4];
+    __m512i scale[16];           /* of each group */
+    __m512i pair[8];             /* what goes with the sums of q: mins (Q6_K: scales) of neighbouring 16 values */
+    __m512 d, dmin;
+    __m512i sum[PANEL_X_MAX];    /* of this block */
+    __m512 acc[PANEL_X_MAX];     /* the float sums */
+};
+
+FORCE_INLINE void unpack_q4_k(struct many *m, const struct panel *p, size_t at, enum kind kind) {
+    const __m512i low4 = _mm512_set1_epi8(15), byte = _mm512_set1_epi32(255);
+    const size_t qs = kind == Q4K ? offsetof(struct q4_k, qs) : offsetof(struct q5_k, qs);
+    struct heads h;
+    heads_open(&h, p, at);
+    heads_mins(&h, m->pair);
+    m->d = h.d;
+    m->dmin = h.dmin;
+    for (int g = 0; g < 8; g++)
+        m->scale[g] = _mm512_and_si512(_mm512_srli_epi32(h.scale[g / 4], (unsigned)(8 * (g % 4))), byte);
+    for (int i = 0; i < 8; i++) {
+        __m512i word[4], *low = m->w + 16 * (i / 2) + 4 * (i % 2);
+        panel_words(p, at + qs + 16 * (size_t)i, word);
+        for (int t = 0; t < 4; t++) {
+            low[t] = _mm512_and_si512(word[t], low4);
+            low[t + 8] = _mm512_and_si512(_mm512_srli_epi16(word[t], 4), low4);
+        }
+    }
+}
+
+/* Bit g of byte l belongs to value 32*g + l. */
+FORCE_INLINE void unpack_q5_k(struct many *m, const struct panel *p, size_t at) {
+    const __m512i fifth = _mm512_set1_epi8(16);
+    __m512i bits[8];
+    unpack_q4_k(m, p, at, Q5K);
+    panel_words(p, at + offsetof(struct q5_k, qh), bits);
+    panel_words(p, at + offsetof(struct q5_k, qh) + 16, bits + 4);
+    for (int g = 0; g < 8; g++)
+        for (int t = 0; t < 8; t++) { /* a | (b & c) */
+            __m512i turned = g < 4 ? _mm512_slli_epi16(bits[t], (unsigned)(4 - g))
+                                   : _mm512_srli_epi16(bits[t], (unsigned)(g - 4));
+            m->w[8 * g + t] = _mm512_ternarylogic_epi64(m->w[8 * g + t], turned, fifth, 0xf8);
+        }
+}
+
+/* The high bits 2k, 2k + 1 of a byte, brought to bits 4 and 5 (and others beside them). */
+FORCE_INLINE __m512i high_bits(__m512i bytes, int k) {
+    return k < 2 ? _mm512_slli_epi16(bytes, (unsigned)(4 - 2 * k)) : _mm512_srli_epi16(bytes, (unsigned)(2 * k - 4));
+}
+
+FORCE_INLINE void unpack_q6_k_half(struct many *m, const struct panel *p, size_t at, int half) {
+    const __m512i low4 = _mm512_set1_epi8(15), high2 = _mm512_set1_epi8(0x30);
+    __m512i high[8];
+    panel_words(p, at + offsetof(struct q6_k, qh) + 32 * (size_t)half, high);
+    panel_words(p, at + offsetof(struct q6_k, qh) + 32 * (size_t)half + 16, high + 4);
+    for (int i = 0; i < 4; i++) {
+        __m512i word[4];
+        panel_words(p, at + offsetof(struct q6_k, ql) + 64 * (size_t)half + 16 * (size_t)i, word);
+        for (int n = 0; n < 2; n++) {
+            int k = 2 * n + i / 2, part = 4 * (i % 2);
+            for (int t = 0; t < 4; t++) {
+                __m512i low = _mm512_and_si512(n ? _mm512_srli_epi16(word[t], 4) : word[t], low4);
+                m->w[32 * half + 8 * k + part + t] =
+                    _mm512_ternarylogic_epi64(low, high_bits(high[part + t], k), high2, 0xf8);
+            }
+        }
+    }
+}
+
+FORCE_INLINE void unpack_q6_k(struct many *m, const struct panel *p, size_t at) {
+    const __m512i first = _mm512_set4_epi32((int)0x0d800c80, (int)0x09800880, (int)0x05800480, (int)0x01800080);
+    __m512i scales[4], tail[4];
+    panel_words(p, at + offsetof(struct q6_k, scales), scales);
+    panel_words(p, at + sizeof(struct q6_k) - 16, tail); /* d is its last two bytes */
+    m->d = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(tail[3], 16)));
+    for (int g = 0; g < 16; g++)
+        m->scale[g] = _mm512_srai_epi32(_mm512_slli_epi32(scales[g / 4], (unsigned)(24 - 8 * (g % 4))), 24);
+    for (int i = 0; i < 8; i++) {
+        __m512i place = _mm512_add_epi32(first, _mm512_set1_epi32(i % 2 ? 0x02000200 : 0));
+        m->pair[i] = _mm512_srai_epi16(_mm512_shuffle_epi8(scales[i / 2], place), 8);
+    }
+    unpack_q6_k_half(m, p, at, 0);
+    unpack_q6_k_half(m, p, at, 1);
+}
+
+/* Sums of 32 values (eight vectors of w), in two halves where each has a scale of its own. */
+FORCE_INLINE __m512i many_group(const __m512i w[8], const int8_t *q, const __m512i scale[2], enum kind kind) {
+    __m512i a = _mm512_setzero_si512(), b = a;
+    for (int t = 0; t < 4; t++) {
+        a = _mm512_dpbusd_epi32(a, w[t], four(q + 4 * t));
+        b = _mm512_dpbusd_epi32(b, w[t + 4], four(q + 4 * t + 16));
+    }
+    if (kind == Q6K)
+        return _mm512_add_epi32(_mm512_mullo_epi32(a, scale[0]), _mm512_mullo_epi32(b, scale[1]));
+    return _mm512_mullo_epi32(_mm512_add_epi32(a, b), scale[0]);
+}
+
+/* Adds the unpacked block to the sums of every row of x. x: that block of row 0; stride: bytes to the next row */
+FORCE_INLINE void many_add(struct many *m, const uint8_t *x, size_t stride, size_t n_x, enum kind kind) {
+    for (int g = 0; g < 8; g++) {
+        __m512i w[8], scale[2] = {m->scale[kind == Q6K ? 2 * g : g], m->scale[kind == Q6K ? 2 * g + 1 : g]};
+        for (int t = 0; t < 8; t++)
+            w[t] = keep(m->w[8 * g + t]);
+        for (size_t j = 0; j < n_x; j++) {
+            const struct q8k_block *xb = (const void *)(x + j * stride);
+            __m512i sum = many_group(w, xb->q + 32 * g, scale, kind);
+            m->sum[j] = g == 0 ? sum : _mm512_add_epi32(m->sum[j], sum);
+        }
+    }
+    for (size_t j = 0; j < n_x; j++) {
+        const struct q8k_block *xb = (const void *)(x + j * stride);
+        __m512i pairs = dot_sums(m->pair, xb);
+        __m512i sum = kind == Q6K ? _mm512_sub_epi32(m->sum[j], _mm512_slli_epi32(pairs, 5)) : m->sum[j];
+        m->acc[j] = add_block(m->acc[j], sum, m->d, xb->scale);
+        if (kind != Q6K)
+            m->acc[j] = add_mins(m->acc[j], pairs, m->dmin, xb->scale);
+    }
+}
+
+FORCE_INLINE void rows_many(const struct matmul_job *job, const struct panel *p, size_t i, size_t j, size_t n_x,
+                            const enum kind kind) {
+    struct many m;
+    for (size_t k = 0; k < n_x; k++)
+        m.acc[k] = _mm512_setzero_ps();
+    for (size_t b = 0; b < job->cols / BLOCK; b++) {
+        size_t at = b * block_bytes(kind);
+        panel_prefetch_next(p, job->w_stride, b, block_bytes(kind));
+        if (kind == Q6K)
+            unpack_q6_k(&m, p, at);
+        else if (kind == Q5K)
+            unpack_q5_k(&m, p, at);
+        else
+            unpack_q4_k(&m, p, at, Q4K);
+        const struct q8k_block *x = (const struct q8k_block *)job_x(job, j) + b;
+        many_add(&m, (const uint8_t *)x, job->x_stride, n_x, kind);
+    }
+    for (size_t k = 0; k < n_x; k++)
+        panel_store(p, job->y + (j + k) * job->y_stride + i, m.acc[k]);
+}
+
 FORCE_INLINE void rows_k(const struct matmul_job *job, size_t first, size_t last, const enum kind kind) {
     for (size_t i = first; i < last; i += PANEL_ROWS) {
         struct panel p;
         panel_open(&p, job, i, last);
         size_t j = 0;
+        while (job->n_x - j >= MANY_X) {
+            size_t n_x = job->n_x - j < PANEL_X_MAX ? job->n_x - j : PANEL_X_MAX;
+            rows_many(job, &p, i, j, n_x, kind);
+            j += n_x;
+        }
         for (; j + FEW_X <= job->n_x; j += FEW_X)
             rows_few(job, &p, i, j, FEW_X, kind);
         for (; j < job->n_x; j++)
