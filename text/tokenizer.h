@@ -40,6 +40,8 @@ enum encode_flags {
     ENCODE_SPECIAL = 1 << 0, /* control tokens are recognised in the text (templates; never user text) */
     ENCODE_BOS_EOS = 1 << 1, /* add BOS / EOS as the model asks */
 };
+/* Any bytes, also what is not UTF-8, come back from decoding with `special`; left out are only bytes for which the
+ * vocabulary has no token at all (some models have none for bytes that UTF-8 never uses). */
 MUST_USE int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, unsigned flags,
                               struct token_list *out, struct error *e);
 void token_list_free(struct token_list *list);

@@ -259,7 +259,8 @@ static void check_forgetting(const char *source, const char *want)
     chat_text_init(&text);
     assert_int_equal(chatml_render(&h, talk, COUNTOF(talk), false, &text, &e), 0);
     char *full = mem_printf("<|im_start|>user\n1<|im_end|>\n<|im_start|>assistant\n%s<|im_end|>\n"
-                            "<|im_start|>user\n2<|im_end|>\n<|im_start|>assistant\n<think>d</think>e <|im_end|>\n", want);
+                            "<|im_start|>user\n2<|im_end|>\n<|im_start|>assistant\n<think>d</think>e <|im_end|>\n",
+                            want);
     assert_string_equal(buffer_text(&text.text), full);
     mem_free(full);
     chat_text_close(&text);

@@ -193,6 +193,31 @@ static void test_demo_prompts_give_the_recorded_ids(void **state)
     json_decref(all);
 }
 
+static void test_any_bytes_come_back(void **state)
+{
+    const struct tokenizer *t = *state;
+    struct random_state r;
+    random_seed(&r, 1);
+    for (int round = 0; round < 2000; round++) {
+        char bytes[96];
+        size_t len = random_u64(&r) % sizeof(bytes);
+        for (size_t i = 0; i < len; i++)
+            bytes[i] = (char)(random_u64(&r) % (round % 3 ? 256 : 100));
+        unsigned flags = round % 2 ? ENCODE_SPECIAL : 0;
+        struct token_list ids = encode(t, bytes, len, flags);
+        check_round_trip(t, bytes, len, ids);
+        token_list_free(&ids);
+    }
+}
+
+static void test_too_much_text_is_refused(void **state)
+{
+    struct token_list ids;
+    struct error e;
+    assert_int_equal(tokenizer_encode(*state, "", (size_t)TOKENIZER_TEXT_MAX + 1, 0, &ids, &e), ERR_LIMIT);
+    assert_null(ids.ids);
+}
+
 static int open_demo(void **state)
 {
     *state = open_tokenizer(DEMO, 0);
@@ -211,6 +236,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_goldens_give_the_recorded_ids),
         cmocka_unit_test(test_demo_prompts_give_the_recorded_ids),
+        cmocka_unit_test(test_any_bytes_come_back),
+        cmocka_unit_test(test_too_much_text_is_refused),
     };
     return cmocka_run_group_tests(tests, open_demo, close_demo);
 }
