@@ -217,11 +217,14 @@ static void start_pending(struct agent *a)
 {
     if (!a->has_pending)
         return;
-    a->has_pending = false;
-    a->loading = a->pending.load;
     a->loader = loader_start(&a->pending);
-    if (!a->loader)
-        send_load_failed(a, a->loading, ERR_MEMORY, "the loader's thread could not be started");
+    if (!a->loader) {
+        send_load_failed(a, a->pending.load, ERR_MEMORY, "the loader's thread could not be started");
+        drop_pending(a);
+        return;
+    }
+    a->loading = a->pending.load;
+    a->has_pending = false; /* the loader has its strings */
 }
 
 static void on_load_done(struct agent *a, struct report *r)

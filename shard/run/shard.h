@@ -41,7 +41,8 @@ struct shard_need {
 };
 void shard_need(const struct model *m, const struct shard_options *o, struct shard_need *out);
 
-/* Borrows device and model for its lifetime. */
+/* Borrows device and model for its lifetime.  The device's working space is sized for the shard that was opened last:
+ * shards that share a device must be of one model and one batch_rows_max. */
 MUST_USE int shard_open(struct shard **out, struct device *d, const struct model *m, const struct shard_options *o,
                         struct error *e);
 void shard_close(struct shard **shard_p);
