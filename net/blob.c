@@ -21,7 +21,14 @@
 #include "base/path.h"
 #include "proto/control.h"
 
-enum { SAVE_EVERY = 64, ID_TEXT = 2 * MANIFEST_ID_BYTES + 1 };
+enum {
+    SAVE_EVERY = 64,
+    ID_TEXT = 2 * MANIFEST_ID_BYTES + 1,
+    CONNECTED_POLL_MS = 200,
+    DIAL_POLL_MS = 10,       /* a connection that comes up is not seen by polling */
+    MANIFEST_ASK_MS = 3000,  /* a question without an answer is put again */
+    MANIFEST_HEAD_MAX = 64,
+};
 
 struct blob {
     struct manifest m; /* own copy */
@@ -89,8 +96,8 @@ int blob_open(struct blob **out, const char *cache_dir, const struct manifest *m
     }
     struct blob *b = mem_alloc(sizeof(*b));
     b->m = *m;
-    b->m.hashes = mem_alloc(m->n_chunks * 32);
-    memcpy(b->m.hashes, m->hashes, m->n_chunks * 32);
+    b->m.hashes = mem_array(m->n_chunks, MANIFEST_ID_BYTES);
+    memcpy(b->m.hashes, m->hashes, m->n_chunks * MANIFEST_ID_BYTES);
     sodium_bin2hex(id, sizeof(id), m->id, sizeof(m->id));
     b->path = mem_printf("%s/%s.gguf", dir, id);
     b->have_path = mem_printf("%s/%s.have", dir, id);
@@ -203,8 +210,8 @@ int blob_put(struct blob *b, uint64_t chunk, const void *bytes, size_t len, stru
 
 struct asked {
     uint64_t chunk; /* UINT64_MAX: the slot is free */
-    uint64_t sent_ms;
-    uint32_t tries;
+    uint64_t sent_ms; /* 0: it is to be sent */
+    uint32_t corrupt; /* answers that were not the chunk */
 };
 
 struct fetch {
@@ -213,8 +220,10 @@ struct fetch {
     const struct blob_range *ranges;
     size_t n;
     struct asked asked[BLOB_WINDOW];
-    uint64_t cursor;   /* chunks below it were asked for */
+    uint64_t cursor;   /* chunks below it have been put into a slot */
     uint64_t done, total;
+    uint64_t alive_ms; /* of the last good chunk */
+    uint32_t connections;
 };
 
 static int send_request(struct link *link, const uint8_t id[MANIFEST_ID_BYTES], uint32_t kind, uint64_t request,
@@ -231,42 +240,46 @@ static int send_request(struct link *link, const uint8_t id[MANIFEST_ID_BYTES], 
     return r;
 }
 
-/* Sends what the window allows; a request that got no answer in time is sent again. */
-static int ask(struct fetch *f, struct error *e)
+/* Gives every free slot a chunk that is missing; false when no slot holds one. */
+static bool fill_window(struct fetch *f)
 {
-    uint64_t now = clock_ms();
+    bool any = false;
     for (size_t i = 0; i < BLOB_WINDOW; i++) {
         struct asked *a = &f->asked[i];
-        bool late = a->chunk != UINT64_MAX && now - a->sent_ms > BLOB_REQUEST_TIMEOUT_MS;
-        if (a->chunk != UINT64_MAX && !late)
-            continue;
-        if (late && ++a->tries > BLOB_RETRIES)
-            return error_set(e, ERR_TIMEOUT, "the coordinator does not answer requests for the model's layers");
-        if (!late) {
-            a->chunk = blob_next_missing(f->b, f->ranges, f->n, f->cursor);
-            if (a->chunk == UINT64_MAX)
-                return 0;
-            f->cursor = a->chunk + 1;
-            a->tries = 0;
+        if (a->chunk == UINT64_MAX) {
+            *a = (struct asked){.chunk = blob_next_missing(f->b, f->ranges, f->n, f->cursor)};
+            f->cursor = a->chunk == UINT64_MAX ? f->cursor : a->chunk + 1;
         }
-        a->sent_ms = now;
+        any = any || a->chunk != UINT64_MAX;
+    }
+    return any;
+}
+
+/* Sends what is due: new requests, those without an answer for too long, and all of them on a new connection. */
+static int send_due(struct fetch *f, struct error *e)
+{
+    uint64_t now = clock_ms();
+    if (now - f->alive_ms > (uint64_t)BLOB_REQUEST_TIMEOUT_MS * BLOB_RETRIES)
+        return error_set(e, ERR_TIMEOUT, "the coordinator does not answer requests for the model's layers");
+    uint32_t connections = link_connections(f->link);
+    for (size_t i = 0; i < BLOB_WINDOW; i++) {
+        if (connections != f->connections || now - f->asked[i].sent_ms > BLOB_REQUEST_TIMEOUT_MS)
+            f->asked[i].sent_ms = 0;
+    }
+    f->connections = connections;
+    for (size_t i = 0; i < BLOB_WINDOW; i++) {
+        struct asked *a = &f->asked[i];
+        if (a->chunk == UINT64_MAX || a->sent_ms != 0)
+            continue;
         int r = send_request(f->link, f->b->m.id, BLOB_KIND_FILE, a->chunk, a->chunk * MANIFEST_CHUNK_BYTES,
                              (uint32_t)chunk_bytes(f->b, a->chunk), e);
         if (r == ERR_BUSY || r == ERR_GONE)
-            return 0; /* the link is not up at this moment: the time-out counts the tries */
+            return 0; /* the link is not up at this moment */
         if (r != 0)
             return r;
+        a->sent_ms = now;
     }
     return 0;
-}
-
-static bool waiting(const struct fetch *f)
-{
-    for (size_t i = 0; i < BLOB_WINDOW; i++) {
-        if (f->asked[i].chunk != UINT64_MAX)
-            return true;
-    }
-    return false;
 }
 
 static int take_reply(struct fetch *f, const struct blob_reply *reply, struct error *e)
@@ -278,13 +291,13 @@ static int take_reply(struct fetch *f, const struct blob_reply *reply, struct er
         if (reply->status != 0)
             return error_set(e, reply->status, "the coordinator cannot give the model's layers: %s", reply->text);
         int r = blob_put(f->b, a->chunk, reply->data, reply->data_len, e);
-        if (r == ERR_CORRUPT && a->tries < BLOB_RETRIES) {
-            a->tries++;
-            a->sent_ms = 0; /* asked again at once */
+        if (r == ERR_CORRUPT && ++a->corrupt < BLOB_RETRIES) {
+            a->sent_ms = 0;
             return 0;
         }
         if (r == 0) {
             f->done += reply->data_len;
+            f->alive_ms = clock_ms();
             a->chunk = UINT64_MAX;
         }
         return r;
@@ -292,13 +305,13 @@ static int take_reply(struct fetch *f, const struct blob_reply *reply, struct er
     return 0; /* late, or an answer to a question of before */
 }
 
-/* Waits up to `wait_ms` for one reply; *got says whether there was one. */
-static int receive_reply(struct link *link, struct blob_reply *reply, long wait_ms, bool *got, struct error *e)
+/* Waits a moment for one reply; *got says whether there was one. */
+static int receive_reply(struct link *link, struct blob_reply *reply, bool *got, struct error *e)
 {
     struct link_message m;
     zmq_pollitem_t item = {.socket = link_socket(link), .events = ZMQ_POLLIN};
     *got = false;
-    (void)zmq_poll(&item, 1, wait_ms);
+    (void)zmq_poll(&item, 1, link_connected(link) ? CONNECTED_POLL_MS : DIAL_POLL_MS);
     link_watch(link);
     int r = link_receive(link, &m, e);
     if (r == ERR_TIMEOUT)
@@ -314,67 +327,91 @@ static int receive_reply(struct link *link, struct blob_reply *reply, long wait_
 int blob_fetch(struct blob *b, struct link *link, const struct blob_range *ranges, size_t n,
                int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, struct error *e)
 {
-    struct fetch f = {.b = b, .link = link, .ranges = ranges, .n = n};
+    struct fetch f = {.b = b, .link = link, .ranges = ranges, .n = n, .alive_ms = clock_ms()};
     uint64_t missing;
+    int r = 0;
     blob_count(b, ranges, n, &f.total, &missing);
     f.done = f.total - missing;
     for (size_t i = 0; i < BLOB_WINDOW; i++)
         f.asked[i].chunk = UINT64_MAX;
-    int r = ask(&f, e);
-    while (r == 0 && waiting(&f)) {
+    while (r == 0 && fill_window(&f)) {
         struct blob_reply reply;
-        bool got;
-        r = receive_reply(link, &reply, 200, &got, e);
-        if (r == 0 && got) {
+        bool got = false;
+        r = send_due(&f, e);
+        if (r == 0)
+            r = receive_reply(link, &reply, &got, e);
+        if (got) {
             r = take_reply(&f, &reply, e);
             blob_reply_free(&reply);
         }
         if (r == 0 && progress && progress(arg, f.done, f.total) != 0)
             r = error_set(e, ERR_CANCELLED, "fetching of layers was stopped");
-        if (r == 0)
-            r = ask(&f, e);
     }
     int saved = save_bitmap(b, r == 0 ? e : NULL);
     return r != 0 ? r : saved;
 }
 
-int blob_fetch_manifest(struct manifest *out, struct link *link, const uint8_t id[MANIFEST_ID_BYTES], struct error *e)
-{
+/* A manifest that arrives in pieces, one question at a time. */
+struct manifest_fetch {
     struct buffer bytes;
-    uint64_t total = 1, asked_ms = 0;
-    uint32_t tries = 0;
-    buffer_init(&bytes, (size_t)MANIFEST_CHUNKS_MAX * 32 + 64);
+    uint64_t total;    /* as the last answer says; 0: none yet */
+    uint64_t asked_ms; /* 0: ask now */
+    uint64_t alive_ms;
+};
+
+static int take_piece(struct manifest_fetch *f, const struct blob_reply *reply, struct error *e)
+{
+    if (reply->status == ERR_UNAVAILABLE) { /* it is still being made: the question is put again in a while */
+        f->alive_ms = clock_ms();
+        return 0;
+    }
+    if (reply->status != 0)
+        return error_set(e, reply->status, "the coordinator cannot give the manifest: %s", reply->text);
+    if (reply->request != f->bytes.len || reply->data_len == 0)
+        return 0;
+    buffer_add(&f->bytes, reply->data, reply->data_len);
+    if (buffer_failed(&f->bytes) || reply->total > f->bytes.max)
+        return error_set(e, ERR_LIMIT, "the manifest that the coordinator sends is too large");
+    f->total = reply->total;
+    f->asked_ms = 0;
+    f->alive_ms = clock_ms();
+    return 0;
+}
+
+static int ask_piece(struct manifest_fetch *f, struct link *link, const uint8_t id[MANIFEST_ID_BYTES], struct error *e)
+{
+    uint64_t now = clock_ms();
+    if (now - f->alive_ms > (uint64_t)BLOB_REQUEST_TIMEOUT_MS * BLOB_RETRIES)
+        return error_set(e, ERR_TIMEOUT, "the coordinator does not send the model's manifest");
+    if (now - f->asked_ms > MANIFEST_ASK_MS &&
+        send_request(link, id, BLOB_KIND_MANIFEST, f->bytes.len, f->bytes.len, MANIFEST_CHUNK_BYTES, NULL) == 0)
+        f->asked_ms = now;
+    return 0;
+}
+
+int blob_fetch_manifest(struct manifest *out, struct link *link, const uint8_t id[MANIFEST_ID_BYTES],
+                        int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, struct error *e)
+{
+    struct manifest_fetch f = {.alive_ms = clock_ms()};
     int r = 0;
-    while (r == 0 && bytes.len < total) {
+    memset(out, 0, sizeof(*out));
+    buffer_init(&f.bytes, (size_t)MANIFEST_CHUNKS_MAX * MANIFEST_ID_BYTES + MANIFEST_HEAD_MAX);
+    while (r == 0 && (f.total == 0 || f.bytes.len < f.total)) {
         struct blob_reply reply;
-        bool got;
-        if (clock_ms() - asked_ms > BLOB_REQUEST_TIMEOUT_MS / 5 || asked_ms == 0) {
-            if (tries++ > BLOB_RETRIES * 5)
-                r = error_set(e, ERR_TIMEOUT, "the coordinator does not send the model's manifest");
-            else if (send_request(link, id, BLOB_KIND_MANIFEST, bytes.len, bytes.len, MANIFEST_CHUNK_BYTES, NULL) == 0)
-                asked_ms = clock_ms();
-        }
+        bool got = false;
+        r = ask_piece(&f, link, id, e);
         if (r == 0)
-            r = receive_reply(link, &reply, 200, &got, e);
-        if (r != 0 || !got)
-            continue;
-        if (reply.status == ERR_UNAVAILABLE) {
-            tries = 0; /* it is still being made: ask again in a while */
-        } else if (reply.status != 0) {
-            r = error_set(e, reply.status, "the coordinator cannot give the manifest: %s", reply.text);
-        } else if (reply.request == bytes.len && reply.data_len > 0) {
-            total = reply.total;
-            buffer_add(&bytes, reply.data, reply.data_len);
-            asked_ms = 0;
-            tries = 0;
+            r = receive_reply(link, &reply, &got, e);
+        if (got) {
+            r = take_piece(&f, &reply, e);
+            blob_reply_free(&reply);
         }
-        blob_reply_free(&reply);
-        if (r == 0 && (buffer_failed(&bytes) || total > bytes.max))
-            r = error_set(e, ERR_LIMIT, "the manifest that the coordinator sends is too large");
+        if (r == 0 && progress && progress(arg, f.bytes.len, f.total) != 0)
+            r = error_set(e, ERR_CANCELLED, "fetching of the manifest was stopped");
     }
     if (r == 0)
-        r = manifest_decode(out, (const uint8_t *)bytes.data, bytes.len, id, e);
-    buffer_close(&bytes);
+        r = manifest_decode(out, (const uint8_t *)f.bytes.data, f.bytes.len, id, e);
+    buffer_close(&f.bytes);
     return r;
 }
 
@@ -430,9 +467,13 @@ int blob_answer(const struct blob_source *s, struct link *listener, const struct
     struct buffer out;
     buffer_init(&out, BLOB_BYTES_MAX);
     r = blob_reply_pack(&out, &reply, e);
-    if (r == 0)
-        r = link_send(listener, &request->peer, out.data, out.len, e);
-    buffer_close(&out);
     mem_free(piece);
+    if (r == 0) {
+        size_t n;
+        void *bytes = buffer_take(&out, &n);
+        r = link_send_take(listener, &request->peer, &bytes, n, e);
+        mem_free(bytes);
+    }
+    buffer_close(&out);
     return r;
 }

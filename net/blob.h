@@ -41,12 +41,14 @@ uint64_t blob_next_missing(const struct blob *b, const struct blob_range *ranges
 MUST_USE int blob_put(struct blob *b, uint64_t chunk, const void *bytes, size_t len, struct error *e);
 bool blob_has(const struct blob *b, uint64_t chunk);
 
-/* Fetch what the ranges miss over a dialled blob link: windowed, each chunk checked, retried, resumable.
- * progress non-zero cancels. */
+/* Fetch what the ranges miss over a dialled blob link: windowed, each chunk checked, asked for again when it is
+ * wrong (ERR_CORRUPT after BLOB_RETRIES times) or the connection broke, resumable.  ERR_TIMEOUT when no chunk has
+ * come for BLOB_RETRIES times the time-out.  progress non-zero cancels; it is called several times a second. */
 MUST_USE int blob_fetch(struct blob *b, struct link *link, const struct blob_range *ranges, size_t n,
                         int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, struct error *e);
-/* The manifest of `id` over the link. */
+/* The manifest of `id` over the link; waits for as long as the coordinator says that it is being made. */
 MUST_USE int blob_fetch_manifest(struct manifest *out, struct link *link, const uint8_t id[MANIFEST_ID_BYTES],
+                                 int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg,
                                  struct error *e);
 
 /* Answer one request message of a peer from an open file and its manifest. */

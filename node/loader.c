@@ -163,7 +163,7 @@ static int fetch_model(struct loader *l, struct model **model, struct error *e)
     if (r != 0)
         return r;
     enter_phase(l, "fetch", "fetching the manifest", 0);
-    r = blob_fetch_manifest(&m, link, l->job.model_id, e);
+    r = blob_fetch_manifest(&m, link, l->job.model_id, on_progress, l, e);
     if (r == 0 && (m.file_bytes != l->job.file_bytes || m.header_bytes != l->job.header_bytes))
         r = error_set(e, ERR_CORRUPT, "the manifest's sizes are not those of the model");
     if (r == 0)

@@ -163,7 +163,7 @@ static void test_noise_over_a_bare_socket_does_no_harm(void **state)
     pair_still_serves(p);
 }
 
-/* Peers that begin and stay silent are hung up on by the handshake's deadline, all of them; guests come in meanwhile. */
+/* Peers that begin and stay silent are hung up on by the handshake's deadline; guests come in meanwhile. */
 static void test_half_handshakes_end_and_block_nobody(void **state)
 {
     struct pair *p = *state;
