@@ -77,30 +77,6 @@ static void set_enrol_gate(struct control *c)
         log_error("coordinator", "the enrolment gate cannot be set: %s", e.text);
 }
 
-static int apply_roster(struct control *c, struct error *e)
-{
-    int r = sign_roster(c, e);
-    return r == 0 ? set_gates(c, e) : r;
-}
-
-static int add_member(void *arg, const uint8_t key[KEY_BYTES], const char *name)
-{
-    struct control *c = arg;
-    struct member *m;
-    return registry_add(c->registry, key, name, &m, NULL);
-}
-
-int members_load(struct control *c, struct error *e)
-{
-    int r = store_members(c->store, add_member, c, e);
-    if (r == 0)
-        r = zap_allow_any(c->zap, ENROL_DOMAIN, false, e);
-    if (r == 0)
-        r = apply_roster(c, e);
-    if (r == 0)
-        set_enrol_gate(c);
-    return r;
-}
 
 /* ---- telling ---- */
 
@@ -125,6 +101,16 @@ static void send_rosters(struct control *c)
     }
 }
 
+/* Everybody knows of a change before anything is built on it: what follows on the same links comes later. */
+static int apply_roster(struct control *c, struct error *e)
+{
+    int r = sign_roster(c, e);
+    if (r == 0)
+        r = set_gates(c, e);
+    send_rosters(c);
+    return r;
+}
+
 static void send_welcome(struct control *c, struct member *m)
 {
     Shoal__Roster roster = roster_message(c);
@@ -138,6 +124,25 @@ static void send_welcome(struct control *c, struct member *m)
     message.body_case = SHOAL__CONTROL__BODY_WELCOME;
     message.welcome = &welcome;
     m->roster_serial = control_send(c, m, &message) == 0 ? c->roster_serial : 0;
+}
+
+static int add_member(void *arg, const uint8_t key[KEY_BYTES], const char *name)
+{
+    struct control *c = arg;
+    struct member *m;
+    return registry_add(c->registry, key, name, &m, NULL);
+}
+
+int members_load(struct control *c, struct error *e)
+{
+    int r = store_members(c->store, add_member, c, e);
+    if (r == 0)
+        r = zap_allow_any(c->zap, ENROL_DOMAIN, false, e);
+    if (r == 0)
+        r = apply_roster(c, e);
+    if (r == 0)
+        set_enrol_gate(c);
+    return r;
 }
 
 /* ---- the control link ---- */
@@ -335,9 +340,7 @@ int members_revoke(struct control *c, const char *who, struct error *e)
     }
     cluster_lost(c, m, "was revoked");
     registry_remove(c->registry, m);
-    r = apply_roster(c, e);
-    send_rosters(c);
-    return r;
+    return apply_roster(c, e);
 }
 
 /* ---- now and then ---- */
