@@ -68,6 +68,7 @@ static int place_nodes(struct control *c, const struct place_node *nodes, size_t
 static void wait_for(struct control *c, const char *text)
 {
     c->state = CONTROL_WAITING;
+    c->waits = 0;
     snprintf(c->text, sizeof(c->text), "%.199s", text);
 }
 
@@ -146,6 +147,7 @@ static void try_to_place(struct control *c, uint64_t now_ms)
         if (strcmp(c->text, text) != 0)
             log_warn("coordinator", "waiting: %s", text);
         wait_for(c, text);
+        c->waits = e.status;
     } else {
         start_route(c, &p);
     }

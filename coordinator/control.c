@@ -49,6 +49,7 @@ static void publish(struct control *c)
     struct control_route *n = &c->next;
     memset(n, 0, sizeof(*n));
     n->state = c->state;
+    n->waits = c->state == CONTROL_WAITING ? c->waits : 0;
     snprintf(n->text, sizeof(n->text), "%s", c->text);
     if (c->state == CONTROL_READY) {
         route_publish(&c->route, n);

@@ -32,6 +32,7 @@ struct control_stage {
 /* The route in force.  route 0: none. A new route has a new number. */
 struct control_route {
     enum control_state state;
+    int waits;      /* WAITING: 0, or the status of what only more or other nodes can change: ERR_MEMORY */
     char text[200]; /* why it is not ready, for people */
     uint64_t route;
     uint32_t n_stages;

@@ -100,6 +100,7 @@ struct control {
 
     struct route route;
     enum control_state state;
+    int waits; /* as in control.h */
     char text[200];
     bool placed_once;
     bool look;                 /* something changed: try to place */

@@ -42,6 +42,7 @@ static json_t *model_json(struct control *c)
     put_text(o, "architecture", h->arch->name);
     put_count(o, "layers", h->n_layers);
     put_count(o, "experts", h->n_experts);
+    put_count(o, "vocabulary", h->n_vocab);
     put_count(o, "parameters", model_params_total(c->model));
     put_count(o, "parameters_active", model_params_active(c->model));
     put_count(o, "bytes", c->file_bytes);

@@ -1,0 +1,104 @@
+/* admin: invite and keys: the operator's endpoints, opened by the token in the coordinator's state folder. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/path.h"
+#include "cli/client.h"
+#include "cli/heads.h"
+#include "cli/interrupt.h"
+
+enum { TOKEN_BYTES_MAX = 256 };
+
+/* Caller frees. */
+static int read_token(const struct settings *s, char **token, struct error *e)
+{
+    size_t len;
+    char *dir = heads_state_dir(s, "coordinator"), *path = path_join(dir, "admin-token");
+    int r = path_read(path, TOKEN_BYTES_MAX, token, &len, e);
+    if (r == ERR_NOT_FOUND)
+        r = error_set(e, ERR_NOT_FOUND,
+                      "%s is not there: run this on the coordinator's machine, as its user, or name its folder with "
+                      "--state-dir", path);
+    mem_free(path);
+    mem_free(dir);
+    return r;
+}
+
+/* Takes `body`; *answer is the caller's. */
+static int call_admin(const struct settings *s, const char *path, json_t *body, json_t **answer, struct error *e)
+{
+    char *token = NULL, *text = json_dumps(body, JSON_COMPACT);
+    struct buffer out = {0};
+    json_decref(body);
+    *answer = NULL;
+    int r = text ? read_token(s, &token, e) : error_set(e, ERR_INVALID, "what was given is not UTF-8 text");
+    if (r == 0) {
+        struct client c = {settings_text(s, "url"), token, interrupt_seen};
+        r = client_call(&c, path, text, &out, e);
+    }
+    if (r == 0) {
+        *answer = json_loadb(buffer_text(&out), out.len, 0, NULL);
+        if (!*answer)
+            r = error_set(e, ERR_CORRUPT, "the coordinator's answer is not JSON");
+    }
+    buffer_close(&out);
+    mem_free(token);
+    free(text);
+    return r;
+}
+
+int invite_command(const struct settings *s, struct error *e)
+{
+    json_t *answer, *body = json_pack("{s:I, s:I}", "uses", (json_int_t)settings_count(s, "uses"), "ttl_seconds",
+                                      (json_int_t)settings_count(s, "ttl"));
+    if (settings_text(s, "advertise"))
+        json_object_set_new(body, "host", json_string(settings_text(s, "advertise")));
+    int r = call_admin(s, "/admin/invite", body, &answer, e);
+    const char *line = json_string_value(json_object_get(answer, "invite"));
+    if (r == 0 && line)
+        printf("shoal node --join '%s'\n", line);
+    json_decref(answer);
+    return r;
+}
+
+static int list_keys(const struct settings *s, struct error *e)
+{
+    struct client c = {settings_text(s, "url"), settings_text(s, "api_key"), interrupt_seen};
+    struct buffer body;
+    size_t i;
+    json_t *m;
+    int r = client_call(&c, "/status", NULL, &body, e);
+    if (r == 0) {
+        json_t *j = json_loadb(buffer_text(&body), body.len, 0, NULL);
+        json_array_foreach(json_object_get(j, "members"), i, m)
+            printf("%s  %-10s %s\n", json_string_value(json_object_get(m, "fingerprint")),
+                   json_string_value(json_object_get(m, "state")), json_string_value(json_object_get(m, "name")));
+        json_decref(j);
+    }
+    buffer_close(&body);
+    return r;
+}
+
+static int revoke_key(const struct settings *s, const char *who, struct error *e)
+{
+    json_t *answer, *body = json_object();
+    json_object_set_new(body, "who", json_string(who));
+    int r = call_admin(s, "/admin/revoke", body, &answer, e);
+    if (r == 0)
+        printf("%s is revoked\n", who);
+    json_decref(answer);
+    return r;
+}
+
+int keys_command(const struct settings *s, struct error *e)
+{
+    const char *what = settings_argument(s, 0), *who = settings_argument(s, 1);
+    if (strcmp(what, "list") == 0 && !who)
+        return list_keys(s, e);
+    if (strcmp(what, "revoke") == 0 && who)
+        return revoke_key(s, who, e);
+    return error_set(e, ERR_INVALID, "usage: shoal keys list, or shoal keys revoke NAME");
+}

@@ -1,0 +1,10 @@
+/* cluster_url: --cluster's value, a base URL or a coordinator's YAML file, as a base URL. */
+#ifndef CLI_CLUSTER_URL_H
+#define CLI_CLUSTER_URL_H
+
+#include "base/error.h"
+
+/* Caller frees *url. A file's host and port are used, with their defaults. */
+MUST_USE int cluster_url_of(const char *text, char **url, struct error *e);
+
+#endif

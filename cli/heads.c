@@ -1,0 +1,74 @@
+/* heads: settings to options. */
+#include "cli/heads.h"
+
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/logger.h"
+#include "base/memory.h"
+#include "base/path.h"
+
+int heads_log_level(const struct settings *s, struct error *e)
+{
+    const char *level = settings_text(s, "log_level");
+    if (logger_level_parse(level))
+        return 0;
+    return error_set(e, ERR_INVALID, "--log-level: \"%.40s\" is not error, warn, info or debug", level);
+}
+
+char *heads_state_dir(const struct settings *s, const char *name)
+{
+    const char *given = settings_text(s, "state_dir");
+    char *base = given ? mem_strdup(given) : path_state_dir();
+    char *dir = path_join(base, name);
+    mem_free(base);
+    return dir;
+}
+
+int heads_options(struct coordinator_options *o, const struct settings *s, const char *model_path, struct error *e)
+{
+    *o = (struct coordinator_options){
+        .control = {
+            .model_path = model_path,
+            .cache_dir = settings_text(s, "cache_dir"),
+            .context = (uint32_t)settings_count(s, "context"),
+            .kv_tokens = (uint32_t)settings_count(s, "kv_tokens"),
+            .sequences_max = (uint32_t)settings_count(s, "sequences"),
+            .batch_rows_max = (uint32_t)settings_count(s, "batch_rows"),
+            .kv_type = settings_text(s, "kv_type"),
+            .rows_type = "f32",
+        },
+        .http_host = settings_text(s, "host"),
+        .http_port = (uint16_t)settings_count(s, "port"),
+        .model_name = settings_text(s, "model_name"),
+        .api_key = settings_text(s, "api_key"),
+    };
+    return heads_log_level(s, e);
+}
+
+char *heads_temporary_dir(struct error *e)
+{
+    const char *tmp = getenv("TMPDIR");
+    char *dir = mem_printf("%s/shoal-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
+    if (mkdtemp(dir))
+        return dir;
+    error_set(e, ERR_IO, "%s: no temporary folder can be made there", dir);
+    mem_free(dir);
+    return NULL;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st, (void)kind, (void)at;
+    (void)remove(path);
+    return 0;
+}
+
+void heads_remove_dir(char **dir_p)
+{
+    if (*dir_p)
+        (void)nftw(*dir_p, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    mem_free(*dir_p);
+    *dir_p = NULL;
+}

@@ -1,0 +1,103 @@
+/* main: pick the command, read its settings, run it, turn its status into an exit code. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/command.h"
+#include "cli/interrupt.h"
+
+static const struct command commands[] = {
+    {"run", CMD_RUN, "MODEL [PROMPT]", 1, 2, "answer a prompt, or chat, in one process",
+     "Without PROMPT it chats on a terminal and reads the prompt from standard input elsewhere. Ctrl-C ends the\n"
+     "answer.", run_command},
+    {"serve", CMD_SERVE, "MODEL", 1, 1, "serve a model from this machine alone, OpenAI API on 127.0.0.1:8080", NULL,
+     serve_command},
+    {"up", CMD_UP, "MODEL", 1, 1, "a whole local cluster: a coordinator and several encrypted nodes", NULL, up_command},
+    {"coordinator", CMD_COORDINATOR, "[MODEL]", 0, 1, "coordinate a cluster; prints the invite line for nodes", NULL,
+     coordinator_command},
+    {"node", CMD_NODE, "", 0, 0, "join a cluster and hold layers for it",
+     "The first time with --join 'INVITE'; later the membership in the state folder is enough.", node_command},
+    {"status", CMD_STATUS, "", 0, 0, "members, who holds which layers, memory, speed, links", NULL, status_command},
+    {"invite", CMD_INVITE, "", 0, 0, "print a new invite line of the coordinator on this machine", NULL,
+     invite_command},
+    {"keys", CMD_KEYS, "list | revoke NAME", 1, 2, "list the members' keys, or revoke one",
+     "NAME is a node's name or the fingerprint of its key. A revoked node is out at once and cannot come back.",
+     keys_command},
+    {"show", CMD_SHOW, "MODEL", 1, 1, "architecture, layers, experts, parameters, quantisation, memory", NULL,
+     show_command},
+    {"tokenize", CMD_TOKENIZE, "MODEL", 1, 1, "standard input to token ids, or back", NULL, tokenize_command},
+    {"synth", CMD_SYNTH, "FAMILY OUT.gguf", 2, 2, "write a random-weight model of a family and shape, to measure with",
+     NULL, synth_command},
+    {"bench", CMD_BENCH, "[MODEL]", 0, 1, "prefill and decode tokens a second, of one process or of a cluster", NULL,
+     bench_command},
+    {"logits", CMD_LOGITS, "[MODEL]", 0, 1, "raw float32 logits of given tokens, by one process or by a cluster", NULL,
+     logits_command},
+};
+
+static void help_all(void)
+{
+    printf("shoal %s: one large model on many ordinary machines\n\nusage: shoal COMMAND ...\n\n", SHOAL_VERSION);
+    for (size_t i = 0; i < COUNTOF(commands); i++)
+        printf("  %-12s %s\n", commands[i].name, commands[i].summary);
+    printf("\nshoal COMMAND --help says more.\n");
+}
+
+static void help_one(const struct command *c)
+{
+    printf("usage: shoal %s %s[options]\n\n%s.\n", c->name, c->arguments, c->summary);
+    if (c->details)
+        printf("%s\n", c->details);
+    putchar('\n');
+    settings_help(c->bit);
+}
+
+static const struct command *find(const char *name)
+{
+    for (size_t i = 0; i < COUNTOF(commands); i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int run(const struct command *c, int argc, char **argv, struct error *e)
+{
+    struct settings *s;
+    bool help;
+    int r = settings_read(&s, c->bit, argc, argv, &help, e);
+    if (r == 0 && help) {
+        help_one(c);
+    } else if (r == 0) {
+        size_t n = settings_argument_count(s);
+        if (n < c->arguments_min || n > c->arguments_max)
+            r = error_set(e, ERR_INVALID, "usage: shoal %s %s; see shoal %s --help", c->name, c->arguments, c->name);
+        else
+            r = c->run(s, e);
+    }
+    settings_free(&s);
+    return r;
+}
+
+int main(int argc, char **argv)
+{
+    struct error e = {0};
+    const char *name = argc > 1 ? argv[1] : "--help";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        help_all();
+        return argc > 1 ? 0 : status_exit(ERR_INVALID);
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("shoal %s\n", SHOAL_VERSION);
+        return 0;
+    }
+    const struct command *c = find(name);
+    if (!c) {
+        fprintf(stderr, "shoal: \"%s\" is not a command; see shoal --help\n", name);
+        return status_exit(ERR_INVALID);
+    }
+    interrupt_catch();
+    int r = run(c, argc - 1, argv + 1, &e);
+    if (fflush(stdout) != 0 && r == 0)
+        r = error_set(&e, ERR_IO, "standard output cannot be written");
+    if (r != 0 && e.text[0])
+        fprintf(stderr, "shoal: %s\n", e.text);
+    return status_exit(r);
+}

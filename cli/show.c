@@ -1,0 +1,156 @@
+/* show: what a model file is made of and what it will need, from its header alone. */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/progress.h"
+#include "cli/command.h"
+#include "shard/arch/arch.h"
+
+struct type_share {
+    const struct qtype *type;
+    uint64_t bytes, tensors;
+};
+
+/* The tensors' types, the largest share first. */
+static size_t count_types(const struct model *m, struct type_share *shares, size_t max)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < model_tensor_count(m); i++) {
+        const struct gguf_tensor *t = model_tensor_at(m, i)->info;
+        size_t k = 0;
+        while (k < n && shares[k].type != t->type)
+            k++;
+        if (k == max)
+            continue;
+        if (k == n)
+            shares[n++] = (struct type_share){.type = t->type};
+        shares[k].bytes += t->bytes;
+        shares[k].tensors++;
+    }
+    for (size_t i = 1; i < n; i++)
+        for (size_t j = i; j > 0 && shares[j].bytes > shares[j - 1].bytes; j--) {
+            struct type_share swap = shares[j];
+            shares[j] = shares[j - 1];
+            shares[j - 1] = swap;
+        }
+    return n;
+}
+
+struct sizes {
+    uint64_t weights, embedding, head, layer_least, layer_most, kv_f16, kv_f32, per_token;
+};
+
+static struct sizes measure(const struct model *m)
+{
+    const struct hparams *h = model_hparams(m);
+    struct layer_range all = {0, h->n_layers, true, true};
+    struct layer_range plain = {0, h->n_layers, false, false};
+    struct layer_range first = {0, h->n_layers, true, false}, last = {0, h->n_layers, false, true};
+    struct sizes s = {.weights = model_range_bytes(m, &all), .per_token = model_range_bytes_per_token(m, &all)};
+    s.embedding = model_range_bytes(m, &first) - model_range_bytes(m, &plain);
+    s.head = model_range_bytes(m, &last) - model_range_bytes(m, &plain);
+    s.layer_least = UINT64_MAX;
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        uint64_t bytes = model_layer_bytes(m, i);
+        s.layer_least = bytes < s.layer_least ? bytes : s.layer_least;
+        s.layer_most = bytes > s.layer_most ? bytes : s.layer_most;
+    }
+    s.kv_f16 = model_kv_bytes_per_token(m, h->n_layers, 2);
+    s.kv_f32 = model_kv_bytes_per_token(m, h->n_layers, 4);
+    return s;
+}
+
+static void print_types(const struct model *m)
+{
+    struct type_share shares[32];
+    char text[32];
+    size_t n = count_types(m, shares, COUNTOF(shares));
+    printf("quantisation   ");
+    for (size_t i = 0; i < n; i++)
+        printf("%s%s %s in %llu tensors", i ? ", " : "", shares[i].type->name, progress_bytes(shares[i].bytes, text),
+               (unsigned long long)shares[i].tensors);
+    putchar('\n');
+}
+
+static void print_model(const struct model *m)
+{
+    const struct hparams *h = model_hparams(m);
+    struct sizes s = measure(m);
+    char a[32], b[32], c[32];
+    printf("name           %s\n", h->name);
+    printf("family         %s (%s)\n", h->arch->name, h->arch->words);
+    printf("layers         %u of width %u, %u heads (%u KV) of %u\n", h->n_layers, h->n_embd, h->n_heads, h->n_kv_heads,
+           h->head_dim);
+    if (h->n_experts)
+        printf("experts        %u a layer, %u used, width %u\n", h->n_experts, h->n_experts_used, h->n_expert_ffn);
+    else
+        printf("feed-forward   dense, width %u\n", h->n_ffn);
+    printf("context        %u tokens, vocabulary %u\n", h->context, h->n_vocab);
+    printf("parameters     %s, %s of them for one token\n", progress_count((double)model_params_total(m), a),
+           progress_count((double)model_params_active(m), b));
+    print_types(m);
+    printf("file           %s\n", progress_bytes(gguf_file_bytes(model_file(m)), a));
+    printf("memory         weights %s: embedding %s, head %s, ", progress_bytes(s.weights, a),
+           progress_bytes(s.embedding, b), progress_bytes(s.head, c));
+    if (s.layer_least == s.layer_most)
+        printf("each layer %s\n", progress_bytes(s.layer_most, a));
+    else
+        printf("a layer %s to %s\n", progress_bytes(s.layer_least, a), progress_bytes(s.layer_most, b));
+    printf("KV cache       %s for 1000 tokens as f16, %s as f32\n", progress_bytes(s.kv_f16 * 1000, a),
+           progress_bytes(s.kv_f32 * 1000, b));
+    printf("decode reads   %s a token\n", progress_bytes(s.per_token, a));
+}
+
+static json_t *number(uint64_t v)
+{
+    return json_integer((json_int_t)v);
+}
+
+static int print_json(const struct model *m, struct error *e)
+{
+    const struct hparams *h = model_hparams(m);
+    struct sizes s = measure(m);
+    struct type_share shares[32];
+    size_t n = count_types(m, shares, COUNTOF(shares));
+    json_t *types = json_object(), *layers = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_object_set_new(types, shares[i].type->name, number(shares[i].bytes));
+    for (uint32_t i = 0; i < h->n_layers; i++)
+        json_array_append_new(layers, number(model_layer_bytes(m, i)));
+    json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", h->name, "family", h->arch->name,
+                          "layers", (json_int_t)h->n_layers, "hidden", (json_int_t)h->n_embd, "experts",
+                          (json_int_t)h->n_experts, "experts_used", (json_int_t)h->n_experts_used, "context",
+                          (json_int_t)h->context, "vocabulary", (json_int_t)h->n_vocab, "file_bytes",
+                          (json_int_t)gguf_file_bytes(model_file(m)));
+    if (!j)
+        return error_set(e, ERR_INTERNAL, "the model's name is not text");
+    json_object_set_new(j, "parameters", number(model_params_total(m)));
+    json_object_set_new(j, "parameters_active", number(model_params_active(m)));
+    json_object_set_new(j, "weight_bytes", number(s.weights));
+    json_object_set_new(j, "embedding_bytes", number(s.embedding));
+    json_object_set_new(j, "head_bytes", number(s.head));
+    json_object_set_new(j, "kv_bytes_per_token_f16", number(s.kv_f16));
+    json_object_set_new(j, "bytes_per_token", number(s.per_token));
+    json_object_set_new(j, "types", types);
+    json_object_set_new(j, "layer_bytes", layers);
+    json_dumpf(j, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(j);
+    return 0;
+}
+
+int show_command(const struct settings *s, struct error *e)
+{
+    struct model *m;
+    int r = model_open(&m, settings_argument(s, 0), e);
+    if (r != 0)
+        return r;
+    if (settings_switch(s, "json"))
+        r = print_json(m, e);
+    else
+        print_model(m);
+    model_close(&m);
+    return r;
+}

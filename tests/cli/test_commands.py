@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Drive the shoal command as a user would: answers, refusals, exit codes. argv[1]: the binary."""
+import json
+import os
+import pathlib
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+SHOAL = sys.argv.pop(1)
+DEMO = "tests/data/shoal-demo-q8_0.gguf"
+ANSWERS = json.loads(pathlib.Path("tests/data/answers.json").read_text())
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SHOAL_")}
+
+
+def shoal(*arguments, stdin=b"", timeout=120, environment=None):
+    """Run to the end; standard output and error as bytes."""
+    return subprocess.run([SHOAL, *map(str, arguments)], input=stdin, capture_output=True, timeout=timeout,
+                          env={**ENVIRONMENT, **(environment or {})}, check=False)
+
+
+class Commands(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.path = pathlib.Path(self.folder.name)
+
+    def refused(self, done, code, *words):
+        """One sentence on standard error that holds the words, the exit code, nothing on standard output."""
+        text = done.stderr.decode()
+        self.assertEqual(done.returncode, code, text)
+        self.assertEqual(text.count("\n"), 1, text)
+        for word in words:
+            self.assertIn(word, text)
+        self.assertEqual(done.stdout, b"")
+
+    def test_help_of_every_command(self):
+        done = shoal("--help")
+        self.assertEqual(done.returncode, 0)
+        names = [line.split()[0] for line in done.stdout.decode().splitlines() if line.startswith("  ")]
+        self.assertGreater(len(names), 10)
+        for name in names:
+            one = shoal(name, "--help")
+            self.assertEqual(one.returncode, 0, name)
+            self.assertIn(f"usage: shoal {name}", one.stdout.decode())
+        self.refused(shoal("frobnicate"), 64, "frobnicate")
+
+    def test_run_answers(self):
+        done = shoal("run", DEMO, "What is the capital of France?", "--temperature", "0")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("Paris", done.stdout.decode())
+        again = shoal("run", DEMO, "--temperature", "0", stdin=b"What is the capital of France?\n")
+        self.assertEqual(again.stdout, done.stdout)
+
+    def test_run_draws_the_same_for_a_seed(self):
+        arguments = ("run", DEMO, "Tell me a short story.", "--temperature", "1.5", "--top-k", "0", "--top-p", "1",
+                     "-n", "40", "--seed")
+        first, same, other = shoal(*arguments, 7), shoal(*arguments, 7), shoal(*arguments, 8)
+        self.assertEqual(first.returncode, 0, first.stderr)
+        self.assertEqual(first.stdout, same.stdout)
+        self.assertNotEqual(first.stdout, other.stdout)
+
+    def test_run_stops_at_once_on_interrupt(self):
+        with subprocess.Popen([SHOAL, "run", DEMO, "Count from one to one hundred.", "--raw", "--temperature", "2",
+                               "--top-k", "0", "--top-p", "1", "--min-p", "0"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env=ENVIRONMENT) as child:
+            self.assertTrue(child.stdout.read(1))
+            child.send_signal(signal.SIGINT)
+            child.communicate(timeout=20)
+            self.assertIn(child.returncode, (0, 130))
+
+    def test_run_refuses_a_prompt_longer_than_the_context(self):
+        self.refused(shoal("run", DEMO, "word " * 200, "--context", "64"), 69, "64", "tokens")
+
+    def test_run_refuses_files_that_are_no_models(self):
+        whole = pathlib.Path(DEMO).read_bytes()
+        for name, data in {"empty": b"", "text": b"hello\n" * 99, "magic": b"GGUF", "cut": whole[:5000],
+                           "short": whole[:-4096]}.items():
+            file = self.path / f"{name}.gguf"
+            file.write_bytes(data)
+            done = shoal("run", file, "hi")
+            self.refused(done, 65, name)
+        self.refused(shoal("run", self.path / "absent.gguf", "hi"), 66, "absent.gguf")
+        self.assertNotEqual(shoal("run", self.path, "hi").returncode, 0)
+
+    def test_show_says_what_the_model_is(self):
+        text = shoal("show", DEMO).stdout.decode()
+        for word in ("qwen3moe", "11.2 M", "4.08 M", "Q8_0", "8 a layer, 2 used"):
+            self.assertIn(word, text)
+        j = json.loads(shoal("show", DEMO, "--json").stdout)
+        self.assertEqual((j["layers"], j["experts"], j["experts_used"]), (6, 8, 2))
+        # the head is the embedding (tied), and has the output norm besides
+        self.assertEqual(j["weight_bytes"], sum(j["layer_bytes"]) + j["head_bytes"])
+        self.assertEqual(j["head_bytes"], j["embedding_bytes"] + 256 * 4)
+
+    def test_tokenize_both_ways(self):
+        text = "Héllo, wörld! 你好 🐟\n\x00tabs\t".encode()
+        ids = shoal("tokenize", DEMO, stdin=text).stdout
+        self.assertEqual(shoal("tokenize", DEMO, "--detokenize", stdin=ids).stdout, text)
+        raw = bytes(range(256))
+        ids = shoal("tokenize", DEMO, stdin=raw).stdout
+        self.assertEqual(shoal("tokenize", DEMO, "-d", stdin=ids).stdout, raw)
+        case = ANSWERS[0]
+        ids = shoal("tokenize", DEMO, "--special", stdin=case["prompt"].encode()).stdout
+        self.assertEqual([int(i) for i in ids.split()], case["prompt_tokens"])
+        pieces = shoal("tokenize", DEMO, "--pieces", stdin=b"one two").stdout.decode().splitlines()
+        self.assertEqual("".join(p.split("\t", 1)[1] for p in pieces), "one two")
+        self.refused(shoal("tokenize", DEMO, "-d", stdin=b"1 2 99999999"), 64, "99999999")
+
+    def test_synth_makes_what_show_and_logits_read(self):
+        out = self.path / "tiny.gguf"
+        arguments = ("synth", "qwen3moe", out, "--layers", 2, "--hidden", 256, "--heads", 4, "--kv-heads", 2,
+                     "--experts", 4, "--experts-used", 2, "--expert-ffn", 256, "--vocab", 512, "--type", "q4_k")
+        self.assertEqual(shoal(*arguments).returncode, 0)
+        first = out.read_bytes()
+        self.assertEqual(shoal(*arguments).returncode, 0)
+        self.assertEqual(out.read_bytes(), first)
+        self.assertEqual(json.loads(shoal("show", out, "--json").stdout)["experts"], 4)
+        rows = self.path / "rows.f32"
+        done = shoal("logits", out, "--tokens", "1,2,3", "--out", rows)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(len(rows.read_bytes()), 3 * 512 * 4)
+        self.assertTrue(all(abs(x) < 1e6 for (x,) in struct.iter_unpack("<f", rows.read_bytes())))
+        self.refused(shoal("logits", out, "--tokens", "1,600", "--out", rows), 64, "600", "512")
+        self.refused(shoal("synth", "gpt9", out), 64, "gpt9", "qwen3moe")
+
+    def test_bench_reports_positive_rates(self):
+        done = shoal("bench", DEMO, "-t", "1,2", "-p", 32, "-n", 8, "-r", 2, "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        reports = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual(len(reports), 2)
+        for report in reports:
+            for kind in ("prefill", "decode"):
+                self.assertGreater(report[kind]["median"], 0)
+                self.assertLessEqual(report[kind]["min"], report[kind]["median"])
+                self.assertLessEqual(report[kind]["median"], report[kind]["max"])
+
+    def test_a_port_in_use_is_said(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            done = shoal("serve", DEMO, "--port", port)
+            self.assertEqual(done.returncode, 70)
+            self.assertIn(str(port), done.stderr.decode())
+            self.assertIn("in use", done.stderr.decode())
+
+    def test_no_memory_for_a_model_is_said(self):
+        done = shoal("up", DEMO, "--nodes", 2, "--memory", "1M", "--ask", "hi", timeout=60)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("memory", done.stderr.decode())
+
+    def test_up_answers_with_three_nodes(self):
+        done = shoal("up", DEMO, "--nodes", 3, "--threads", 1, "--ask", "What is the capital of France?")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("Paris", done.stdout.decode())
+        self.assertIn("node-3", done.stderr.decode())
+
+    def test_up_leaves_nothing_behind(self):
+        with subprocess.Popen([SHOAL, "up", DEMO, "--nodes", "2", "--port", "0"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env={**ENVIRONMENT, "TMPDIR": str(self.path)}) as child:
+            for line in child.stderr:
+                if b"the cluster is up" in line:
+                    break
+            nodes = subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, check=False).stdout.split()
+            self.assertEqual(len(nodes), 2)
+            child.send_signal(signal.SIGINT)
+            child.communicate(timeout=20)
+            self.assertEqual(child.returncode, 0)
+            for node in nodes:
+                self.assertFalse(pathlib.Path(f"/proc/{int(node)}").exists())
+        self.assertEqual(list(self.path.iterdir()), [])
+
+    def test_logits_of_a_cluster_are_the_bits_of_one_process(self):
+        with subprocess.Popen([SHOAL, "up", DEMO, "--nodes", "3", "--threads", "1", "--port", "0"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as child:
+            for line in child.stderr:
+                if b"base URL" in line:
+                    url = line.split()[-1].decode().removesuffix("/v1")
+                    break
+            tokens = ",".join(str(5 * i + 1) for i in range(70))
+            for name, source in {"split": ("--cluster", url), "whole": (DEMO,)}.items():
+                done = shoal("logits", *source, "--tokens", tokens, "--out", self.path / name)
+                self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual((self.path / "split").read_bytes(), (self.path / "whole").read_bytes())
+            status = shoal("status", "--url", url)
+            self.assertEqual(status.returncode, 0, status.stderr)
+            for word in ("node-1", "node-2", "node-3", "layers"):
+                self.assertIn(word, status.stdout.decode())
+            child.send_signal(signal.SIGTERM)
+            child.communicate(timeout=20)
+            self.assertEqual(child.returncode, 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
