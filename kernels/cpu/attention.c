@@ -14,6 +14,7 @@ enum { GROUP_MAX = 8 }; /* query heads that share one reading of a KV head */
 struct attention_run {
     struct cpu *c;
     const struct attention_args *a;
+    struct tiles tiles;
 };
 
 static size_t value_bytes(enum kv_type t)
@@ -55,40 +56,76 @@ static void store_part(void *arg, int part, int parts)
     }
 }
 
-struct head_sum {
-    float max, sum;
-    float out[HEAD_DIM_MAX];
+/* What query heads that read one KV head have summed up. */
+struct head_sums {
+    float max[GROUP_MAX], sum[GROUP_MAX];
+    float out[GROUP_MAX][HEAD_DIM_MAX];
+    float scores[GROUP_MAX][KV_PAGE_TOKENS];
 };
 
-/* Add one page of n positions to one query head's sums. */
-static void add_page(const struct attention_run *run, struct head_sum *s, const float *q, const uint8_t *keys,
-                     const uint8_t *values, uint32_t n)
+static void scores_by_dots(const struct isa *isa, const struct page_job *job)
+{
+    for (size_t i = 0; i < job->n_q; i++) {
+        const float *q = job->q + i * job->dim;
+        for (size_t p = 0; p < job->n; p++)
+            job->scores[i * KV_PAGE_TOKENS + p] =
+                job->type == KV_F16 ? isa->dot_f16(q, (const uint16_t *)job->kv + p * job->dim, job->dim)
+                                    : isa->dot_f32(q, (const float *)job->kv + p * job->dim, job->dim);
+    }
+}
+
+static void mix_by_axpys(const struct isa *isa, const struct page_job *job)
+{
+    for (size_t i = 0; i < job->n_q; i++) {
+        float *out = job->out + i * job->out_stride;
+        for (size_t p = 0; p < job->n; p++) {
+            float score = job->scores[i * KV_PAGE_TOKENS + p];
+            if (job->type == KV_F16)
+                isa->axpy_f16(out, score, (const uint16_t *)job->kv + p * job->dim, job->dim);
+            else
+                isa->axpy_f32(out, score, (const float *)job->kv + p * job->dim, job->dim);
+        }
+    }
+}
+
+/* Scores of a page -> their exponentials; what was summed is scaled down to the new maximum. */
+static void raise_head(const struct attention_run *run, struct head_sums *s, size_t i, size_t n)
+{
+    float *scores = s->scores[i], max = s->max[i];
+    for (size_t p = 0; p < n; p++) {
+        scores[p] *= run->a->scale;
+        max = scores[p] > max ? scores[p] : max;
+    }
+    if (max > s->max[i]) {
+        float shrink = expf(s->max[i] - max);
+        s->sum[i] *= shrink;
+        for (uint32_t k = 0; k < run->a->kv.value_dim; k++)
+            s->out[i][k] *= shrink;
+        s->max[i] = max;
+    }
+    s->sum[i] += run->c->isa->softmax_exp(scores, s->max[i], n);
+}
+
+/* Add one page of n positions to the sums of n_q query heads. */
+static void add_page(const struct attention_run *run, struct head_sums *s, const float *q, size_t n_q,
+                     const uint8_t *keys, const uint8_t *values, size_t n)
 {
     const struct isa *isa = run->c->isa;
     const struct kv_layer *kv = &run->a->kv;
-    float scores[KV_PAGE_TOKENS], max = s->max;
-    size_t key_bytes = kv->key_dim * value_bytes(kv->type), row_bytes = kv->value_dim * value_bytes(kv->type);
-    for (uint32_t p = 0; p < n; p++) {
-        const void *k = keys + p * key_bytes;
-        float dot = kv->type == KV_F16 ? isa->dot_f16(q, k, kv->key_dim) : isa->dot_f32(q, k, kv->key_dim);
-        scores[p] = dot * run->a->scale;
-        max = scores[p] > max ? scores[p] : max;
-    }
-    if (max > s->max) {
-        float shrink = expf(s->max - max);
-        s->sum *= shrink;
-        for (uint32_t i = 0; i < kv->value_dim; i++)
-            s->out[i] *= shrink;
-        s->max = max;
-    }
-    s->sum += isa->softmax_exp(scores, s->max, n);
-    for (uint32_t p = 0; p < n; p++) {
-        const void *v = values + p * row_bytes;
-        if (kv->type == KV_F16)
-            isa->axpy_f16(s->out, scores[p], v, kv->value_dim);
-        else
-            isa->axpy_f32(s->out, scores[p], v, kv->value_dim);
-    }
+    struct page_job job = {.type = kv->type, .kv = keys, .dim = kv->key_dim, .n = n, .n_q = n_q, .q = q,
+                           .scores = s->scores[0], .out = s->out[0], .out_stride = HEAD_DIM_MAX};
+    if (isa->page_scores)
+        isa->page_scores(&job);
+    else
+        scores_by_dots(isa, &job);
+    for (size_t i = 0; i < n_q; i++)
+        raise_head(run, s, i, n);
+    job.kv = values;
+    job.dim = kv->value_dim;
+    if (isa->page_mix)
+        isa->page_mix(&job);
+    else
+        mix_by_axpys(isa, &job);
 }
 
 /* Query heads [first, first + n) of a row, which read KV head h. */
@@ -97,45 +134,48 @@ static void attend(const struct attention_run *run, uint32_t r, uint32_t h, uint
     const struct attention_args *a = run->a;
     const struct kv_layer *kv = &a->kv;
     const struct attention_row *row = &a->rows[r];
-    struct head_sum sums[GROUP_MAX];
+    const float *q = span_floats(a->q) + ((size_t)r * a->n_heads + first) * kv->key_dim;
+    struct head_sums s;
     for (uint32_t i = 0; i < n; i++) {
-        sums[i].max = -INFINITY;
-        sums[i].sum = 0;
-        memset(sums[i].out, 0, kv->value_dim * sizeof(float));
+        s.max[i] = -INFINITY;
+        s.sum[i] = 0;
+        memset(s.out[i], 0, kv->value_dim * sizeof(float));
     }
     for (uint32_t p = 0; p <= row->position; p += KV_PAGE_TOKENS) {
         uint32_t count = row->position + 1 - p < KV_PAGE_TOKENS ? row->position + 1 - p : KV_PAGE_TOKENS;
-        const uint8_t *keys = kv_at(kv, kv->keys, kv->key_dim, row->pages, p, h);
-        const uint8_t *values = kv_at(kv, kv->values, kv->value_dim, row->pages, p, h);
-        for (uint32_t i = 0; i < n; i++)
-            add_page(run, &sums[i], span_floats(a->q) + ((size_t)r * a->n_heads + first + i) * kv->key_dim, keys,
-                     values, count);
+        add_page(run, &s, q, n, kv_at(kv, kv->keys, kv->key_dim, row->pages, p, h),
+                 kv_at(kv, kv->values, kv->value_dim, row->pages, p, h), count);
     }
     for (uint32_t i = 0; i < n; i++) {
         float *out = span_floats(a->out) + ((size_t)r * a->n_heads + first + i) * kv->value_dim;
-        float scale = 1 / sums[i].sum;
+        float scale = 1 / s.sum[i];
         for (uint32_t j = 0; j < kv->value_dim; j++)
-            out[j] = sums[i].out[j] * scale;
+            out[j] = s.out[i][j] * scale;
     }
 }
 
+/* Later rows of a prompt read more than earlier ones: threads take (row, KV head) pairs in turn. */
 static void attend_part(void *arg, int part, int parts)
 {
-    const struct attention_run *run = arg;
+    struct attention_run *run = arg;
     const struct attention_args *a = run->a;
     uint32_t group = a->n_heads / a->kv.n_kv_heads;
     size_t first, last;
-    pool_slice((size_t)a->n_rows * a->kv.n_kv_heads, 1, part, parts, &first, &last);
-    for (size_t i = first; i < last; i++) {
-        uint32_t r = (uint32_t)(i / a->kv.n_kv_heads), h = (uint32_t)(i % a->kv.n_kv_heads);
-        for (uint32_t g = 0; g < group; g += GROUP_MAX)
-            attend(run, r, h, h * group + g, group - g < GROUP_MAX ? group - g : GROUP_MAX);
+    (void)part;
+    (void)parts;
+    while (tiles_take(&run->tiles, &first, &last)) {
+        for (size_t i = first; i < last; i++) {
+            uint32_t r = (uint32_t)(i / a->kv.n_kv_heads), h = (uint32_t)(i % a->kv.n_kv_heads);
+            for (uint32_t g = 0; g < group; g += GROUP_MAX)
+                attend(run, r, h, h * group + g, group - g < GROUP_MAX ? group - g : GROUP_MAX);
+        }
     }
 }
 
 void cpu_attention(struct device *d, const struct attention_args *a)
 {
-    struct attention_run run = {cpu_of(d), a};
+    struct attention_run run = {.c = cpu_of(d), .a = a,
+                                .tiles = {.total = (size_t)a->n_rows * a->kv.n_kv_heads, .tile = 1}};
     if (a->n_rows < 8)
         store_part(&run, 0, 1);
     else

@@ -131,6 +131,29 @@ FORCE_INLINE __m128i merge_lanes(__m512i a) {
     return _mm_add_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
 }
 
+/* --- Float values of three types, the first 16 or fewer of what follows. --- */
+
+FORCE_INLINE __mmask16 rest_mask(size_t n) {
+    return (__mmask16)((1u << n) - 1);
+}
+
+FORCE_INLINE __m512 load_f32(const void *p, size_t i, __mmask16 mask) {
+    return _mm512_maskz_loadu_ps(mask, (const float *)p + i);
+}
+
+FORCE_INLINE __m512 load_f16(const void *p, size_t i, __mmask16 mask) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)p + i));
+}
+
+FORCE_INLINE __m512 load_bf16(const void *p, size_t i, __mmask16 mask) {
+    __m256i half = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)p + i);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
+typedef __m512 (*load_fn)(const void *p, size_t i, __mmask16 mask);
+
+void avx512_page_scores(const struct page_job *job);
+void avx512_page_mix(const struct page_job *job);
 void avx512_rows_f32(const struct matmul_job *job, size_t first, size_t last);
 void avx512_rows_f16(const struct matmul_job *job, size_t first, size_t last);
 void avx512_rows_bf16(const struct matmul_job *job, size_t first, size_t last);

@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/limits.h"
 #include "kernels/qtype.h"
 
 /* Forms of an activation row. */
@@ -59,6 +60,17 @@ struct matmul_job {
     size_t n_x;
 };
 
+/* n_q query heads meet n <= KV_PAGE_TOKENS positions of one KV head, dim values each. */
+struct page_job {
+    enum kv_type type;
+    const void *kv;     /* keys or values, one position after the other */
+    size_t dim, n, n_q;
+    const float *q;     /* [n_q][dim] */
+    float *scores;      /* [n_q][KV_PAGE_TOKENS] */
+    float *out;         /* n_q rows of dim values, out_stride floats apart */
+    size_t out_stride;
+};
+
 typedef void (*matmul_rows_fn)(const struct matmul_job *job, size_t first, size_t last);
 
 struct matmul_kernel {
@@ -72,7 +84,10 @@ struct isa {
     bool (*usable)(void);
     const struct matmul_kernel *kernels; /* ends with rows == NULL */
     void (*prepare[FORM_COUNT])(const float *x, void *out, size_t n); /* FORM_F32: NULL */
-    /* attention on one KV head's page: see attention in cpu.c */
+    /* scores = q . keys;  out += scores * values, in order of position.  A value depends on its own query and
+     * positions alone.  NULL: attention.c does it with the dots and axpys that follow. */
+    void (*page_scores)(const struct page_job *job);
+    void (*page_mix)(const struct page_job *job);
     float (*dot_f32)(const float *a, const float *b, size_t n);
     float (*dot_f16)(const float *a, const uint16_t *b, size_t n);               /* b: half floats */
     void (*axpy_f32)(float *y, float a, const float *x, size_t n);               /* y += a*x */

@@ -16,29 +16,6 @@ static bool usable(void)
 
 /* ---- float rows ---- */
 
-FORCE_INLINE __mmask16 rest_mask(size_t n)
-{
-    return (__mmask16)((1u << n) - 1);
-}
-
-FORCE_INLINE __m512 load_f32(const void *p, size_t i, __mmask16 mask)
-{
-    return _mm512_maskz_loadu_ps(mask, (const float *)p + i);
-}
-
-FORCE_INLINE __m512 load_f16(const void *p, size_t i, __mmask16 mask)
-{
-    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)p + i));
-}
-
-FORCE_INLINE __m512 load_bf16(const void *p, size_t i, __mmask16 mask)
-{
-    __m256i half = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)p + i);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-}
-
-typedef __m512 (*load_fn)(const void *p, size_t i, __mmask16 mask);
-
 /* One row of w times up to four rows of x, each pair with its own accumulators. */
 FORCE_INLINE void dot_float(const void *w, const float *const *x, float *out, size_t n, const int n_x, load_fn load)
 {
@@ -257,6 +234,8 @@ const struct isa isa_avx512 = {
     .usable = usable,
     .kernels = kernels,
     .prepare = {[FORM_Q8] = prepare_q8, [FORM_Q8K] = prepare_q8k},
+    .page_scores = avx512_page_scores,
+    .page_mix = avx512_page_mix,
     .dot_f32 = dot_f32,
     .dot_f16 = dot_f16,
     .axpy_f32 = axpy_f32,
