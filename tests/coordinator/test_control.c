@@ -264,7 +264,7 @@ static void test_control_gives_the_file_to_members(void **state)
     assert_int_equal(link_dial(&link, f.zmq, endpoint, f.nodes[0].invite.coordinator_key, &lo, NULL), 0);
     struct manifest m;
     struct error e;
-    if (blob_fetch_manifest(&m, link, l.model_id, &e) != 0)
+    if (blob_fetch_manifest(&m, link, l.model_id, NULL, NULL, &e) != 0)
         fail_msg("%s", e.text);
     struct stat st;
     assert_int_equal(stat(model_path, &st), 0);
