@@ -15,7 +15,8 @@ static json_t *model_json(const struct api *a)
     const struct model *m = control_model(a->options.control);
     const struct hparams *h = model_hparams(m);
     return json_pack("{s:s, s:s, s:I, s:s, s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "id", a->model_name, "object", "model",
-                     "created", (json_int_t)a->started, "owned_by", "shoal", "max_model_len", (json_int_t)route.context,
+                     "created", (json_int_t)a->started, "owned_by", "shoal", "max_model_len",
+                     (json_int_t)api_context(&route),
                      "meta", "n_vocab", (json_int_t)h->n_vocab, "n_ctx_train", (json_int_t)h->context, "n_embd",
                      (json_int_t)h->n_embd, "n_params", (json_int_t)model_params_total(m), "size",
                      (json_int_t)gguf_file_bytes(model_file(m)));

@@ -94,10 +94,10 @@ static int submit(struct logits *l, const json_t *body, struct refusal *r)
         rc = refuse(r, ERR_INVALID, "tokens", "tokens must be a list of at least one token id");
     if (rc == 0)
         rc = api_ready(l->api, &route, r);
-    if (rc == 0 && tokens.count > route.context) {
+    if (rc == 0 && tokens.count > api_context(&route)) {
         r->code = "context_length_exceeded";
         rc = refuse(r, ERR_LIMIT, "tokens", "This model's maximum context length is %u tokens; %zu were given.",
-                    route.context, tokens.count);
+                    api_context(&route), tokens.count);
     }
     if (rc == 0) {
         struct request_options o = {

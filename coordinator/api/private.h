@@ -51,6 +51,9 @@ MUST_USE int json_body(json_t **out, struct http_exchange *x, struct refusal *r)
 /* A route covers the model; else ERR_UNAVAILABLE with the reason. */
 MUST_USE int api_ready(const struct api *a, struct control_route *route, struct refusal *r);
 
+/* Tokens that a prompt and its answer may have together. */
+uint32_t api_context(const struct control_route *route);
+
 /* handlers */
 void api_chat(void *arg, struct http_exchange *x);
 void api_completions(void *arg, struct http_exchange *x);

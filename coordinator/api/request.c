@@ -29,6 +29,11 @@ int api_ready(const struct api *a, struct control_route *route, struct refusal *
     return refuse(r, ERR_UNAVAILABLE, NULL, "The model is not ready: %s", route->text);
 }
 
+uint32_t api_context(const struct control_route *route)
+{
+    return route->kv_tokens > 0 && route->kv_tokens < route->context ? route->kv_tokens : route->context;
+}
+
 static void request_close(struct generation_request *q)
 {
     for (size_t i = 0; i < q->n_prompts; i++)
@@ -62,7 +67,7 @@ static int check_length(struct generation_request *q, size_t n)
 {
     const char *param = q->endpoint == FOR_CHAT ? "messages" : "prompt";
     const char *where = q->endpoint == FOR_CHAT ? "messages" : "prompt";
-    uint32_t context = q->route.context;
+    uint32_t context = api_context(&q->route);
     int64_t wanted = q->params.max_tokens;
     if (n == 0)
         return refuse(&q->refusal, ERR_INVALID, param, "the %s has no tokens", where);
@@ -87,7 +92,7 @@ void request_answer(struct generation_request *q, int rc, const struct shape *sh
     if (rc != 0) {
         reply_refusal(q->x, &q->refusal);
     } else {
-        answer(q->api, q->x, shape, &q->params, q->prompts, q->n_prompts, q->route.context);
+        answer(q->api, q->x, shape, &q->params, q->prompts, q->n_prompts, api_context(&q->route));
         q->prompts = NULL; /* taken */
         q->n_prompts = 0;
     }

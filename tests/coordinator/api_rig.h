@@ -1,11 +1,10 @@
-/* api_rig: the API over a fake engine, and a client (libcurl) that keeps what it was answered. */
+/* api_rig: the API over a fake engine. */
 #ifndef TESTS_COORDINATOR_API_RIG_H
 #define TESTS_COORDINATOR_API_RIG_H
 
-#include <jansson.h>
-
 #include "coordinator/api/api.h"
 #include "tests/coordinator/fake.h"
+#include "tests/coordinator/http_client.h"
 
 #define RIG_MODEL "tests/data/shoal-demo-q8_0.gguf"
 #define RIG_ADMIN "0123456789abcdef"
@@ -16,7 +15,6 @@ struct rig {
     struct tokenizer *tokenizer;
     const struct chat_format *chat;
     struct api *api;
-    const char *api_key; /* set before rig_api() */
 };
 
 /* cmocka set-ups: open to all, and with the key "sk-test". */
@@ -30,20 +28,8 @@ void rig_say(struct rig *r, const char *text, const struct fake_script *like);
 struct token_list rig_tokens(const struct rig *r, const char *text);
 int32_t rig_end_token(const struct rig *r);
 
-struct reply {
-    int status;
-    char *body;    /* NUL-terminated */
-    size_t len;
-    char *headers; /* as they came */
-    json_t *json;  /* NULL when it is none */
-};
-
-/* body NULL: GET. header: one more "Name: value", or NULL. */
+/* http_call() to the rig's API. */
 struct reply rig_call(const struct rig *r, const char *path, const char *body, const char *header);
-void reply_free(struct reply *r);
-/* The string at "a.b.0.c", or NULL. */
-const char *reply_text(const struct reply *r, const char *where);
-const json_t *reply_at(const struct reply *r, const char *where);
 
 /* A raw connection that has sent a POST of the body. */
 int rig_post_raw(const struct rig *r, const char *path, const char *body);

@@ -220,7 +220,8 @@ struct control *fake_control(const char *model_path)
         mem_free(c);
         return NULL;
     }
-    fake_control_state(c, CONTROL_READY, "", 2048);
+    fake_control_state(c, CONTROL_READY, "");
+    fake_control_limits(c, 2048, 8192);
     return c;
 }
 
@@ -232,13 +233,20 @@ void fake_control_free(struct control **c)
     *c = NULL;
 }
 
-void fake_control_state(struct control *c, enum control_state state, const char *text, uint32_t context)
+void fake_control_state(struct control *c, enum control_state state, const char *text)
 {
     pthread_mutex_lock(&c->lock);
     c->route.state = state;
     snprintf(c->route.text, sizeof(c->route.text), "%s", text);
-    c->route.context = context;
     c->route.n_stages = 3;
+    pthread_mutex_unlock(&c->lock);
+}
+
+void fake_control_limits(struct control *c, uint32_t context, uint32_t kv_tokens)
+{
+    pthread_mutex_lock(&c->lock);
+    c->route.context = context;
+    c->route.kv_tokens = kv_tokens;
     pthread_mutex_unlock(&c->lock);
 }
 

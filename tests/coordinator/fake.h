@@ -48,7 +48,8 @@ float fake_logit(uint32_t row, uint32_t i, uint32_t n_vocab);
 
 struct control *fake_control(const char *model_path);
 void fake_control_free(struct control **c);
-void fake_control_state(struct control *c, enum control_state state, const char *text, uint32_t context);
+void fake_control_state(struct control *c, enum control_state state, const char *text);
+void fake_control_limits(struct control *c, uint32_t context, uint32_t kv_tokens);
 /* "who" of the last revocation, "" before. */
 const char *fake_control_revoked(struct control *c);
 

@@ -307,7 +307,7 @@ static void test_health_metrics_status(void **state)
     assert_int_equal(r.status, 200);
     assert_text(&r, "status", "ok");
     reply_free(&r);
-    fake_control_state(rig->control, CONTROL_WAITING, "waits for 2 more nodes", 2048);
+    fake_control_state(rig->control, CONTROL_WAITING, "waits for 2 more nodes");
     r = call(state, "/health", NULL);
     assert_int_equal(r.status, 503);
     assert_text(&r, "error.type", "unavailable_error");
@@ -582,7 +582,7 @@ static void test_a_prompt_must_fit_the_context(void **state)
 {
     struct rig *rig = *state;
     rig_say(rig, "x", NULL);
-    fake_control_state(rig->control, CONTROL_READY, "", 10);
+    fake_control_limits(rig->control, 10, 0);
     static const struct {
         const char *body;
         int status;
@@ -600,6 +600,17 @@ static void test_a_prompt_must_fit_the_context(void **state)
             assert_text(&r, "error.code", "context_length_exceeded");
         reply_free(&r);
     }
+    /* Where the KV cache holds less than the context, it is the limit. */
+    fake_control_limits(rig->control, 1000, 6);
+    struct reply r = call(state, COMPLETE, "{\"prompt\":[1,2,3,4]}");
+    assert_int_equal(r.status, 200);
+    reply_free(&r);
+    struct fake_seen seen;
+    fake_engine_seen(rig->engine, 2, &seen);
+    assert_int_equal(seen.max_tokens, 2);
+    r = call(state, COMPLETE, "{\"prompt\":[1,2,3,4],\"max_tokens\":3}");
+    assert_text(&r, "error.code", "context_length_exceeded");
+    reply_free(&r);
 }
 
 static void test_the_engines_refusals_have_their_status(void **state)
