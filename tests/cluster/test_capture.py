@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Listen to the loopback interface while three nodes answer a prompt: neither the prompt, nor token rows, nor
 activations may be there in clear, outside the client's own HTTP connection (which proves that we do hear).
+It runs in a network namespace of its own, where nobody else speaks.
 argv: the shoal binary, the dump_rows program."""
+import ctypes
+import fcntl
 import json
 import pathlib
 import re
@@ -18,6 +21,17 @@ DEMO = "tests/data/shoal-demo-q8_0.gguf"
 CASE = json.loads(pathlib.Path("tests/data/answers.json").read_text())[0]
 SKIPPED = 77
 PACKET_OUTGOING = 4
+CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS = 0x8914
+IFF_UP_RUNNING = 0x41
+
+
+def leave_for_own_network():
+    """A namespace with nothing but a loopback interface; PermissionError where this user may not."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        raise PermissionError(ctypes.get_errno(), "unshare")
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", IFF_UP_RUNNING, b""))
 
 
 class Ear:
@@ -97,6 +111,7 @@ def secrets(layers):
 
 def main():
     try:
+        leave_for_own_network()
         ear = Ear()
     except PermissionError:
         print("skipped: capturing packets needs root")
