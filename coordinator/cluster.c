@@ -122,6 +122,7 @@ static void start_route(struct control *c, const struct placement *p)
     memset(c->times, 0, sizeof(c->times));
     for (uint32_t i = 0; i < c->route.n; i++) {
         const struct route_stage *s = &c->route.stages[i];
+        s->member->stats.rtt_us = 0; /* it was to another node */
         log_info("coordinator", "placed: route=%llu stage=%u node=%s layers=%u-%u kv_tokens=%u",
                  (unsigned long long)c->route.number, i, s->member->name, s->shard.first, s->shard.last - 1,
                  c->kv_tokens);
@@ -346,8 +347,35 @@ static void advance(struct control *c, uint64_t now_ms)
     }
 }
 
+/* Nobody's text is cut when the route ends now, as far as the last beats tell. */
+static bool idle(const struct control *c)
+{
+    for (uint32_t i = 0; i < c->route.n; i++) {
+        if (c->route.stages[i].member->stats.sequences > 0 || c->route.stages[i].member->stats.queue > 0)
+            return false;
+    }
+    return true;
+}
+
+/* A route on fewer nodes than the operator wants, as others had failed, gives way to a wider one when it is idle. */
+static void widen(struct control *c, uint64_t now_ms)
+{
+    struct place_node nodes[PLACE_NODES_MAX];
+    struct placement p;
+    uint64_t next_ms;
+    if (c->state != CONTROL_READY || c->route.n >= c->o.nodes_min || now_ms - c->ready_ms < CONTROL_WIDEN_MS ||
+        !idle(c))
+        return;
+    size_t n = registry_candidates(c->registry, now_ms, nodes, &next_ms);
+    uint32_t kv_tokens = c->kv_tokens;
+    if (n > c->route.n && place_nodes(c, nodes, n, &p, NULL) == 0 && p.n > c->route.n)
+        end_route(c, "more nodes are here: the layers are spread anew");
+    c->kv_tokens = kv_tokens;
+}
+
 void cluster_tick(struct control *c, uint64_t now_ms)
 {
+    widen(c, now_ms);
     if (c->route.number == 0 && has_model_id(c) && (c->look || now_ms >= c->look_ms))
         try_to_place(c, now_ms);
     advance(c, now_ms);

@@ -77,7 +77,8 @@ struct control_options {
     const char *listen_host; /* "127.0.0.1", "0.0.0.0" */
     uint16_t control_port, enrol_port, blob_port; /* 0: ephemeral */
     const char *advertise;   /* host that goes into invites; NULL: listen_host, or the host name for 0.0.0.0 */
-    uint32_t nodes_min;      /* place when this many have joined; 0: as soon as memory suffices */
+    uint32_t nodes_min;      /* place when this many have joined; 0: as soon as memory suffices.  When nodes are lost
+                              * fewer will do; once idle, the model is spread over as many again */
     uint32_t context;        /* 0: the model's, bounded by a sane default */
     uint32_t kv_tokens;      /* 0: context * 4 or what fits */
     uint32_t sequences_max, batch_rows_max; /* 0: defaults 16, 512 */

@@ -37,6 +37,7 @@ enum control_defaults {
     CONTROL_COMMANDS_MAX = 256,
     CONTROL_DRAIN_MAX = 256, /* messages of members a turn */
     ENROL_DRAIN_MAX = 8,     /* messages of strangers a turn */
+    CONTROL_WIDEN_MS = 3000,    /* a route on too few nodes stands at least so long */
     CONTROL_FORGIVE_MS = 60000, /* a route that stood for so long clears its nodes of earlier failures */
 };
 

@@ -143,6 +143,8 @@ void route_words(const struct route *r, char *text, size_t cap)
     }
     if (loaded == r->n)
         snprintf(text, cap, "connecting %u stages", r->n);
+    else if (total == 0)
+        snprintf(text, cap, "loading: %u of %u stages", loaded, r->n);
     else
         snprintf(text, cap, "loading: %u of %u stages, %s of %s", loaded, r->n, progress_bytes(done, done_text),
                  progress_bytes(total, total_text));

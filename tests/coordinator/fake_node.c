@@ -165,6 +165,16 @@ void fake_beat(struct fake_node *n)
     fake_send(n, SHOAL__CONTROL__BODY_BEAT, &beat);
 }
 
+void fake_beat_with(struct fake_node *n, uint32_t sequences)
+{
+    Shoal__ShardStats shard = SHOAL__SHARD_STATS__INIT, *shards[1] = {&shard};
+    Shoal__Beat beat = SHOAL__BEAT__INIT;
+    shard.sequences = sequences;
+    beat.n_shards = 1;
+    beat.shards = shards;
+    fake_send(n, SHOAL__CONTROL__BODY_BEAT, &beat);
+}
+
 void fake_leave(struct fake_node *n)
 {
     Shoal__Leave leave = SHOAL__LEAVE__INIT;

@@ -34,6 +34,7 @@ int fake_dial(struct fake_node *n, void *zmq_context);
 void fake_send(struct fake_node *n, Shoal__Control__BodyCase kind, void *body);
 void fake_join(struct fake_node *n);
 void fake_beat(struct fake_node *n);
+void fake_beat_with(struct fake_node *n, uint32_t sequences);
 void fake_leave(struct fake_node *n);
 void fake_load_done(struct fake_node *n, uint64_t load, int status, const char *text);
 void fake_route_ready(struct fake_node *n, uint64_t route, int status);

@@ -343,6 +343,25 @@ static void test_control_keeps_shards_for_a_node_that_comes_back(void **state)
     wait_state(CONTROL_READY, NULL, &route);
 }
 
+static void test_control_spreads_again_once_idle(void **state)
+{
+    (void)state;
+    f.o.nodes_min = 2;
+    start();
+    add_node(0, "a");
+    add_node(1, "b");
+    serve_with(2);
+    fake_leave(&f.nodes[1]);
+    serve_with(1);
+    f.nodes[1].boot++;
+    fake_join(&f.nodes[1]);
+    fake_beat_with(&f.nodes[0], 3); /* it has sequences */
+    Shoal__Control *c = fake_take(&f.nodes[1], SHOAL__CONTROL__BODY_LOAD, 4000);
+    assert_null(c);
+    fake_beat_with(&f.nodes[0], 0);
+    serve_with(2);
+}
+
 static void test_control_ends_the_session_when_the_lease_lapses(void **state)
 {
     (void)state;
@@ -691,6 +710,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_control_gives_the_file_to_members, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_places_anew_when_a_node_leaves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_keeps_shards_for_a_node_that_comes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_control_spreads_again_once_idle, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_ends_the_session_when_the_lease_lapses, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_takes_the_newer_of_two_with_one_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_loads_elsewhere_when_a_load_fails, setup, teardown),

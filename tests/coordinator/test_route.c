@@ -199,6 +199,8 @@ static void test_route_words_tell_how_far_it_is(void **state)
     struct fixture *f = *state;
     char text[200];
     make(f, 5);
+    route_words(&f->route, text, sizeof(text));
+    assert_string_equal(text, "loading: 0 of 3 stages");
     load_all(f);
     f->m[1]->shard.state = SHARD_LOADING;
     f->m[1]->shard.done = 1200000000;
