@@ -129,6 +129,19 @@ static int sample_rows(struct stage *s, uint32_t *n, struct error *e)
     return 0;
 }
 
+/* A full queue is waited for: rows of logits fill it, and the step's own answer comes after them. */
+static int send_gateway(struct stage *s, const struct frame *f, struct error *e)
+{
+    int r = frame_encode(&s->out, f, e);
+    uint64_t until = clock_ms() + STAGE_SEND_TIMEOUT_MS;
+    while (r == 0 && (r = link_send(s->listener, &s->gateway, s->out.data, s->out.len, e)) == ERR_BUSY &&
+           clock_ms() < until) {
+        clock_sleep_ms(1);
+        r = 0;
+    }
+    return r;
+}
+
 /* Whole logits rows, each a series of frames with one result that names its row. */
 static int send_logits(struct stage *s, struct error *e)
 {
@@ -148,13 +161,7 @@ static int send_logits(struct stage *s, struct error *e)
                                          .width = s->n_vocab, .chunk = c, .chunks = chunks, .rows = 1},
                               .results = &which, .n_results = 1,
                               .data = (const uint8_t *)(logits + first), .data_bytes = n * sizeof(float)};
-            int r = frame_encode(&s->out, &f, e);
-            uint64_t until = clock_ms() + STAGE_SEND_TIMEOUT_MS;
-            while (r == 0 && (r = link_send(s->listener, &s->gateway, s->out.data, s->out.len, e)) == ERR_BUSY &&
-                   clock_ms() < until) {
-                clock_sleep_ms(1);
-                r = 0;
-            }
+            int r = send_gateway(s, &f, e);
             if (r != 0)
                 return r;
         }
@@ -171,8 +178,7 @@ static int answer_gateway(struct stage *s, uint32_t n_results, struct error *e)
     struct frame f = {.header = {.kind = FRAME_RESULT, .route = a->header.route, .step = a->header.step, .chunks = 1,
                                  .stage = (uint8_t)s->route.stage},
                       .results = s->results, .n_results = n_results, .traces = a->traces, .n_traces = a->n_traces};
-    r = frame_encode(&s->out, &f, e);
-    return r == 0 ? link_send(s->listener, &s->gateway, s->out.data, s->out.len, e) : r;
+    return send_gateway(s, &f, e);
 }
 
 static int forward(struct stage *s, struct error *e)

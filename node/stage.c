@@ -230,7 +230,8 @@ static void on_step(struct stage *s, const struct link_message *m, const struct 
         r = error_set(&e, ERR_DENIED, "a step came from a peer that is not the stage before");
     else
         r = assembly_add(&s->assembly, f, s->range.embedding ? 0 : s->n_embd, s->rows_max, &complete, &e);
-    count_chunk(s, m, f);
+    if (f->header.route == s->route.route)
+        count_chunk(s, m, f); /* leftovers of an earlier route are not in the sender's count */
     if (r != 0) {
         logger_limited(&s->gate, 20, LOG_WARN, "stage", "a step was refused: %s", e.text);
         execute_fail(s, f->header.route, f->header.step, r, e.text);
