@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/logger.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "base/random.h"
@@ -241,6 +242,7 @@ static int bench_nodes(struct bench *b, uint32_t nodes, uint32_t threads, struct
                         .http_host = "127.0.0.1"},
         .nodes = nodes, .threads = threads ? threads : 1, .progress = true, .stop = interrupt_seen,
     };
+    logger_level(LOG_ERROR);
     int r = open_local(b, &l, (int)(threads ? threads : 1), e);
     if (r != 0)
         return r;

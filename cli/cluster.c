@@ -189,7 +189,29 @@ static int start_coordinator(struct cluster *c, struct error *e)
     return r;
 }
 
-static int wait_for_route(struct cluster *c, struct error *e)
+/* True when the texts differ in more than their numbers. */
+static bool says_more(const char *a, const char *b)
+{
+    for (;; a++, b++) {
+        a += strspn(a, "0123456789");
+        b += strspn(b, "0123456789");
+        if (*a != *b)
+            return true;
+        if (*a == '\0')
+            return false;
+    }
+}
+
+/* On a terminal the line is rewritten in place; elsewhere numbers alone are no news. */
+static void say(const struct cluster *c, const char *before, const char *text)
+{
+    if (c->o.progress && isatty(STDERR_FILENO))
+        fprintf(stderr, "\r\033[K%s%s", text[0] ? "shoal: " : "", text);
+    else if (c->o.progress && text[0] && says_more(before, text))
+        fprintf(stderr, "shoal: %s\n", text);
+}
+
+static int watch_route(struct cluster *c, struct error *e)
 {
     struct control_route route;
     char said[sizeof(route.text)] = "";
@@ -199,10 +221,9 @@ static int wait_for_route(struct cluster *c, struct error *e)
         if (route.state == CONTROL_READY)
             return 0;
         if (strcmp(route.text, said) != 0) {
+            say(c, said, route.text);
             snprintf(said, sizeof(said), "%s", route.text);
             changed = clock_ms();
-            if (c->o.progress)
-                fprintf(stderr, "shoal: %s\n", said);
         }
         int r = cluster_check(c, e);
         if (r != 0)
@@ -215,6 +236,13 @@ static int wait_for_route(struct cluster *c, struct error *e)
             return error_set(e, ERR_TIMEOUT, "the cluster is stuck: %s", said);
         clock_sleep_ms(20);
     }
+}
+
+static int wait_for_route(struct cluster *c, struct error *e)
+{
+    int r = watch_route(c, e);
+    say(c, "", "");
+    return r;
 }
 
 int cluster_start(struct cluster **out, const struct cluster_options *o, struct error *e)
