@@ -88,21 +88,41 @@ static bool has_model_id(struct control *c)
     else
         snprintf(text, sizeof(text), "%.199s", e.text);
     wait_for(c, text);
+    c->waits = r == ERR_UNAVAILABLE ? 0 : r;
     return false;
+}
+
+/* Another try will fail in the same way. */
+static bool lasting(int status)
+{
+    switch (status) {
+    case ERR_MEMORY:
+    case ERR_LIMIT:
+    case ERR_CORRUPT:
+    case ERR_INVALID:
+    case ERR_UNSUPPORTED:
+    case ERR_IO:
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* Why nobody can be placed: nobody is here, or all who are rest after a failure. */
 static void wait_for_nodes(struct control *c)
 {
     char text[200];
+    int waits = 0;
     snprintf(text, sizeof(text), "no node has joined yet");
     for (size_t i = 0; i < registry_count(c->registry); i++) {
         const struct member *m = registry_at(c->registry, i);
+        waits = m->here && lasting(m->failed) ? m->failed : waits;
         if (m->trouble[0])
             snprintf(text, sizeof(text), m->here ? "node %s is tried again soon: %.110s" : "no node is here: %s %.110s",
                      m->name, m->trouble);
     }
     wait_for(c, text);
+    c->waits = waits;
 }
 
 /* ---- placing ---- */
@@ -185,11 +205,11 @@ void cluster_lost(struct control *c, const struct member *m, const char *why)
 }
 
 /* The node cannot do its part: it rests, and others are tried. */
-static void stage_failed(struct control *c, struct member *m, const char *why)
+static void stage_failed(struct control *c, struct member *m, int status, const char *why)
 {
     char text[300];
     log_warn("coordinator", "node failed: node=%s %s", m->name, why);
-    registry_rest(m, why, clock_ms());
+    registry_rest(m, status, why, clock_ms());
     snprintf(text, sizeof(text), "failed: %.150s", why);
     cluster_lost(c, m, text);
 }
@@ -218,7 +238,7 @@ void cluster_load_done(struct control *c, struct member *m, const Shoal__LoadDon
     }
     snprintf(why, sizeof(why), "layers %u-%u could not be loaded: %.140s", spec.first, spec.last - 1,
              d->text[0] ? d->text : status_words(d->status));
-    stage_failed(c, m, why);
+    stage_failed(c, m, d->status, why);
 }
 
 void cluster_route_ready(struct control *c, struct member *m, const Shoal__RouteReady *r)
@@ -233,7 +253,7 @@ void cluster_route_ready(struct control *c, struct member *m, const Shoal__Route
     if (r->status == ERR_CONFLICT)
         registry_shard_lost(m); /* it does not hold what we thought */
     snprintf(why, sizeof(why), "the route was not taken: %.150s", r->text[0] ? r->text : status_words(r->status));
-    stage_failed(c, m, why);
+    stage_failed(c, m, r->status, why);
 }
 
 /* The gateway's word: treated as gone.  When it still beats it is told to join again. */
@@ -242,7 +262,7 @@ void cluster_stage_failed(struct control *c, uint64_t route, uint32_t stage, con
     if (route == 0 || route != c->route.number || stage >= c->route.n)
         return;
     struct member *m = c->route.stages[stage].member;
-    stage_failed(c, m, why);
+    stage_failed(c, m, ERR_GONE, why);
     registry_leave(m, why);
 }
 
@@ -334,7 +354,7 @@ static void advance(struct control *c, uint64_t now_ms)
             break;
         case ROUTE_LATE:
             registry_shard_lost(c->route.stages[stage].member);
-            stage_failed(c, c->route.stages[stage].member, "it does not answer");
+            stage_failed(c, c->route.stages[stage].member, ERR_TIMEOUT, "it does not answer");
             break;
         case ROUTE_STANDS:
             stand(c, now_ms);

@@ -32,7 +32,8 @@ struct control_stage {
 /* The route in force.  route 0: none. A new route has a new number. */
 struct control_route {
     enum control_state state;
-    int waits;      /* WAITING: 0, or the status of what only more or other nodes can change: ERR_MEMORY */
+    int waits;      /* WAITING: 0, or the status of what time does not change: ERR_MEMORY until more nodes join, what
+                     * made the last node fail, a model that cannot be read */
     char text[200]; /* why it is not ready, for people */
     uint64_t route;
     uint32_t n_stages;

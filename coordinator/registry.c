@@ -252,12 +252,13 @@ struct member *registry_lapsed(const struct registry *r, uint64_t now_ms)
     return NULL;
 }
 
-void registry_rest(struct member *m, const char *why, uint64_t now_ms)
+void registry_rest(struct member *m, int status, const char *why, uint64_t now_ms)
 {
     uint64_t rest = REGISTRY_REST_MAX_MS;
     if (m->failures < 5)
         rest = (uint64_t)REGISTRY_REST_MS << m->failures;
     m->failures++;
+    m->failed = status;
     m->rest_until_ms = now_ms + rest;
     keep_text(m->trouble, sizeof(m->trouble), why);
 }

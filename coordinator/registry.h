@@ -75,6 +75,7 @@ struct member {
     struct node_stats stats;
     struct member_shard shard;
     uint32_t failures;
+    int failed; /* status of the last failure */
     uint64_t rest_until_ms;
     char trouble[200]; /* why it rests or left, for people; "": nothing */
     uint64_t roster_serial; /* of the last roster that was sent to it; the caller's to set */
@@ -121,7 +122,7 @@ void registry_leave(struct member *m, const char *why);
 /* A member whose lease has lapsed, or NULL; the caller ends its session and asks again. */
 struct member *registry_lapsed(const struct registry *r, uint64_t now_ms);
 /* It failed: it is not placed for a while. */
-void registry_rest(struct member *m, const char *why, uint64_t now_ms);
+void registry_rest(struct member *m, int status, const char *why, uint64_t now_ms);
 /* It has served well: earlier failures are forgotten. */
 void registry_forgive(struct member *m);
 

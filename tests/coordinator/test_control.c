@@ -232,6 +232,7 @@ static void test_control_says_how_much_memory_is_missing(void **state)
     start();
     add_node(0, "tiny");
     wait_state(CONTROL_WAITING, "not enough memory", &route);
+    assert_int_equal(route.waits, ERR_MEMORY);
     add_node(1, "big");
     struct fake_load l = fake_load(&f.nodes[1]); /* enough with the second, which alone can hold a layer */
     assert_int_equal(l.last - l.first, LAYERS);
@@ -444,7 +445,12 @@ static void test_control_tries_again_after_a_rest(void **state)
     fake_load_done(&f.nodes[0], c->load->load, ERR_IO, "disk on fire");
     control_free(&c);
     wait_state(CONTROL_WAITING, "disk on fire", &route);
+    assert_int_equal(route.waits, ERR_IO);
     serve_with(1);
+    assert_int_equal(route.waits, 0);
+    control_stage_failed(f.control, route.route, 0, "its steps time out");
+    wait_state(CONTROL_WAITING, "time out", &route);
+    assert_int_equal(route.waits, 0); /* that may pass */
 }
 
 static void test_control_believes_the_gateway_about_a_stage(void **state)

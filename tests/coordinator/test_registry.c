@@ -222,18 +222,19 @@ static void test_registry_rests_what_failed(void **state)
     assert_int_equal(registry_candidates(r, 0, nodes, &next), 2);
     assert_int_equal(nodes[0].node, 0); /* in the order of enrolment, not of joining */
     assert_true(next == UINT64_MAX);
-    registry_rest(a, "no memory", 1000);
+    registry_rest(a, ERR_MEMORY, "no memory", 1000);
     assert_int_equal(registry_candidates(r, 2999, nodes, &next), 1);
     assert_int_equal(nodes[0].node, 1);
     assert_int_equal(next, 3000);
+    assert_int_equal(a->failed, ERR_MEMORY);
     assert_int_equal(registry_candidates(r, 3000, nodes, &next), 2);
-    registry_rest(a, "no memory", 3000);
+    registry_rest(a, ERR_MEMORY, "no memory", 3000);
     assert_int_equal(a->rest_until_ms, 7000); /* twice as long */
     for (int i = 0; i < 20; i++)
-        registry_rest(a, "no memory", 7000);
+        registry_rest(a, ERR_MEMORY, "no memory", 7000);
     assert_int_equal(a->rest_until_ms, 7000 + REGISTRY_REST_MAX_MS);
     registry_forgive(a);
-    registry_rest(a, "no memory", 7000);
+    registry_rest(a, ERR_MEMORY, "no memory", 7000);
     assert_int_equal(a->rest_until_ms, 7000 + REGISTRY_REST_MS);
     assert_int_equal(join(r, a, 2, 3, 7000, &kind), 0); /* another process: a new chance */
     assert_int_equal(registry_candidates(r, 7000, nodes, &next), 2);
