@@ -22,6 +22,7 @@ enum {
     PANEL_ROWS = 16,
     PANEL_X_MAX = 64, /* rows of x that share one unpacking of a panel */
     MANY_X = 3,       /* from so many rows of x on unpacking pays */
+    PAIR = 2,         /* panels, and rows of x, that meet together */
     AHEAD_BYTES = 8192,
 };
 
@@ -118,11 +119,40 @@ FORCE_INLINE __m512i merge_rows4(__m512i a, __m512i b, __m512i c, __m512i d) {
     return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
 }
 
+/* Hides that they are zero, for the compiler would call memset for the few. */
+FORCE_INLINE void clear_sums(__m512 *acc, size_t n) {
+    __m512 zero = _mm512_setzero_ps();
+    __asm__("" : "+v"(zero));
+    for (size_t i = 0; i < n; i++)
+        acc[i] = zero;
+}
+
 /* Four values of x, in every lane. */
 FORCE_INLINE __m512i four(const int8_t *q) {
     int32_t v;
     memcpy(&v, q, sizeof v);
     return _mm512_set1_epi32(v);
+}
+
+/* Eight vectors of w (32 values of k) of n_p panels times n_x rows of x: q of the first, `stride` bytes to the
+ * next.  A sum is cut in two, for each product waits for the one before it: eight such chains side by side keep
+ * the units busy. */
+struct products {
+    __m512i low[PAIR][PAIR], high[PAIR][PAIR]; /* [row of x][panel]: of values 0-15 and 16-31 */
+};
+
+FORCE_INLINE void multiply(struct products *s, const __m512i w[PAIR][8], const int8_t *q, size_t stride,
+                           const int n_x, const int n_p) {
+    for (int t = 0; t < 4; t++) {
+        for (int j = 0; j < n_x; j++) {
+            const int8_t *at = q + (size_t)j * stride + 4 * t;
+            __m512i low = four(at), high = four(at + 16);
+            for (int i = 0; i < n_p; i++) {
+                s->low[j][i] = _mm512_dpbusd_epi32(s->low[j][i], w[i][t], low);
+                s->high[j][i] = _mm512_dpbusd_epi32(s->high[j][i], w[i][t + 4], high);
+            }
+        }
+    }
 }
 
 /* The sums of the 128-bit lanes. */

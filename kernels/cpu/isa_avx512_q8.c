@@ -229,57 +229,102 @@ FORCE_INLINE void many_unpack(struct many *m, const struct panel *p, size_t b, s
     }
 }
 
-/* Adds block b of the run to the sums of every row of x. x: that block of row 0; stride: bytes to the next row */
-FORCE_INLINE void many_add(struct many *m, size_t b, const uint8_t *x, size_t stride, size_t n_x, enum kind kind) {
+/* Block b of the run times n_x (at most PAIR) rows of x, from row j on: x. */
+FORCE_INLINE void many_meet(struct many *m, const __m512i w[PAIR][8], size_t b, const uint8_t *x, size_t stride,
+                            size_t j, const int n_x, const int n_p, enum kind kind) {
     /* the sum of q lies in 16 bits: a product of pairs makes minus the surplus of it */
     const __m512i surplus_of_one = _mm512_set1_epi32(kind == Q8 ? 0xff80 : 0xfff8), zero = _mm512_setzero_si512();
-    __m512i w[BLOCK / 4];
-    __m512 d = m->d[b];
-    for (int t = 0; t < BLOCK / 4; t++)
-        w[t] = keep(m->w[b][t]);
-    for (size_t j = 0; j < n_x; j++) {
-        const struct q8_block *xb = (const void *)(x + j * stride);
-        __m512i sum = _mm512_dpwssd_epi32(zero, surplus_of_one, _mm512_set1_epi32(xb->sum));
-        for (int t = 0; t < BLOCK / 4; t++)
-            sum = _mm512_dpbusd_epi32(sum, w[t], four(xb->q + 4 * t));
-        m->acc[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(d, _mm512_set1_ps(xb->scale)), m->acc[j]);
+    struct products s;
+    for (int k = 0; k < n_x; k++) {
+        const struct q8_block *xb = (const void *)(x + (size_t)k * stride);
+        __m512i start = _mm512_dpwssd_epi32(zero, surplus_of_one, _mm512_set1_epi32(xb->sum));
+        for (int i = 0; i < n_p; i++) {
+            s.low[k][i] = start;
+            s.high[k][i] = zero;
+        }
+    }
+    multiply(&s, w, ((const struct q8_block *)(const void *)x)->q, stride, n_x, n_p);
+    for (int k = 0; k < n_x; k++) {
+        const struct q8_block *xb = (const void *)(x + (size_t)k * stride);
+        for (int i = 0; i < n_p; i++) {
+            __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(s.low[k][i], s.high[k][i]));
+            __m512 *acc = &m[i].acc[j + (size_t)k];
+            *acc = _mm512_fmadd_ps(sum, _mm512_mul_ps(m[i].d[b], _mm512_set1_ps(xb->scale)), *acc);
+        }
     }
 }
 
-FORCE_INLINE void rows_many(const struct matmul_job *job, const struct panel *p, size_t i, size_t j, size_t n_x,
+/* Adds block b of the run to the sums of every row of x. x: that block of row 0; stride: bytes to the next row */
+FORCE_INLINE void many_add(struct many *m, size_t b, const uint8_t *x, size_t stride, size_t n_x, const int n_p,
+                           enum kind kind) {
+    __m512i w[PAIR][8];
+    size_t j = 0;
+    for (int i = 0; i < n_p; i++)
+        for (int t = 0; t < 8; t++)
+            w[i][t] = keep(m[i].w[b][t]);
+    for (; j + PAIR <= n_x; j += PAIR)
+        many_meet(m, w, b, x + j * stride, stride, j, PAIR, n_p, kind);
+    if (j < n_x)
+        many_meet(m, w, b, x + j * stride, stride, j, 1, n_p, kind);
+}
+
+FORCE_INLINE void rows_many(const struct matmul_job *job, size_t i, size_t last, size_t j, size_t n_x, const int n_p,
                             const enum kind kind) {
     size_t n_blocks = job->cols / BLOCK;
-    struct many m;
-    for (size_t k = 0; k < n_x; k++)
-        m.acc[k] = _mm512_setzero_ps();
+    struct panel p[PAIR];
+    struct many m[PAIR];
+    for (int k = 0; k < n_p; k++) {
+        panel_open(&p[k], job, i + (size_t)k * PANEL_ROWS, last);
+        clear_sums(m[k].acc, n_x);
+    }
     for (size_t first = 0; first < n_blocks; first += MANY_BLOCKS) {
         size_t n = n_blocks - first < MANY_BLOCKS ? n_blocks - first : MANY_BLOCKS;
         for (size_t b = 0; b < n; b++) {
-            panel_prefetch_next(p, job->w_stride, first + b, block_bytes(kind));
-            many_unpack(&m, p, b, (first + b) * block_bytes(kind), kind);
+            for (int k = 0; k < n_p; k++) {
+                panel_prefetch_next(&p[k], job->w_stride, first + b, block_bytes(kind));
+                many_unpack(&m[k], &p[k], b, (first + b) * block_bytes(kind), kind);
+            }
         }
         const struct q8_block *x = (const struct q8_block *)job_x(job, j) + first;
         for (size_t b = 0; b < n; b++)
-            many_add(&m, b, (const uint8_t *)(x + b), job->x_stride, n_x, kind);
+            many_add(m, b, (const uint8_t *)(x + b), job->x_stride, n_x, n_p, kind);
     }
-    for (size_t k = 0; k < n_x; k++)
-        panel_store(p, job->y + (j + k) * job->y_stride + i, m.acc[k]);
+    for (int k = 0; k < n_p; k++)
+        for (size_t x = 0; x < n_x; x++)
+            panel_store(&p[k], job->y + (j + x) * job->y_stride + i + (size_t)k * PANEL_ROWS, m[k].acc[x]);
 }
 
-FORCE_INLINE void rows_q(const struct matmul_job *job, size_t first, size_t last, const enum kind kind) {
-    for (size_t i = first; i < last; i += PANEL_ROWS) {
+/* Rows i and on, a panel or a pair of them. */
+FORCE_INLINE void rows_panels(const struct matmul_job *job, size_t i, size_t last, const int n_p,
+                              const enum kind kind) {
+    size_t j = 0;
+    while (job->n_x - j >= MANY_X) {
+        size_t n_x = job->n_x - j < PANEL_X_MAX ? job->n_x - j : PANEL_X_MAX;
+        rows_many(job, i, last, j, n_x, n_p, kind);
+        j += n_x;
+    }
+    for (int k = 0; k < n_p && j < job->n_x; k++) {
+        size_t at = i + (size_t)k * PANEL_ROWS;
         struct panel p;
-        panel_open(&p, job, i, last);
-        size_t j = 0;
-        while (job->n_x - j >= MANY_X) {
-            size_t n_x = job->n_x - j < PANEL_X_MAX ? job->n_x - j : PANEL_X_MAX;
-            rows_many(job, &p, i, j, n_x, kind);
-            j += n_x;
-        }
-        for (; j + FEW_X <= job->n_x; j += FEW_X)
-            rows_few(job, &p, i, j, FEW_X, kind);
-        for (; j < job->n_x; j++)
-            rows_few(job, &p, i, j, 1, kind);
+        panel_open(&p, job, at, last);
+        if (job->n_x - j == FEW_X)
+            rows_few(job, &p, at, j, FEW_X, kind);
+        else
+            rows_few(job, &p, at, j, 1, kind);
+    }
+}
+
+_Static_assert(MANY_X == FEW_X + 1, "what is left over is one call of rows_few");
+
+FORCE_INLINE void rows_q(const struct matmul_job *job, size_t first, size_t last, const enum kind kind) {
+    size_t step;
+    for (size_t i = first; i < last; i += step) {
+        bool pair = job->n_x >= MANY_X && last - i > PANEL_ROWS;
+        step = last - i < (pair ? PAIR : 1) * PANEL_ROWS ? last - i : (pair ? PAIR : 1) * PANEL_ROWS;
+        if (pair)
+            rows_panels(job, i, last, PAIR, kind);
+        else
+            rows_panels(job, i, last, 1, kind);
     }
 }
 

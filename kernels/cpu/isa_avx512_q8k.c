@@ -383,75 +383,116 @@ FORCE_INLINE void unpack_q6_k(struct many *m, const struct panel *p, size_t at) 
     unpack_q6_k_half(m, p, at, 1);
 }
 
-/* Sums of 32 values (eight vectors of w), in two halves where each has a scale of its own. */
-FORCE_INLINE __m512i many_group(const __m512i w[8], const int8_t *q, const __m512i scale[2], enum kind kind) {
-    __m512i a = _mm512_setzero_si512(), b = a;
-    for (int t = 0; t < 4; t++) {
-        a = _mm512_dpbusd_epi32(a, w[t], four(q + 4 * t));
-        b = _mm512_dpbusd_epi32(b, w[t + 4], four(q + 4 * t + 16));
+/* Adds group g of 32 values to the block's sums of n_x (at most PAIR) rows of x, from row j on. Q6_K has a scale for
+ * each half of them. */
+FORCE_INLINE void many_meet(struct many *m, const __m512i w[PAIR][8], int g, const uint8_t *x, size_t stride, size_t j,
+                            const int n_x, const int n_p, enum kind kind) {
+    struct products s;
+    for (int k = 0; k < n_x; k++)
+        for (int i = 0; i < n_p; i++)
+            s.low[k][i] = s.high[k][i] = _mm512_setzero_si512();
+    multiply(&s, w, ((const struct q8k_block *)(const void *)x)->q + 32 * g, stride, n_x, n_p);
+    for (int k = 0; k < n_x; k++) {
+        for (int i = 0; i < n_p; i++) {
+            __m512i sum, *to = &m[i].sum[j + (size_t)k];
+            if (kind == Q6K)
+                sum = _mm512_add_epi32(_mm512_mullo_epi32(s.low[k][i], m[i].scale[2 * g]),
+                                       _mm512_mullo_epi32(s.high[k][i], m[i].scale[2 * g + 1]));
+            else
+                sum = _mm512_mullo_epi32(_mm512_add_epi32(s.low[k][i], s.high[k][i]), m[i].scale[g]);
+            *to = g == 0 ? sum : _mm512_add_epi32(*to, sum);
+        }
     }
-    if (kind == Q6K)
-        return _mm512_add_epi32(_mm512_mullo_epi32(a, scale[0]), _mm512_mullo_epi32(b, scale[1]));
-    return _mm512_mullo_epi32(_mm512_add_epi32(a, b), scale[0]);
 }
 
 /* Adds the unpacked block to the sums of every row of x. x: that block of row 0; stride: bytes to the next row */
-FORCE_INLINE void many_add(struct many *m, const uint8_t *x, size_t stride, size_t n_x, enum kind kind) {
+FORCE_INLINE void many_add(struct many *m, const uint8_t *x, size_t stride, size_t n_x, const int n_p,
+                           enum kind kind) {
     for (int g = 0; g < 8; g++) {
-        __m512i w[8], scale[2] = {m->scale[kind == Q6K ? 2 * g : g], m->scale[kind == Q6K ? 2 * g + 1 : g]};
-        for (int t = 0; t < 8; t++)
-            w[t] = keep(m->w[8 * g + t]);
+        __m512i w[PAIR][8];
+        size_t j = 0;
+        for (int i = 0; i < n_p; i++)
+            for (int t = 0; t < 8; t++)
+                w[i][t] = keep(m[i].w[8 * g + t]);
+        for (; j + PAIR <= n_x; j += PAIR)
+            many_meet(m, w, g, x + j * stride, stride, j, PAIR, n_p, kind);
+        if (j < n_x)
+            many_meet(m, w, g, x + j * stride, stride, j, 1, n_p, kind);
+    }
+    for (int i = 0; i < n_p; i++) {
         for (size_t j = 0; j < n_x; j++) {
             const struct q8k_block *xb = (const void *)(x + j * stride);
-            __m512i sum = many_group(w, xb->q + 32 * g, scale, kind);
-            m->sum[j] = g == 0 ? sum : _mm512_add_epi32(m->sum[j], sum);
+            __m512i pairs = dot_sums(m[i].pair, xb), sum = m[i].sum[j];
+            if (kind == Q6K)
+                sum = _mm512_sub_epi32(sum, _mm512_slli_epi32(pairs, 5));
+            m[i].acc[j] = add_block(m[i].acc[j], sum, m[i].d, xb->scale);
+            if (kind != Q6K)
+                m[i].acc[j] = add_mins(m[i].acc[j], pairs, m[i].dmin, xb->scale);
         }
-    }
-    for (size_t j = 0; j < n_x; j++) {
-        const struct q8k_block *xb = (const void *)(x + j * stride);
-        __m512i pairs = dot_sums(m->pair, xb);
-        __m512i sum = kind == Q6K ? _mm512_sub_epi32(m->sum[j], _mm512_slli_epi32(pairs, 5)) : m->sum[j];
-        m->acc[j] = add_block(m->acc[j], sum, m->d, xb->scale);
-        if (kind != Q6K)
-            m->acc[j] = add_mins(m->acc[j], pairs, m->dmin, xb->scale);
     }
 }
 
-FORCE_INLINE void rows_many(const struct matmul_job *job, const struct panel *p, size_t i, size_t j, size_t n_x,
-                            const enum kind kind) {
-    struct many m;
-    for (size_t k = 0; k < n_x; k++)
-        m.acc[k] = _mm512_setzero_ps();
-    for (size_t b = 0; b < job->cols / BLOCK; b++) {
-        size_t at = b * block_bytes(kind);
-        panel_prefetch_next(p, job->w_stride, b, block_bytes(kind));
-        if (kind == Q6K)
-            unpack_q6_k(&m, p, at);
-        else if (kind == Q5K)
-            unpack_q5_k(&m, p, at);
-        else
-            unpack_q4_k(&m, p, at, Q4K);
-        const struct q8k_block *x = (const struct q8k_block *)job_x(job, j) + b;
-        many_add(&m, (const uint8_t *)x, job->x_stride, n_x, kind);
-    }
-    for (size_t k = 0; k < n_x; k++)
-        panel_store(p, job->y + (j + k) * job->y_stride + i, m.acc[k]);
+FORCE_INLINE void unpack(struct many *m, const struct panel *p, size_t at, enum kind kind) {
+    if (kind == Q6K)
+        unpack_q6_k(m, p, at);
+    else if (kind == Q5K)
+        unpack_q5_k(m, p, at);
+    else
+        unpack_q4_k(m, p, at, Q4K);
 }
+
+FORCE_INLINE void rows_many(const struct matmul_job *job, size_t i, size_t last, size_t j, size_t n_x, const int n_p,
+                            const enum kind kind) {
+    struct panel p[PAIR];
+    struct many m[PAIR];
+    for (int k = 0; k < n_p; k++) {
+        panel_open(&p[k], job, i + (size_t)k * PANEL_ROWS, last);
+        clear_sums(m[k].acc, n_x);
+    }
+    for (size_t b = 0; b < job->cols / BLOCK; b++) {
+        for (int k = 0; k < n_p; k++) {
+            panel_prefetch_next(&p[k], job->w_stride, b, block_bytes(kind));
+            unpack(&m[k], &p[k], b * block_bytes(kind), kind);
+        }
+        const struct q8k_block *x = (const struct q8k_block *)job_x(job, j) + b;
+        many_add(m, (const uint8_t *)x, job->x_stride, n_x, n_p, kind);
+    }
+    for (int k = 0; k < n_p; k++)
+        for (size_t x = 0; x < n_x; x++)
+            panel_store(&p[k], job->y + (j + x) * job->y_stride + i + (size_t)k * PANEL_ROWS, m[k].acc[x]);
+}
+
+/* Rows i and on, a panel or a pair of them. */
+FORCE_INLINE void rows_panels(const struct matmul_job *job, size_t i, size_t last, const int n_p,
+                              const enum kind kind) {
+    size_t j = 0;
+    while (job->n_x - j >= MANY_X) {
+        size_t n_x = job->n_x - j < PANEL_X_MAX ? job->n_x - j : PANEL_X_MAX;
+        rows_many(job, i, last, j, n_x, n_p, kind);
+        j += n_x;
+    }
+    for (int k = 0; k < n_p && j < job->n_x; k++) {
+        size_t at = i + (size_t)k * PANEL_ROWS;
+        struct panel p;
+        panel_open(&p, job, at, last);
+        if (job->n_x - j == FEW_X)
+            rows_few(job, &p, at, j, FEW_X, kind);
+        else
+            rows_few(job, &p, at, j, 1, kind);
+    }
+}
+
+_Static_assert(MANY_X == FEW_X + 1, "what is left over is one call of rows_few");
 
 FORCE_INLINE void rows_k(const struct matmul_job *job, size_t first, size_t last, const enum kind kind) {
-    for (size_t i = first; i < last; i += PANEL_ROWS) {
-        struct panel p;
-        panel_open(&p, job, i, last);
-        size_t j = 0;
-        while (job->n_x - j >= MANY_X) {
-            size_t n_x = job->n_x - j < PANEL_X_MAX ? job->n_x - j : PANEL_X_MAX;
-            rows_many(job, &p, i, j, n_x, kind);
-            j += n_x;
-        }
-        for (; j + FEW_X <= job->n_x; j += FEW_X)
-            rows_few(job, &p, i, j, FEW_X, kind);
-        for (; j < job->n_x; j++)
-            rows_few(job, &p, i, j, 1, kind);
+    size_t step;
+    for (size_t i = first; i < last; i += step) {
+        bool pair = job->n_x >= MANY_X && last - i > PANEL_ROWS;
+        step = last - i < (pair ? PAIR : 1) * PANEL_ROWS ? last - i : (pair ? PAIR : 1) * PANEL_ROWS;
+        if (pair)
+            rows_panels(job, i, last, PAIR, kind);
+        else
+            rows_panels(job, i, last, 1, kind);
     }
 }
 
