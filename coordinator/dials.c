@@ -16,6 +16,7 @@
 enum {
     DRAIN_MAX = 64,       /* messages of one link before the others get their turn */
     PING_MS = 1000,
+    REPORT_MS = 1000,     /* to the control half: it is for people to read */
     GREET_AGAIN_MS = 200, /* between PINGs that are not answered yet */
     LOGITS_FRAMES = 48,   /* of one step: fewer than a stage's link queues */
 };
@@ -221,9 +222,12 @@ static const char *dial_lost(struct engine *en, struct dial *d, uint64_t now_ms)
     return NULL;
 }
 
-static void report_times(struct engine *en)
+static void report_times(struct engine *en, uint64_t now_ms)
 {
     double rate = atomic_load(&en->counters.steps_per_second);
+    if (now_ms < en->next_report_ms)
+        return;
+    en->next_report_ms = now_ms + REPORT_MS;
     for (uint32_t i = 0; en->open && i < en->route.n_stages; i++) {
         const struct dial *d = &en->dials[i];
         struct control_stage_times t = {d->compute_us, d->queue_us, d->rtt_us / 2, rate};
@@ -241,5 +245,5 @@ void dials_tick(struct engine *en, uint64_t now_ms)
         }
         ping(en, &en->dials[i], now_ms);
     }
-    report_times(en);
+    report_times(en, now_ms);
 }

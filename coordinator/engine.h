@@ -54,6 +54,7 @@ struct event {
 };
 
 MUST_USE int engine_start(struct engine **out, struct control *c, struct error *e);
+/* Unfinished requests get EVENT_FAILED; they may be read and released after it. No engine_submit() may be under way. */
 void engine_stop(struct engine **en);
 
 /* ERR_BUSY: too many wait.  ERR_UNAVAILABLE: no route (the sentence says why).  ERR_LIMIT: too long. */

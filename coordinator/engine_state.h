@@ -105,7 +105,7 @@ struct engine {
     struct frame_row *rows;
     struct frame_open *opens;
     uint64_t *ends;
-    uint64_t next_tick_ms, rates_ms, rates_steps, rates_tokens;
+    uint64_t next_tick_ms, next_report_ms, rates_ms, rates_steps, rates_tokens;
     struct log_gate gate;
 };
 
