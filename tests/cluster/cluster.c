@@ -19,7 +19,7 @@
 #include "base/memory.h"
 #include "base/path.h"
 
-enum { NODE_MEMORY = 1 << 30, LEASE_MS = 2000 };
+enum { NODE_MEMORY = 1 << 30, LEASE_MS = 2000, MODEL_MAX = 256 << 20 };
 
 static void require(int status, const struct error *e)
 {
@@ -95,16 +95,44 @@ void cluster_kill(struct cluster *c, uint32_t node)
 
 /* ---- the coordinator ---- */
 
+/* A copy in our own folder, so that it can be taken away. */
+static char *copy_model(const struct cluster *c, const char *model)
+{
+    char *copy = mem_printf("%s/copy.gguf", c->dir), *data;
+    size_t n;
+    struct error e = {0};
+    require(path_read(model, MODEL_MAX, &data, &n, &e), &e);
+    require(path_write_atomic(copy, data, n, 0600, &e), &e);
+    mem_free(data);
+    return copy;
+}
+
+/* The coordinator has read the model for its checksums when it waits for nodes. */
+static void take_model_away(struct cluster *c, const char *path)
+{
+    struct control_route *r = mem_alloc(sizeof(*r));
+    for (uint64_t until = clock_ms() + CLUSTER_WAIT_MS; !strstr(r->text, "join") && clock_ms() < until;) {
+        clock_sleep_ms(5);
+        control_route(c->control, r);
+    }
+    mem_free(r);
+    assert_int_equal(unlink(path), 0);
+}
+
 static void start_control(struct cluster *c, const struct cluster_options *o)
 {
     struct error e = {0};
     char *state = mem_printf("%s/coordinator", c->dir), *cache = mem_printf("%s/cache", c->dir);
+    char *model = o->fetch ? copy_model(c, o->model) : mem_strdup(o->model);
     struct control_options co = {
-        .model_path = o->model, .state_dir = state, .cache_dir = cache, .listen_host = "127.0.0.1",
+        .model_path = model, .state_dir = state, .cache_dir = cache, .listen_host = "127.0.0.1",
         .nodes_min = o->n_nodes, .kv_tokens = o->kv_tokens, .sequences_max = o->sequences_max,
         .batch_rows_max = o->batch_rows_max, .lease_ms = LEASE_MS};
     require(control_start(&c->control, &co, &e), &e);
     require(engine_start(&c->engine, c->control, &e), &e);
+    if (o->fetch)
+        take_model_away(c, model);
+    mem_free(model);
     mem_free(state);
     mem_free(cache);
 }

@@ -28,6 +28,7 @@ struct cluster_options {
     uint32_t n_nodes;
     uint32_t kv_tokens, sequences_max, batch_rows_max; /* 0: the coordinator's */
     bool processes; /* nodes are child processes; main() must call cluster_child() first */
+    bool fetch;     /* the model's file is gone from its place: nodes fetch their layers from the coordinator */
 };
 
 /* Fails the test when it does not come up within CLUSTER_WAIT_MS. */

@@ -111,12 +111,12 @@ static void check_answers(struct cluster *c, struct answer *answers, uint32_t n)
         check_answer(&answers[i]);
 }
 
-static void answers_through(uint32_t n_nodes)
+static void answers_through(uint32_t n_nodes, bool fetch)
 {
     struct cluster c;
     struct answer *answers = mem_array(ANSWERS_MAX, sizeof(*answers));
     uint32_t n = read_answers(answers);
-    cluster_start(&c, &(struct cluster_options){.model = DEMO, .n_nodes = n_nodes});
+    cluster_start(&c, &(struct cluster_options){.model = DEMO, .n_nodes = n_nodes, .fetch = fetch});
     struct control_route route;
     control_route(c.control, &route);
     assert_int_equal(route.n_stages, n_nodes);
@@ -137,19 +137,25 @@ static void answers_through(uint32_t n_nodes)
 static void test_one_node_gives_the_answers(void **state)
 {
     (void)state;
-    answers_through(1);
+    answers_through(1, false);
 }
 
 static void test_two_nodes_give_the_answers(void **state)
 {
     (void)state;
-    answers_through(2);
+    answers_through(2, false);
 }
 
 static void test_three_nodes_give_the_answers(void **state)
 {
     (void)state;
-    answers_through(3);
+    answers_through(3, false);
+}
+
+static void test_nodes_without_the_file_fetch_their_layers(void **state)
+{
+    (void)state;
+    answers_through(3, true);
 }
 
 /* ---- the bits of one process ---- */
@@ -265,6 +271,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_one_node_gives_the_answers),
         cmocka_unit_test(test_two_nodes_give_the_answers),
         cmocka_unit_test(test_three_nodes_give_the_answers),
+        cmocka_unit_test(test_nodes_without_the_file_fetch_their_layers),
         cmocka_unit_test(test_nodes_give_the_bits_of_one_process),
         cmocka_unit_test(test_a_cancelled_request_leaves_its_place_on_every_node),
         cmocka_unit_test(test_a_killed_node_ends_answers_and_comes_back),
