@@ -467,11 +467,13 @@ static void publish(struct fake_route *r, struct control *c)
     pthread_mutex_unlock(&c->lock);
 }
 
-void fake_route_start(struct fake_route *r, struct control *c, uint32_t n_stages, uint32_t n_vocab)
+void fake_route_start(struct fake_route *r, struct control *c, uint32_t n_stages, uint32_t n_vocab,
+                      enum fake_mode mode)
 {
     memset(r, 0, sizeof(*r));
     r->n_stages = n_stages;
     r->n_vocab = n_vocab;
+    atomic_store(&r->mode, (int)mode);
     r->p = mem_alloc(sizeof(*r->p));
     r->p->store = frame_store_create();
     buffer_init(&r->p->out, FRAME_BYTES_MAX);

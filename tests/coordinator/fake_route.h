@@ -78,7 +78,8 @@ struct fake_route {
 };
 
 /* Starts the route's thread and tells the control half that it is ready. */
-void fake_route_start(struct fake_route *r, struct control *c, uint32_t n_stages, uint32_t n_vocab);
+void fake_route_start(struct fake_route *r, struct control *c, uint32_t n_stages, uint32_t n_vocab,
+                      enum fake_mode mode);
 void fake_route_stop(struct fake_route *r);
 
 /* The token that follows `token` at `position`. */
