@@ -227,6 +227,8 @@ static bool check_origin(struct http_exchange *x)
 {
     const char *host = http_request_header(x, MHD_HTTP_HEADER_HOST);
     const char *origin = http_request_header(x, MHD_HTTP_HEADER_ORIGIN);
+    if (x->server->options.any_host)
+        return true;
     if (x->server->loopback && host != NULL && !http_host_is_local(host))
         refuse(x, MHD_HTTP_FORBIDDEN, "this server answers to names of this machine only (Host)");
     else if (origin != NULL && !http_origin_allowed(origin, host))
@@ -254,6 +256,15 @@ static void check_body(struct http_exchange *x)
         refuse(x, MHD_HTTP_CONTENT_TOO_LARGE, "the body is larger than this endpoint takes");
 }
 
+/* Work is refused when all connections are taken, so that nobody hangs; health and metrics still answer. */
+static void check_room(struct http_exchange *x)
+{
+    if ((x->route->flags & HTTP_BODY) == 0 || http_server_connections(x->server) <= x->server->options.connections_max)
+        return;
+    http_reply_header(x, MHD_HTTP_HEADER_CONNECTION, "close");
+    refuse(x, MHD_HTTP_TOO_MANY_REQUESTS, "too many connections: try again");
+}
+
 /* Everything that the headers decide. Afterwards a response is there or the body may come. */
 static void admit(struct http_exchange *x, const char *url, const char *method)
 {
@@ -273,6 +284,8 @@ static void admit(struct http_exchange *x, const char *url, const char *method)
     find_route(x, method);
     if (x->response == NULL && o->gate != NULL && !o->gate(o->arg, x, x->route))
         refuse(x, MHD_HTTP_FORBIDDEN, "not allowed");
+    if (x->response == NULL)
+        check_room(x);
     if (x->response == NULL)
         check_body(x);
 }

@@ -162,7 +162,7 @@ static struct MHD_Daemon *start_daemon(struct http_server *s, int fd)
 {
     const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL;
     return MHD_start_daemon(flags, 0, NULL, NULL, http_on_access, s, MHD_OPTION_LISTEN_SOCKET, fd,
-                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->options.connections_max,
+                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->options.connections_max + HTTP_SPARE_CONNECTIONS,
                             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES,
                             MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_STALL_S,
                             MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES,

@@ -11,7 +11,8 @@
  * Bounded: connections, header bytes, one body, all bodies together, the time
  * to send a request, the time a connection may idle or stall.  Where it listens
  * on loopback only, requests whose Host is not of this machine are refused (DNS
- * rebinding); everywhere, requests that a web page of another origin makes.
+ * rebinding); everywhere, requests that a web page of another origin makes;
+ * neither when `any_host` is set.
  *
  * The server knows no format of its own: `fail` writes the body of an error.  */
 #ifndef NET_HTTP_SERVER_H
@@ -27,6 +28,7 @@
 enum http_limits {
     HTTP_PATH_MAX = 1024,           /* decoded */
     HTTP_REPLY_HEADERS_MAX = 8,
+    HTTP_SPARE_CONNECTIONS = 32,    /* beyond connections_max: only what needs no body is answered on them */
     HTTP_CONNECTION_BYTES = 64 << 10, /* request line and headers must fit */
     HTTP_BODIES_MAX = 128 << 20,    /* bytes of all bodies held at once; more: 429 */
     HTTP_DISCARD_MAX = 64 << 20,    /* of a refused body, read so that the refusal arrives */
@@ -59,7 +61,8 @@ struct http_route {
 struct http_options {
     const char *host; /* name or address to listen on */
     uint16_t port;    /* 0: ephemeral */
-    uint32_t connections_max;
+    uint32_t connections_max; /* that do work; a few more are taken to tell their clients so (429) */
+    bool any_host;    /* no check of Host and Origin: where a request needs a key that no web page has */
     const struct http_route *routes; /* borrowed */
     size_t n_routes;
     void *arg; /* of the handlers and of these: */

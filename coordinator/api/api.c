@@ -160,6 +160,7 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
         .connections_max = o->connections_max == 0 ? CONNECTIONS_DEFAULT : o->connections_max,
         .routes = routes,
         .n_routes = COUNTOF(routes),
+        .any_host = o->api_key != NULL,
         .arg = a,
         .gate = gate,
         .fail = fail,

@@ -439,12 +439,45 @@ static void test_idle_connections_give_way(void **state)
     for (int i = 0; i < 20 && (answer == NULL || status_of(answer) != 200); i++) {
         mem_free(answer);
         clock_sleep_ms(500);
-        answer = exchange(f, "GET /rest/x HTTP/1.1\r\n" HOST "\r\n");
+        answer = exchange(f, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nhi");
     }
     assert_int_equal(status_of(answer), 200);
     mem_free(answer);
     for (size_t i = 0; i < COUNTOF(idle); i++)
         close(idle[i]);
+}
+
+/* With all connections at work a request for more is told so at once; one for news is answered. */
+static void test_busy_connections_are_said_to_be(void **state)
+{
+    struct fixture *f = *state;
+    int busy[16];
+    const char *wait = "GET /wait HTTP/1.1\r\n" HOST "\r\n";
+    for (size_t i = 0; i < COUNTOF(busy); i++) {
+        busy[i] = dial(f);
+        say(busy[i], wait, strlen(wait));
+    }
+    for (int i = 0; i < 1000 && http_server_connections(f->server) < COUNTOF(busy); i++)
+        clock_sleep_ms(5);
+    const char *work = "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nhi";
+    char *answer = exchange(f, work);
+    assert_int_equal(status_of(answer), 429);
+    mem_free(answer);
+    answer = exchange(f, "GET /rest/x HTTP/1.1\r\n" HOST "\r\n");
+    assert_int_equal(status_of(answer), 200);
+    mem_free(answer);
+    atomic_store(&f->release, true);
+    for (size_t i = 0; i < COUNTOF(busy); i++) {
+        answer = hear(busy[i]);
+        assert_int_equal(status_of(answer), 200);
+        mem_free(answer);
+        close(busy[i]);
+    }
+    for (int i = 0; i < 1000 && http_server_connections(f->server) > 0; i++)
+        clock_sleep_ms(5);
+    answer = exchange(f, work);
+    assert_int_equal(status_of(answer), 200);
+    mem_free(answer);
 }
 
 static void test_a_port_in_use_is_named(void **state)
@@ -514,6 +547,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_reader_that_stops_reading_stops_its_producer, start, stop),
         cmocka_unit_test_setup_teardown(test_a_stop_ends_what_waits, start, stop),
         cmocka_unit_test_setup_teardown(test_idle_connections_give_way, start, stop),
+        cmocka_unit_test_setup_teardown(test_busy_connections_are_said_to_be, start, stop),
         cmocka_unit_test_setup_teardown(test_a_port_in_use_is_named, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
