@@ -341,6 +341,8 @@ static int start_links(struct control *c, struct error *e)
     if (r == 0)
         r = link_self_test(c->context_zmq, c->zap, e);
     if (r == 0)
+        zap_counts(c->zap, &c->self_test);
+    if (r == 0)
         r = zap_allow(c->zap, CONTROL_DOMAIN, NULL, 0, e); /* nobody, until the roster is read */
     if (r == 0)
         r = listen_on(c, &c->control, c->o.control_port, control, e);

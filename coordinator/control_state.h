@@ -82,6 +82,7 @@ struct control {
     /* the actor's */
     void *context_zmq;
     struct zap *zap;
+    struct zap_counts self_test; /* what the self-test added to the gate's counts */
     struct link *control, *enrolment;
     struct blobs *blobs;
     struct store *store;

@@ -175,8 +175,8 @@ char *status_json(struct control *c)
     put(o, "members", members);
     put_count(o, "roster_serial", c->roster_serial);
     put_count(o, "invites", c->invites);
-    put_count(o, "connections_accepted", counts.accepted);
-    put_count(o, "connections_refused", counts.refused);
+    put_count(o, "connections_accepted", counts.accepted - c->self_test.accepted);
+    put_count(o, "connections_refused", counts.refused - c->self_test.refused);
     char *text = json_dumps(o, JSON_COMPACT), *copy = text ? mem_strdup(text) : NULL;
     free(text); /* jansson's, mem_free frees only ours */
     json_decref(o);

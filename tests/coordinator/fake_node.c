@@ -105,22 +105,42 @@ static int take_reply(struct fake_node *n, const struct link_message *m)
     return r;
 }
 
-int fake_enrol(struct fake_node *n, void *zmq_context, const char *line, const char *name, bool spoil)
+static int take_answer(struct fake_node *n, struct link *link)
 {
-    struct link *link;
     struct link_message m;
-    assert_int_equal(invite_parse(&n->invite, line, NULL), 0);
-    int r = dial(n, zmq_context, n->invite.port, ENROL_REPLY_BYTES_MAX, &link);
-    if (r != 0)
-        return r;
-    send_request(n, link, name, spoil);
     uint64_t until = clock_ms() + FAKE_WAIT_MS;
+    int r;
     while ((r = link_receive(link, &m, NULL)) == ERR_TIMEOUT && clock_ms() < until)
         poll_link(link);
     if (r == 0) {
         r = take_reply(n, &m);
         link_message_close(&m);
     }
+    return r;
+}
+
+int fake_enrol(struct fake_node *n, void *zmq_context, const char *line, const char *name, bool spoil)
+{
+    struct link *link;
+    assert_int_equal(invite_parse(&n->invite, line, NULL), 0);
+    int r = dial(n, zmq_context, n->invite.port, ENROL_REPLY_BYTES_MAX, &link);
+    if (r != 0)
+        return r;
+    send_request(n, link, name, spoil);
+    r = take_answer(n, link);
+    link_close(&link);
+    return r;
+}
+
+int fake_enrol_bytes(struct fake_node *n, void *zmq_context, const char *line, const void *bytes, size_t len)
+{
+    struct link *link;
+    assert_int_equal(invite_parse(&n->invite, line, NULL), 0);
+    int r = dial(n, zmq_context, n->invite.port, ENROL_REPLY_BYTES_MAX, &link);
+    if (r != 0)
+        return r;
+    assert_int_equal(link_send(link, NULL, bytes, len, NULL), 0);
+    r = take_answer(n, link);
     link_close(&link);
     return r;
 }

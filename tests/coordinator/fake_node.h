@@ -29,6 +29,8 @@ void fake_init(struct fake_node *n, uint16_t data_port, uint64_t memory);
 void fake_close(struct fake_node *n);
 /* 0, or ERR_DENIED when the answer or the gate says no, ERR_TIMEOUT when there is none. `spoil`: a wrong proof. */
 int fake_enrol(struct fake_node *n, void *zmq_context, const char *line, const char *name, bool spoil);
+/* Send bytes to the enrolment port in place of a request; the status of the answer. */
+int fake_enrol_bytes(struct fake_node *n, void *zmq_context, const char *line, const void *bytes, size_t len);
 /* Dial the control port and wait until the link stands: 0, ERR_DENIED when refused, ERR_TIMEOUT. */
 int fake_dial(struct fake_node *n, void *zmq_context);
 void fake_send(struct fake_node *n, Shoal__Control__BodyCase kind, void *body);

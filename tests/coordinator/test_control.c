@@ -650,6 +650,27 @@ static void test_control_stands_bad_messages(void **state)
     assert_int_equal(route.state, CONTROL_READY);
 }
 
+static void test_control_answers_bad_requests_of_strangers_alike(void **state)
+{
+    (void)state;
+    static uint8_t bytes[ENROL_BYTES_MAX];
+    start();
+    char *line = invite(1);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i * 7);
+    static const size_t lengths[] = {0, 1, 40, 300, ENROL_BYTES_MAX};
+    for (size_t i = 0; i < COUNTOF(lengths); i++) {
+        assert_int_equal(fake_enrol_bytes(&f.nodes[0], f.zmq, line, bytes, lengths[i]), ERR_DENIED);
+        assert_string_equal(f.nodes[0].enrol_text, "it is not valid, used up or expired");
+    }
+    json_t *o = status();
+    assert_int_equal(json_integer_value(json_object_get(o, "connections_accepted")), COUNTOF(lengths));
+    assert_int_equal(json_integer_value(json_object_get(o, "connections_refused")), 0);
+    json_decref(o);
+    assert_int_equal(fake_enrol(&f.nodes[0], f.zmq, line, "alpha", false), 0);
+    mem_free(line);
+}
+
 struct bad_option {
     const char *words;
     int status;
@@ -729,6 +750,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_control_revokes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_remembers_over_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_stands_bad_messages, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_control_answers_bad_requests_of_strangers_alike, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_refuses_bad_options, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_names_a_port_in_use, setup, teardown),
     };
