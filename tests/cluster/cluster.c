@@ -19,7 +19,7 @@
 #include "base/memory.h"
 #include "base/path.h"
 
-enum { NODE_MEMORY = 1 << 30, LEASE_MS = 2000, MODEL_MAX = 256 << 20 };
+enum { NODE_MEMORY = 1 << 30, MODEL_MAX = 256 << 20 };
 
 static void require(int status, const struct error *e)
 {
@@ -127,7 +127,7 @@ static void start_control(struct cluster *c, const struct cluster_options *o)
     struct control_options co = {
         .model_path = model, .state_dir = state, .cache_dir = cache, .listen_host = "127.0.0.1",
         .nodes_min = o->n_nodes, .kv_tokens = o->kv_tokens, .sequences_max = o->sequences_max,
-        .batch_rows_max = o->batch_rows_max, .lease_ms = LEASE_MS};
+        .batch_rows_max = o->batch_rows_max};
     require(control_start(&c->control, &co, &e), &e);
     require(engine_start(&c->engine, c->control, &e), &e);
     if (o->fetch)
