@@ -10,7 +10,7 @@ enum {
     EXPERTS_USED_MAX = 64,
     EXPERTS_MAX = 1024,
     HEAD_DIM_MAX = 512,
-    MOE_ROWS_MAX = 256, /* rows that an expert layer takes at a time */
+    MOE_ROWS_MAX = 512, /* rows that an expert layer takes at a time */
 };
 
 enum kv_type { KV_F32, KV_F16 };

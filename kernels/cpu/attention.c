@@ -9,7 +9,10 @@
 
 #include "kernels/cpu/cpu.h"
 
-enum { GROUP_MAX = 8 }; /* query heads that share one reading of a KV head */
+enum {
+    GROUP_MAX = 8, /* query heads that share one reading of a KV head */
+    TOPS = 8,      /* running maxima side by side */
+};
 
 struct attention_run {
     struct cpu *c;
@@ -91,11 +94,16 @@ static void mix_by_axpys(const struct isa *isa, const struct page_job *job)
 /* Scores of a page -> their exponentials; what was summed is scaled down to the new maximum. */
 static void raise_head(const struct attention_run *run, struct head_sums *s, size_t i, size_t n)
 {
-    float *scores = s->scores[i], max = s->max[i];
-    for (size_t p = 0; p < n; p++) {
-        scores[p] *= run->a->scale;
-        max = scores[p] > max ? scores[p] : max;
-    }
+    float *scores = s->scores[i], max = s->max[i], tops[TOPS];
+    for (size_t p = 0; p < KV_PAGE_TOKENS; p++)
+        scores[p] = p < n ? scores[p] * run->a->scale : -INFINITY;
+    for (size_t k = 0; k < TOPS; k++)
+        tops[k] = max;
+    for (size_t p = 0; p < KV_PAGE_TOKENS; p += TOPS)
+        for (size_t k = 0; k < TOPS; k++)
+            tops[k] = scores[p + k] > tops[k] ? scores[p + k] : tops[k];
+    for (size_t k = 0; k < TOPS; k++)
+        max = tops[k] > max ? tops[k] : max;
     if (max > s->max[i]) {
         float shrink = expf(s->max[i] - max);
         s->sum[i] *= shrink;

@@ -55,11 +55,11 @@ FORCE_INLINE const uint8_t *panel_ahead(const struct panel *p, const uint8_t *at
     return (size_t)(p->end - at) > AHEAD_BYTES ? at + AHEAD_BYTES : at;
 }
 
-/* Unpacking column block `b` of `bytes` bytes a row: ask for a like share of the panel that follows. */
-FORCE_INLINE void panel_prefetch_next(const struct panel *p, size_t stride, size_t b, size_t bytes) {
-    const uint8_t *at = p->row[0] + PANEL_ROWS * stride + b * PANEL_ROWS * bytes;
-    if (p->n == PANEL_ROWS && (size_t)(p->end - p->row[0]) > PANEL_ROWS * (stride + (b + 1) * bytes))
-        prefetch(at, PANEL_ROWS * bytes);
+/* Unpacking column block `b` of `bytes` bytes a row: ask for a like share of the panel n_p panels further. */
+FORCE_INLINE void panel_prefetch_next(const struct panel *p, size_t stride, size_t b, size_t bytes, int n_p) {
+    size_t at = (size_t)n_p * PANEL_ROWS * stride + b * PANEL_ROWS * bytes;
+    if ((size_t)(p->end - p->row[0]) >= at + PANEL_ROWS * bytes)
+        prefetch(p->row[0] + at, PANEL_ROWS * bytes);
 }
 
 /* Hides where a value comes from, so that the compiler keeps it in a register: it would else load it

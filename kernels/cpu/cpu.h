@@ -16,6 +16,7 @@
 enum {
     TILE_FLOATS = 16384, /* outputs that a thread holds before they are added to y */
     X_TILE = 64,         /* rows of x a kernel call */
+    TILE_ROWS = 128,     /* rows of W that many rows of x meet one after the other: they stay in the cache */
     ROW_GRAIN = 16,      /* rows of W that kernels like to work on together */
 };
 
@@ -91,7 +92,7 @@ static inline void tiles_open(struct tiles *t, size_t total, uint32_t n_x, int t
     size_t share = threads == 1 ? total : total / ((size_t)threads * 4);
     atomic_init(&t->next, 0);
     t->total = total;
-    t->tile = n_x > 4 && share > 64 ? 64 : (share + ROW_GRAIN - 1) / ROW_GRAIN * ROW_GRAIN;
+    t->tile = n_x > 4 && share > TILE_ROWS ? TILE_ROWS : (share + ROW_GRAIN - 1) / ROW_GRAIN * ROW_GRAIN;
     if (t->tile == 0)
         t->tile = ROW_GRAIN;
 }

@@ -43,23 +43,25 @@ FORCE_INLINE void dot_float(const void *w, const float *const *x, float *out, si
                                                     _mm512_add_ps(acc[j][2], acc[j][3])));
 }
 
+/* Four rows of x stay in the first cache while the rows of W pass by. */
 FORCE_INLINE void rows_float(const struct matmul_job *job, size_t first, size_t last, load_fn load)
 {
-    for (size_t i = first; i < last; i++) {
-        const uint8_t *w = job->w + i * job->w_stride;
-        const float *x[4];
-        float out[4];
-        size_t j = 0;
-        for (; j + 4 <= job->n_x; j += 4) {
-            for (size_t k = 0; k < 4; k++)
-                x[k] = job_x(job, j + k);
-            dot_float(w, x, out, job->cols, 4, load);
+    const float *x[4];
+    float out[4];
+    size_t j = 0;
+    for (; j + 4 <= job->n_x; j += 4) {
+        for (size_t k = 0; k < 4; k++)
+            x[k] = job_x(job, j + k);
+        for (size_t i = first; i < last; i++) {
+            dot_float(job->w + i * job->w_stride, x, out, job->cols, 4, load);
             for (size_t k = 0; k < 4; k++)
                 job->y[(j + k) * job->y_stride + i] = out[k];
         }
-        for (; j < job->n_x; j++) {
-            x[0] = job_x(job, j);
-            dot_float(w, x, out, job->cols, 1, load);
+    }
+    for (; j < job->n_x; j++) {
+        x[0] = job_x(job, j);
+        for (size_t i = first; i < last; i++) {
+            dot_float(job->w + i * job->w_stride, x, out, job->cols, 1, load);
             job->y[j * job->y_stride + i] = out[0];
         }
     }

@@ -281,7 +281,7 @@ FORCE_INLINE void rows_many(const struct matmul_job *job, size_t i, size_t last,
         size_t n = n_blocks - first < MANY_BLOCKS ? n_blocks - first : MANY_BLOCKS;
         for (size_t b = 0; b < n; b++) {
             for (int k = 0; k < n_p; k++) {
-                panel_prefetch_next(&p[k], job->w_stride, first + b, block_bytes(kind));
+                panel_prefetch_next(&p[k], job->w_stride, first + b, block_bytes(kind), n_p);
                 many_unpack(&m[k], &p[k], b, (first + b) * block_bytes(kind), kind);
             }
         }

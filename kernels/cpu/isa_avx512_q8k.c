@@ -451,7 +451,7 @@ FORCE_INLINE void rows_many(const struct matmul_job *job, size_t i, size_t last,
     }
     for (size_t b = 0; b < job->cols / BLOCK; b++) {
         for (int k = 0; k < n_p; k++) {
-            panel_prefetch_next(&p[k], job->w_stride, b, block_bytes(kind));
+            panel_prefetch_next(&p[k], job->w_stride, b, block_bytes(kind), n_p);
             unpack(&m[k], &p[k], b * block_bytes(kind), kind);
         }
         const struct q8k_block *x = (const struct q8k_block *)job_x(job, j) + b;
