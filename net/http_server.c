@@ -224,6 +224,11 @@ uint16_t http_server_port(const struct http_server *s)
     return s->port;
 }
 
+bool http_server_is_local(const struct http_server *s)
+{
+    return s->loopback;
+}
+
 uint32_t http_server_connections(struct http_server *s)
 {
     pthread_mutex_lock(&s->lock);

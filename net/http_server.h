@@ -80,6 +80,7 @@ MUST_USE int http_server_start(struct http_server **out, const struct http_optio
 void http_server_stop(struct http_server **s);
 uint16_t http_server_port(const struct http_server *s);
 uint32_t http_server_connections(struct http_server *s);
+bool http_server_is_local(const struct http_server *s); /* only this machine can reach it */
 
 /* ---- for handlers ---- */
 

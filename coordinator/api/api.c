@@ -167,11 +167,14 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
         .done = done,
     };
     int rc = http_server_start(&a->server, &http, e);
-    if (rc != 0)
+    if (rc != 0) {
         api_free(a);
-    else
-        *out = a;
-    return rc;
+        return rc;
+    }
+    if (a->api_key == NULL && !http_server_is_local(a->server))
+        log_warn("api", "open without a key to all who can reach %s:%u", o->host, http_server_port(a->server));
+    *out = a;
+    return 0;
 }
 
 void api_stop(struct api **a_p)

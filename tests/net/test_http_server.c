@@ -493,6 +493,7 @@ static void test_a_port_in_use_is_named(void **state)
     };
     struct http_server *other = NULL;
     struct error e = { 0 };
+    assert_true(http_server_is_local(f->server));
     assert_int_equal(http_server_start(&other, &o, &e), ERR_CONFLICT);
     char port[8];
     snprintf(port, sizeof(port), "%u", o.port);
