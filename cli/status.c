@@ -29,8 +29,7 @@ static void print_head(const json_t *j)
 {
     const json_t *model = json_object_get(j, "model");
     char total[32], active[32], bytes[32];
-    const char *why = text_of(j, "text");
-    printf("%s%s%s\n", text_of(j, "state"), why[0] ? ": " : "", why);
+    printf("%s: %s\n", text_of(j, "state"), text_of(j, "text"));
     printf("model %s: %s, %llu layers, %s parameters (%s a token), %s\n", text_of(model, "name"),
            text_of(model, "architecture"), (unsigned long long)count_of(model, "layers"),
            progress_count(real_of(model, "parameters"), total),

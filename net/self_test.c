@@ -15,6 +15,8 @@
 #include "base/clock.h"
 #include "net/link.h"
 
+#define SELF_TEST_DOMAIN "self-test"
+
 enum { GREETING_BYTES = 64, MESSAGE_MAX = 256 };
 
 struct trial {
@@ -59,11 +61,11 @@ static int open_trial(struct trial *t, void *zmq_context, struct zap *zap, struc
     keys_generate(&t->host);
     keys_generate(&t->invited);
     keys_generate(&t->unknown);
-    struct link_options listener = {.keys = &t->host, .domain = ZAP_TRIAL_DOMAIN, .bytes_max = MESSAGE_MAX,
+    struct link_options listener = {.keys = &t->host, .domain = SELF_TEST_DOMAIN, .bytes_max = MESSAGE_MAX,
                                     .queue_max = 8};
     struct link_options guest = {.keys = &t->invited, .bytes_max = MESSAGE_MAX, .queue_max = 8};
     struct link_options stranger = {.keys = &t->unknown, .bytes_max = MESSAGE_MAX, .queue_max = 8};
-    int r = zap_allow(zap, ZAP_TRIAL_DOMAIN, t->invited.public_key, 1, e);
+    int r = zap_allow(zap, SELF_TEST_DOMAIN, t->invited.public_key, 1, e);
     if (r == 0)
         r = link_listen(&t->listener, zmq_context, "tcp://127.0.0.1:0", &listener, e);
     if (r != 0)
@@ -129,7 +131,7 @@ int link_self_test(void *zmq_context, struct zap *zap, struct error *e)
     link_close(&t.stranger);
     link_close(&t.guest);
     link_close(&t.listener);
-    int closed = zap_allow(zap, ZAP_TRIAL_DOMAIN, NULL, 0, r == 0 ? e : NULL);
+    int closed = zap_allow(zap, SELF_TEST_DOMAIN, NULL, 0, r == 0 ? e : NULL);
     keys_wipe(&t.host);
     keys_wipe(&t.invited);
     keys_wipe(&t.unknown);

@@ -18,8 +18,6 @@
 
 enum { ZAP_DOMAINS_MAX = 8, ZAP_DOMAIN_NAME_MAX = 32 };
 
-#define ZAP_TRIAL_DOMAIN "self-test" /* of link_self_test(): its connections are not counted */
-
 struct zap;
 
 struct zap_counts {
