@@ -313,6 +313,7 @@ static int send_set_route(struct control *c, uint32_t stage, uint64_t now_ms)
     set.stage = stage;
     set.stages = c->route.n;
     set.dtype = c->dtype;
+    set.from_key = (ProtobufCBinaryData){KEY_BYTES, stage ? s[-1].member->key : c->keys.public_key};
     if (next) {
         set.next_endpoint = (char *)(uintptr_t)next->endpoint;
         set.next_key = (ProtobufCBinaryData){KEY_BYTES, next->member->key};

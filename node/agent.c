@@ -326,10 +326,11 @@ static void on_set_route(struct agent *a, const Shoal__SetRoute *m)
                                 .dtype = m->dtype};
     bool last = !m->next_endpoint || !m->next_endpoint[0];
     if (m->route == 0 || m->stages == 0 || m->stages > FRAME_STAGES_MAX || m->stage >= m->stages ||
-        m->dtype > FRAME_BF16 || (!last && m->next_key.len != KEY_BYTES)) {
+        m->dtype > FRAME_BF16 || (!last && m->next_key.len != KEY_BYTES) || m->from_key.len != KEY_BYTES) {
         send_route_ready(a, m->route, ERR_INVALID, "the route's numbers are out of range");
         return;
     }
+    memcpy(route.from_key, m->from_key.data, KEY_BYTES);
     if (!last) {
         snprintf(route.next_endpoint, sizeof(route.next_endpoint), "%s", m->next_endpoint);
         memcpy(route.next_key, m->next_key.data, KEY_BYTES);

@@ -222,15 +222,18 @@ static void count_chunk(struct stage *s, const struct link_message *m, const str
 static void on_step(struct stage *s, const struct link_message *m, const struct frame *f)
 {
     struct error e = {0};
-    bool complete = false;
+    bool complete = false, ours = s->route.route != 0 && f->header.route == s->route.route;
     int r;
-    if (!s->shard || s->route.route == 0 || f->header.route != s->route.route)
+    if (ours && memcmp(m->peer.key, s->route.from_key, KEY_BYTES) != 0) {
+        /* a member that has no part in this: it may neither inject rows nor make steps fail */
+        logger_limited(&s->gate, 20, LOG_WARN, "stage", "a step of a peer that is not the stage before was dropped");
+        return;
+    }
+    if (!s->shard || !ours)
         r = error_set(&e, ERR_CONFLICT, "route %llu is not set on this node", (unsigned long long)f->header.route);
-    else if (is_coordinator(s, &m->peer) != (s->route.stage == 0))
-        r = error_set(&e, ERR_DENIED, "a step came from a peer that is not the stage before");
     else
         r = assembly_add(&s->assembly, f, s->range.embedding ? 0 : s->n_embd, s->rows_max, &complete, &e);
-    if (f->header.route == s->route.route)
+    if (ours)
         count_chunk(s, m, f); /* leftovers of an earlier route are not in the sender's count */
     if (r != 0) {
         logger_limited(&s->gate, 20, LOG_WARN, "stage", "a step was refused: %s", e.text);

@@ -76,6 +76,7 @@ struct stage_route {
     uint32_t dtype;
     char next_endpoint[300]; /* empty: the last stage */
     uint8_t next_key[KEY_BYTES];
+    uint8_t from_key[KEY_BYTES]; /* the only peer whose steps are taken */
 };
 MUST_USE int stage_set_route(struct stage *s, const struct stage_route *r); /* answered by REPORT_ROUTE_READY */
 MUST_USE int stage_end_route(struct stage *s, uint64_t route);

@@ -99,7 +99,7 @@ static bool set_route_ok(const Shoal__SetRoute *m)
 {
     bool last = m->next_endpoint && !m->next_endpoint[0];
     return text_ok(m->next_endpoint, CONTROL_ENDPOINT_MAX) && (last || bytes_are(&m->next_key, 32)) &&
-           m->stages > 0 && m->stages <= 64 && m->stage < m->stages && m->dtype <= 2;
+           bytes_are(&m->from_key, 32) && m->stages > 0 && m->stages <= 64 && m->stage < m->stages && m->dtype <= 2;
 }
 
 static bool status_ok(int32_t status)

@@ -89,7 +89,7 @@ static void fill(struct messages *m)
     m->load.file_bytes = m->load.header_bytes = 1000;
     m->load.layer_last = 1;
     m->route.next_endpoint = (char *)(uintptr_t)"tcp://10.0.0.2:7777";
-    m->route.next_key = data_of(32);
+    m->route.next_key = m->route.from_key = data_of(32);
     m->route.stages = 2;
     m->done.status = ERR_MEMORY;
 }
@@ -205,6 +205,7 @@ static void test_control_bytes_have_their_size(void **state)
         {SHOAL__CONTROL__BODY_WELCOME, AT(roster.signature), 64},
         {SHOAL__CONTROL__BODY_LOAD, AT(load.model_id), 32},
         {SHOAL__CONTROL__BODY_SET_ROUTE, AT(route.next_key), 32},
+        {SHOAL__CONTROL__BODY_SET_ROUTE, AT(route.from_key), 32},
     };
     for (size_t i = 0; i < COUNTOF(rows); i++) {
         const size_t sizes[] = {rows[i].size, 0, rows[i].size - 1, rows[i].size + 1, 1000};
