@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "cli/client.h"
+#include "cli/cluster_url.h"
 #include "cli/heads.h"
 #include "cli/interrupt.h"
 
@@ -30,13 +31,15 @@ static int read_token(const struct settings *s, char **token, struct error *e)
 /* Takes `body`; *answer is the caller's. */
 static int call_admin(const struct settings *s, const char *path, json_t *body, json_t **answer, struct error *e)
 {
-    char *token = NULL, *text = json_dumps(body, JSON_COMPACT);
+    char *token = NULL, *url = NULL, *text = json_dumps(body, JSON_COMPACT);
     struct buffer out = {0};
     json_decref(body);
     *answer = NULL;
     int r = text ? read_token(s, &token, e) : error_set(e, ERR_INVALID, "what was given is not UTF-8 text");
+    if (r == 0)
+        r = cluster_url_for(s, &url, e);
     if (r == 0) {
-        struct client c = {settings_text(s, "url"), token, interrupt_seen};
+        struct client c = {url, token, interrupt_seen};
         r = client_call(&c, path, text, &out, e);
     }
     if (r == 0) {
@@ -46,6 +49,7 @@ static int call_admin(const struct settings *s, const char *path, json_t *body, 
     }
     buffer_close(&out);
     mem_free(token);
+    mem_free(url);
     free(text);
     return r;
 }
@@ -66,11 +70,15 @@ int invite_command(const struct settings *s, struct error *e)
 
 static int list_keys(const struct settings *s, struct error *e)
 {
-    struct client c = {settings_text(s, "url"), settings_text(s, "api_key"), interrupt_seen};
-    struct buffer body;
+    struct client c = {.key = settings_text(s, "api_key"), .stop = interrupt_seen};
+    struct buffer body = {0};
+    char *url;
     size_t i;
     json_t *m;
-    int r = client_call(&c, "/status", NULL, &body, e);
+    int r = cluster_url_for(s, &url, e);
+    c.url = url;
+    if (r == 0)
+        r = client_call(&c, "/status", NULL, &body, e);
     if (r == 0) {
         json_t *j = json_loadb(buffer_text(&body), body.len, 0, NULL);
         json_array_foreach(json_object_get(j, "members"), i, m)
@@ -79,6 +87,7 @@ static int list_keys(const struct settings *s, struct error *e)
         json_decref(j);
     }
     buffer_close(&body);
+    mem_free(url);
     return r;
 }
 

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "cli/settings.h"
 
 int cluster_url_of(const char *text, char **url, struct error *e)
 {
@@ -24,5 +23,14 @@ int cluster_url_of(const char *text, char **url, struct error *e)
     *url = mem_printf("http://%s%s%s:%u", six ? "[" : "", every ? "127.0.0.1" : host, six ? "]" : "",
                       (unsigned)settings_count(s, "port"));
     settings_free(&s);
+    return 0;
+}
+
+int cluster_url_for(const struct settings *s, char **url, struct error *e)
+{
+    const char *file = settings_text(s, "config");
+    if (file && !settings_given(s, "url"))
+        return cluster_url_of(file, url, e);
+    *url = mem_strdup(settings_text(s, "url"));
     return 0;
 }

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "cli/client.h"
+#include "cli/cluster_url.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 
@@ -102,15 +103,18 @@ static void print_status(const json_t *j)
         printf("no node has joined yet\n");
     print_route(json_object_get(j, "route"));
     if (count_of(j, "connections_refused") > 0)
-        printf("\n%llu connections of strangers were refused\n",
-               (unsigned long long)count_of(j, "connections_refused"));
+        printf("\nconnections refused: %llu\n", (unsigned long long)count_of(j, "connections_refused"));
 }
 
 int status_command(const struct settings *s, struct error *e)
 {
-    struct client c = {settings_text(s, "url"), settings_text(s, "api_key"), interrupt_seen};
-    struct buffer body;
-    int r = client_call(&c, "/status", NULL, &body, e);
+    struct client c = {.key = settings_text(s, "api_key"), .stop = interrupt_seen};
+    struct buffer body = {0};
+    char *url;
+    int r = cluster_url_for(s, &url, e);
+    c.url = url;
+    if (r == 0)
+        r = client_call(&c, "/status", NULL, &body, e);
     if (r == 0 && settings_switch(s, "json")) {
         puts(buffer_text(&body));
     } else if (r == 0) {
@@ -122,5 +126,6 @@ int status_command(const struct settings *s, struct error *e)
         json_decref(j);
     }
     buffer_close(&body);
+    mem_free(url);
     return r;
 }
