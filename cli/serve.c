@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/logger.h"
 #include "base/memory.h"
 #include "base/path.h"
 #include "cli/heads.h"
@@ -92,6 +93,7 @@ static int serve_in(const char *dir, const struct settings *s, struct error *e)
         say_ready(&o, coordinator_http_port(c));
         r = wait_for_end(n, e);
     }
+    logger_level(LOG_ERROR); /* that the two lose each other now is no news */
     node_stop(&n);
     coordinator_stop(&c);
     mem_free(coordinator_dir);

@@ -10,7 +10,7 @@ const struct setting setting_rows[] = {
     /* for every command */
     {"config", 0, SETTING_TEXT, CMD_ALL, NULL, 0, 0, "FILE", "YAML file with any of these settings"},
     {"log_level", 0, SETTING_TEXT, CMD_COORDINATOR | CMD_NODE, "info", 0, 0, "LEVEL", "error, warn, info or debug"},
-    {"log_level", 0, SETTING_TEXT, CMD_SERVE | CMD_UP, "error", 0, 0, "LEVEL", "error, warn, info or debug"},
+    {"log_level", 0, SETTING_TEXT, CMD_SERVE | CMD_UP, "warn", 0, 0, "LEVEL", "error, warn, info or debug"},
 
     /* the cluster */
     {"model", 'm', SETTING_TEXT, CMD_COORDINATOR, NULL, 0, 0, "FILE", "the model to serve, a GGUF file"},
