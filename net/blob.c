@@ -1,9 +1,12 @@
 /* blob: a sparse copy of a model file, its bitmap of checked chunks, and the transfer that fills it.
  *
  * On disk: models/<id>.gguf (the length of the original, holes where nothing
- * was fetched) and models/<id>.have (one bit a chunk).  Invariant: a set bit's
- * chunk was checked against the manifest and its bytes reached the disk before
- * the bit did, so a crash loses at most work, never truth.                   */
+ * was fetched) and models/<id>.have (the time at which the file was last
+ * written, then one bit a chunk).  Invariant: a set bit's chunk was checked
+ * against the manifest and its bytes reached the disk before the bit did, so a
+ * crash loses at most work, never truth.  Where the file's time is another than
+ * the one beside it, somebody wrote to it, or we were killed while we did: the
+ * chunks are then read again, and checked, before they count.               */
 #include "net/blob.h"
 
 #include <errno.h>
@@ -28,20 +31,45 @@ enum {
     DIAL_POLL_MS = 10,       /* a connection that comes up is not seen by polling */
     MANIFEST_ASK_MS = 3000,  /* a question without an answer is put again */
     MANIFEST_HEAD_MAX = 64,
+    STAMP_BYTES = 16,
 };
 
 struct blob {
     struct manifest m; /* own copy */
     char *path, *have_path;
     int fd;
-    uint8_t *have; /* bit a chunk */
+    uint8_t *have;     /* bit a chunk */
+    uint8_t *doubtful; /* bit a chunk that is there and must be read again before it counts */
     size_t have_bytes;
+    uint64_t doubts;
     uint32_t unsaved; /* chunks written since the bitmap was */
 };
 
+static bool get(const uint8_t *bits, uint64_t i)
+{
+    return bits[i / 8] >> (i % 8) & 1;
+}
+
+static void put(uint8_t *bits, uint64_t i, bool on)
+{
+    uint8_t one = (uint8_t)(1u << (i % 8));
+    bits[i / 8] = on ? bits[i / 8] | one : bits[i / 8] & (uint8_t)~one;
+}
+
 static bool bit(const struct blob *b, uint64_t i)
 {
-    return b->have[i / 8] >> (i % 8) & 1;
+    return get(b->have, i);
+}
+
+/* When the file was last written; never all zero for a file of today. */
+static void stamp_of(const struct blob *b, uint8_t stamp[STAMP_BYTES])
+{
+    struct stat st;
+    memset(stamp, 0, STAMP_BYTES);
+    if (fstat(b->fd, &st) != 0)
+        return;
+    int64_t time[2] = {st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
+    memcpy(stamp, time, sizeof(time));
 }
 
 static int save_bitmap(struct blob *b, struct error *e)
@@ -50,7 +78,12 @@ static int save_bitmap(struct blob *b, struct error *e)
         return 0;
     if (fdatasync(b->fd) != 0)
         return error_set(e, ERR_IO, "cannot write %s: %s", b->path, strerror(errno));
-    int r = path_write_atomic(b->have_path, b->have, b->have_bytes, 0600, e);
+    uint8_t *bytes = mem_alloc(STAMP_BYTES + b->have_bytes);
+    if (b->doubts == 0) /* else it stays zero, and all is doubted the next time too */
+        stamp_of(b, bytes);
+    memcpy(bytes + STAMP_BYTES, b->have, b->have_bytes);
+    int r = path_write_atomic(b->have_path, bytes, STAMP_BYTES + b->have_bytes, 0600, e);
+    mem_free(bytes);
     if (r == 0)
         b->unsaved = 0;
     return r;
@@ -60,10 +93,19 @@ static void load_bitmap(struct blob *b)
 {
     char *bytes;
     size_t len;
-    if (path_read(b->have_path, b->have_bytes, &bytes, &len, NULL) != 0)
+    uint8_t stamp[STAMP_BYTES];
+    if (path_read(b->have_path, STAMP_BYTES + b->have_bytes, &bytes, &len, NULL) != 0)
         return;
-    if (len == b->have_bytes)
-        memcpy(b->have, bytes, len);
+    if (len == STAMP_BYTES + b->have_bytes) {
+        memcpy(b->have, bytes + STAMP_BYTES, b->have_bytes);
+        stamp_of(b, stamp);
+        if (memcmp(stamp, bytes, STAMP_BYTES) != 0)
+            for (uint64_t i = 0; i < b->m.n_chunks; i++)
+                if (bit(b, i)) {
+                    put(b->doubtful, i, true);
+                    b->doubts++;
+                }
+    }
     mem_free(bytes);
 }
 
@@ -103,6 +145,7 @@ int blob_open(struct blob **out, const char *cache_dir, const struct manifest *m
     b->have_path = mem_printf("%s/%s.have", dir, id);
     b->have_bytes = (size_t)(m->n_chunks / 8 + 1);
     b->have = mem_alloc(b->have_bytes);
+    b->doubtful = mem_alloc(b->have_bytes);
     b->fd = -1;
     mem_free(dir);
     r = open_file(b, e);
@@ -127,6 +170,7 @@ void blob_close(struct blob **blob_p)
     mem_free(b->path);
     mem_free(b->have_path);
     mem_free(b->have);
+    mem_free(b->doubtful);
     mem_free(b);
     *blob_p = NULL;
 }
@@ -200,10 +244,47 @@ int blob_put(struct blob *b, uint64_t chunk, const void *bytes, size_t len, stru
         len -= (size_t)n;
         offset += (uint64_t)n;
     }
-    b->have[chunk / 8] |= (uint8_t)(1u << (chunk % 8));
+    put(b->have, chunk, true);
     if (++b->unsaved >= SAVE_EVERY)
         return save_bitmap(b, e);
     return 0;
+}
+
+static bool on_disk(const struct blob *b, uint64_t chunk, uint8_t *bytes)
+{
+    size_t want = (size_t)chunk_bytes(b, chunk), have = 0;
+    while (have < want) {
+        ssize_t n = pread(b->fd, bytes + have, want - have, (off_t)(chunk * MANIFEST_CHUNK_BYTES + have));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        have += (size_t)n;
+    }
+    return manifest_check(&b->m, chunk, bytes, want, NULL) == 0;
+}
+
+/* Read again what is in doubt in the ranges: what is no longer right is missing. */
+static int settle_doubts(struct blob *b, const struct blob_range *ranges, size_t n,
+                         int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, struct error *e)
+{
+    uint8_t *bytes = b->doubts ? mem_alloc(MANIFEST_CHUNK_BYTES) : NULL;
+    int r = 0;
+    for (uint64_t c = 0; r == 0 && b->doubts > 0; c++) {
+        c = next_touched(b, ranges, n, c);
+        if (c == UINT64_MAX)
+            break;
+        if (!get(b->doubtful, c))
+            continue;
+        put(b->have, c, on_disk(b, c, bytes));
+        put(b->doubtful, c, false);
+        b->doubts--;
+        b->unsaved++;
+        if (progress && progress(arg, 0, b->m.file_bytes) != 0)
+            r = error_set(e, ERR_CANCELLED, "checking of layers was stopped");
+    }
+    mem_free(bytes);
+    return r;
 }
 
 /* ---- the asking side ---- */
@@ -327,9 +408,10 @@ static int receive_reply(struct link *link, struct blob_reply *reply, bool *got,
 int blob_fetch(struct blob *b, struct link *link, const struct blob_range *ranges, size_t n,
                int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, struct error *e)
 {
-    struct fetch f = {.b = b, .link = link, .ranges = ranges, .n = n, .alive_ms = clock_ms()};
+    struct fetch f = {.b = b, .link = link, .ranges = ranges, .n = n};
     uint64_t missing;
-    int r = 0;
+    int r = settle_doubts(b, ranges, n, progress, arg, e);
+    f.alive_ms = clock_ms();
     blob_count(b, ranges, n, &f.total, &missing);
     f.done = f.total - missing;
     for (size_t i = 0; i < BLOB_WINDOW; i++)

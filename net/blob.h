@@ -5,7 +5,8 @@
  * GGUF reader opens it as it opens the original.  blob_missing() lists what a
  * set of byte ranges still needs; blob_put() checks a chunk against the
  * manifest, writes it, then marks it: a crash at any moment leaves a copy that
- * can be resumed.  One process at a time holds a copy open for writing (file
+ * can be resumed.  A copy that somebody else wrote to is read and checked again,
+ * by blob_fetch(), before it counts.  One process at a time holds a copy open for writing (file
  * lock); several may read.
  *
  * Transfer is pull-based: the receiver asks for chunks and has at most

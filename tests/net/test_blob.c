@@ -3,9 +3,12 @@
  *
  * A thread plays the coordinator's side, honest or not, over a real link.     */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/path.h"
 #include "net/blob.h"
@@ -254,7 +257,42 @@ static void test_a_bitmap_that_cannot_be_true_is_forgotten(void **state)
     blob_close(&b);
 }
 
+static void spoil(const char *path, uint64_t offset)
+{
+    char byte;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pread(fd, &byte, 1, (off_t)offset), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
+    struct timespec when[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}}; /* a clock of coarse steps must not hide it */
+    assert_int_equal(futimens(fd, when), 0);
+    close(fd);
+}
+
 /* ---- the transfer ---- */
+
+static void test_a_spoilt_copy_is_healed(void **state)
+{
+    struct server s = {0};
+    struct link *l = start(&s, *state, &file);
+    struct blob *b;
+    const struct blob_range part = {CHUNK, 2 * CHUNK};
+    assert_int_equal(blob_open(&b, cache, &file.manifest, NULL), 0);
+    assert_int_equal(blob_fetch(b, l, &whole, 1, NULL, NULL, NULL), 0);
+    spoil(blob_path(b), CHUNK + 7);
+    spoil(blob_path(b), 5 * CHUNK + 7);
+    blob_close(&b);
+    for (int turn = 0; turn < 3; turn++) { /* a part, the whole, and nothing is left */
+        int before = atomic_load(&s.answered);
+        assert_int_equal(blob_open(&b, cache, &file.manifest, NULL), 0);
+        assert_int_equal(blob_fetch(b, l, turn == 0 ? &part : &whole, 1, NULL, NULL, NULL), 0);
+        assert_int_equal(atomic_load(&s.answered) - before, turn < 2 ? 1 : 0);
+        if (turn > 0)
+            expect_whole(b);
+        blob_close(&b);
+    }
+    stop(&s, l);
+}
 
 static void test_a_whole_file_and_its_manifest_arrive(void **state)
 {
@@ -481,6 +519,7 @@ int main(void)
         TEST(test_one_writer_at_a_time_and_its_work_is_kept),
         TEST(test_a_bitmap_that_cannot_be_true_is_forgotten),
         TEST(test_a_whole_file_and_its_manifest_arrive),
+        TEST(test_a_spoilt_copy_is_healed),
         TEST(test_only_what_the_ranges_touch_is_fetched),
         TEST(test_a_cut_in_the_middle_is_resumed),
         TEST(test_a_connection_that_breaks_costs_nothing_but_time),
