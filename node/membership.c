@@ -14,6 +14,9 @@
 #include "net/roster.h"
 #include "proto/control.h"
 
+/* A coordinator that stops breaks off one handshake, or two; another one breaks off all. */
+enum { STRANGER_HANDSHAKES = 5 };
+
 static const char file_name[] = "membership";
 
 void membership_endpoint(const struct membership *m, uint16_t port, char text[static 300])
@@ -55,6 +58,9 @@ static int converse(struct link *link, const struct keys *keys, const char *name
         link_watch(link);
         if (link_refused(link))
             return error_set(e, ERR_DENIED, "the coordinator at %s:%u refused the invite: it is used up or expired",
+                             invite->host, invite->port);
+        if (link_broken_handshakes(link) >= STRANGER_HANDSHAKES)
+            return error_set(e, ERR_DENIED, "what answers at %s:%u is not the coordinator that wrote this invite",
                              invite->host, invite->port);
         if (!sent && link_connected(link)) {
             int r = send_request(link, keys, name, invite, e);
