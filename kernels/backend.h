@@ -50,6 +50,7 @@ struct weight_desc {
     uint32_t cols; /* multiple of type->block_len */
     uint32_t slices;
     const void *bytes; /* host bytes, copied */
+    size_t slice_stride; /* bytes from a slice to the next, 0: one follows the other */
 };
 
 /* y[i] = W[i] x (+ bias[i]) for up to MATMUL_WEIGHTS_MAX matrices that share x, whose quantised
@@ -65,11 +66,14 @@ struct matmul_args {
 };
 
 /* Each row of `width` values is cut into groups of `group` values (group = width: the whole row);
- * every group is divided by its root mean square and multiplied by weight[group].  x may equal y. */
+ * every group is divided by its root mean square, multiplied by weight[group], and bias[group] is added.
+ * Rows of x and y are `stride` values apart.  x may equal y. */
 struct norm_args {
-    const struct weight *weight; /* [1, group] F32 */
+    const struct weight *weight; /* [1, group] F32; NULL: all 1 */
+    const struct weight *bias;   /* [1, group] F32; NULL: none */
     struct span x, y;
     uint32_t n_rows, width, group;
+    uint32_t stride; /* 0: width */
     float eps;
 };
 
@@ -94,6 +98,7 @@ struct kv_layer {
     enum kv_type type;
     struct span keys, values; /* page i starts at i * KV_PAGE_TOKENS * n_kv_heads * dim * size */
     uint32_t n_kv_heads, key_dim, value_dim;
+    bool shared; /* values are the first value_dim of every key: there is no span of values */
 };
 
 struct attention_row {
@@ -103,7 +108,9 @@ struct attention_row {
 
 /* Store k and v of every row, then for every row and head:
  * softmax over j <= position of scale * (q . k_j), times v_j; grouped query heads: head h reads
- * KV head h / (n_heads / n_kv_heads). */
+ * KV head h / (n_heads / n_kv_heads).  A window w leaves j > position - w, a chunk c those j with
+ * j / c = position / c.  With a cap, a score z counts as cap * tanh(z / cap).  A head's sink is one more
+ * score, neither scaled nor capped, with no value. */
 struct attention_args {
     struct kv_layer kv;
     struct span q;   /* [n_rows, n_heads*key_dim] */
@@ -113,33 +120,71 @@ struct attention_args {
     const struct attention_row *rows; /* host [n_rows] */
     uint32_t n_rows, n_heads;
     float scale;
+    uint32_t window, chunk;     /* 0: none */
+    float cap;                  /* 0: none */
+    const struct weight *sinks; /* [1, n_heads] F32, or NULL */
 };
 
-enum activation { ACT_SILU };
+/* GELU is that of tanh.  CLAMPED: with g = min(gate, 7) and u = up held to -7..7, (u + 1) g sigmoid(1.702 g). */
+enum activation { ACT_SILU, ACT_GELU, ACT_CLAMPED, ACT_SIGMOID };
 
-/* x: gate [n, width], up [n, width] -> out = act(gate) * up.  out may equal gate. */
+/* x: gate [n, width], up [n, width] -> out = act(gate) * up.  out may equal gate or up. */
 struct glu_args {
     enum activation act;
     struct span gate, up, out;
     uint32_t n_rows, width;
 };
 
-enum router_scores { ROUTER_SOFTMAX };
+/* What is made of the router's g: a softmax over all experts; a sigmoid; g itself, and the weights are a softmax over
+ * the chosen; g itself, and sigmoid(g) multiplies an expert's input instead of its output. */
+enum router_scores { ROUTER_SOFTMAX, ROUTER_SIGMOID, ROUTER_SOFTMAX_CHOSEN, ROUTER_SIGMOID_INPUT };
 
-/* The whole expert layer: g = router x in float32; scores; the n_used largest (ties: the lower index);
- * weights, normalised to sum 1 when `normalise` (sum clamped to >= 6.1035e-5), times scale (0: none);
- * out += sum over the chosen in order of rank of weight * down_e(act(gate_e x) * (up_e x)). */
+/* The whole expert layer: g = router x (+ router_bias) in float32; scores; the n_used largest of
+ * scores + select_bias (ties: the lower index); weights from the scores alone, normalised to sum 1 when
+ * `normalise` (sum clamped to >= 6.1035e-5), times scale (0: none);
+ * out += sum over the chosen in order of rank of weight * down_e(act(gate_e x) * (up_e x)), each product + its bias.
+ * With groups, experts are cut into n_groups of as many, and only those of the n_groups_used best can be chosen: a
+ * group counts as its two largest together, as its largest where there is no select_bias. */
 struct moe_args {
     const struct weight *router;          /* [experts, width] */
     const struct weight *gate, *up, *down; /* slices = experts: [ffn, width] [ffn, width] [width, ffn] */
+    const struct weight *router_bias, *select_bias;      /* [1, experts] F32, or NULL */
+    const struct weight *gate_bias, *up_bias, *down_bias; /* F32 [experts, ffn], ffn, width, or NULL */
     enum router_scores scores;
     enum activation act;
     bool normalise;
     float scale;
+    uint32_t n_groups, n_groups_used; /* 0: none */
     uint32_t n_used;
     struct span x;   /* [n_rows, width] */
     struct span out; /* [n_rows, width], added to */
     uint32_t n_rows, width, ffn;
+};
+
+/* Each row x of `width` values becomes x * factor * factors[row] * sigmoid(gates[row]); with a cap, then
+ * cap * tanh(x / cap). */
+struct scale_args {
+    struct span x; /* [n_rows, width] */
+    uint32_t n_rows, width;
+    float factor;
+    const float *factors; /* host [n_rows]; NULL: 1 */
+    struct span gates;    /* [n_rows]; no mem: none */
+    float cap;            /* 0: none */
+};
+
+/* `count` pieces of `width` values, those of `from` and of `to` so many values apart.  They do not overlap. */
+struct copy_args {
+    struct span from, to;
+    uint32_t from_stride, to_stride, width, count;
+};
+
+/* y[h] = W[h] x[h]: every head, a slice of W, has an x and a y of its own.  Head h of row r of x is cols values at
+ * r * x_row + h * x_head, of y rows values at r * y_row + h * y_head. */
+struct heads_args {
+    const struct weight *w; /* slices = heads */
+    struct span x, y;
+    uint32_t x_row, x_head, y_row, y_head; /* in values */
+    uint32_t n_rows;
 };
 
 /* The largest operations to come. */
@@ -190,6 +235,9 @@ struct backend {
     void (*attention)(struct device *d, const struct attention_args *a);
     void (*glu)(struct device *d, const struct glu_args *a);
     void (*moe)(struct device *d, const struct moe_args *a);
+    void (*scale)(struct device *d, const struct scale_args *a);
+    void (*copy)(struct device *d, const struct copy_args *a);
+    void (*heads)(struct device *d, const struct heads_args *a);
     void (*add)(struct device *d, struct span to, struct span from, size_t count); /* to += from */
     /* rows[i] of from -> row i of to, width values each */
     void (*gather)(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,

@@ -9,7 +9,7 @@ enum {
     LOGITS_ROWS_MAX = 64,   /* rows whose logits are held at once */
     EXPERTS_USED_MAX = 64,
     EXPERTS_MAX = 1024,
-    HEAD_DIM_MAX = 512,
+    HEAD_DIM_MAX = 576,
     MOE_ROWS_MAX = 512, /* rows that an expert layer takes at a time */
 };
 

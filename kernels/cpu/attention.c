@@ -34,6 +34,12 @@ static uint8_t *kv_at(const struct kv_layer *kv, struct span s, uint32_t dim, co
     return s.mem->bytes + s.offset + row * dim * value_bytes(kv->type);
 }
 
+/* Values that lie in the keys are summed up whole: what is behind them is left out at the end. */
+static uint32_t mixed_dim(const struct kv_layer *kv)
+{
+    return kv->shared ? kv->key_dim : kv->value_dim;
+}
+
 static void store(const struct isa *isa, enum kv_type t, void *to, const float *from, size_t n)
 {
     if (t == KV_F16)
@@ -54,8 +60,9 @@ static void store_part(void *arg, int part, int parts)
         uint32_t h = (uint32_t)(i % heads);
         store(run->c->isa, kv->type, kv_at(kv, kv->keys, kv->key_dim, row->pages, row->position, h),
               span_floats(a->k) + i * kv->key_dim, kv->key_dim);
-        store(run->c->isa, kv->type, kv_at(kv, kv->values, kv->value_dim, row->pages, row->position, h),
-              span_floats(a->v) + i * kv->value_dim, kv->value_dim);
+        if (!kv->shared)
+            store(run->c->isa, kv->type, kv_at(kv, kv->values, kv->value_dim, row->pages, row->position, h),
+                  span_floats(a->v) + i * kv->value_dim, kv->value_dim);
     }
 }
 
@@ -94,9 +101,11 @@ static void mix_by_axpys(const struct isa *isa, const struct page_job *job)
 /* Scores of a page -> their exponentials; what was summed is scaled down to the new maximum. */
 static void raise_head(const struct attention_run *run, struct head_sums *s, size_t i, size_t n)
 {
-    float *scores = s->scores[i], max = s->max[i], tops[TOPS];
+    float *scores = s->scores[i], max = s->max[i], cap = run->a->cap, tops[TOPS];
     for (size_t p = 0; p < KV_PAGE_TOKENS; p++)
         scores[p] = p < n ? scores[p] * run->a->scale : -INFINITY;
+    for (size_t p = 0; cap != 0 && p < n; p++)
+        scores[p] = cap * tanhf(scores[p] / cap);
     for (size_t k = 0; k < TOPS; k++)
         tops[k] = max;
     for (size_t p = 0; p < KV_PAGE_TOKENS; p += TOPS)
@@ -107,7 +116,7 @@ static void raise_head(const struct attention_run *run, struct head_sums *s, siz
     if (max > s->max[i]) {
         float shrink = expf(s->max[i] - max);
         s->sum[i] *= shrink;
-        for (uint32_t k = 0; k < run->a->kv.value_dim; k++)
+        for (uint32_t k = 0; k < mixed_dim(&run->a->kv); k++)
             s->out[i][k] *= shrink;
         s->max[i] = max;
     }
@@ -129,11 +138,29 @@ static void add_page(const struct attention_run *run, struct head_sums *s, const
     for (size_t i = 0; i < n_q; i++)
         raise_head(run, s, i, n);
     job.kv = values;
-    job.dim = kv->value_dim;
+    job.dim = mixed_dim(kv);
     if (isa->page_mix)
         isa->page_mix(&job);
     else
         mix_by_axpys(isa, &job);
+}
+
+static void open_sums(struct head_sums *s, const struct attention_args *a, uint32_t first, uint32_t n)
+{
+    const float *sinks = a->sinks ? (const float *)a->sinks->bytes + first : NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        s->max[i] = sinks ? sinks[i] : -INFINITY;
+        s->sum[i] = sinks ? 1 : 0;
+        memset(s->out[i], 0, mixed_dim(&a->kv) * sizeof(float));
+    }
+}
+
+/* The first position that a row at `position` attends to. */
+static uint32_t first_position(const struct attention_args *a, uint32_t position)
+{
+    uint32_t first = a->chunk ? position / a->chunk * a->chunk : 0;
+    uint32_t start = a->window && position >= a->window ? position - a->window + 1 : 0;
+    return start > first ? start : first;
 }
 
 /* Query heads [first, first + n) of a row, which read KV head h. */
@@ -144,15 +171,13 @@ static void attend(const struct attention_run *run, uint32_t r, uint32_t h, uint
     const struct attention_row *row = &a->rows[r];
     const float *q = span_floats(a->q) + ((size_t)r * a->n_heads + first) * kv->key_dim;
     struct head_sums s;
-    for (uint32_t i = 0; i < n; i++) {
-        s.max[i] = -INFINITY;
-        s.sum[i] = 0;
-        memset(s.out[i], 0, kv->value_dim * sizeof(float));
-    }
-    for (uint32_t p = 0; p <= row->position; p += KV_PAGE_TOKENS) {
-        uint32_t count = row->position + 1 - p < KV_PAGE_TOKENS ? row->position + 1 - p : KV_PAGE_TOKENS;
-        add_page(run, &s, q, n, kv_at(kv, kv->keys, kv->key_dim, row->pages, p, h),
-                 kv_at(kv, kv->values, kv->value_dim, row->pages, p, h), count);
+    open_sums(&s, a, first, n);
+    for (uint32_t p = first_position(a, row->position), count; p <= row->position; p += count) {
+        uint32_t in_page = KV_PAGE_TOKENS - p % KV_PAGE_TOKENS;
+        const uint8_t *keys = kv_at(kv, kv->keys, kv->key_dim, row->pages, p, h);
+        count = row->position + 1 - p < in_page ? row->position + 1 - p : in_page;
+        add_page(run, &s, q, n, keys,
+                 kv->shared ? keys : kv_at(kv, kv->values, kv->value_dim, row->pages, p, h), count);
     }
     for (uint32_t i = 0; i < n; i++) {
         float *out = span_floats(a->out) + ((size_t)r * a->n_heads + first + i) * kv->value_dim;

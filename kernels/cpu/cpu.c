@@ -70,7 +70,9 @@ static int cpu_weight_create(struct device *d, struct weight **out, const struct
         mem_free(w);
         return r;
     }
-    memcpy(w->bytes, desc->bytes, w->n_bytes);
+    size_t stride = desc->slice_stride ? desc->slice_stride : w->slice_bytes;
+    for (uint32_t i = 0; i < desc->slices; i++)
+        memcpy((uint8_t *)w->bytes + i * w->slice_bytes, (const uint8_t *)desc->bytes + i * stride, w->slice_bytes);
     *out = w;
     return 0;
 }
@@ -160,6 +162,7 @@ static size_t lay_out(struct cpu *c, const struct reserve_args *r, uint8_t *base
     if (r->experts == 0)
         return at;
     s->scores = take(base, &at, moe, r->experts * sizeof(float));
+    s->selection = take(base, &at, moe, r->experts * sizeof(float));
     s->weights = take(base, &at, entries, sizeof(float));
     s->chosen = take(base, &at, entries, sizeof(uint32_t));
     s->place = take(base, &at, entries, sizeof(uint32_t));
@@ -210,6 +213,9 @@ const struct backend backend_cpu = {
     .attention = cpu_attention,
     .glu = cpu_glu,
     .moe = cpu_moe,
+    .scale = cpu_scale,
+    .copy = cpu_copy,
+    .heads = cpu_heads,
     .add = cpu_add,
     .gather = cpu_gather,
 };

@@ -46,6 +46,7 @@ struct scratch {
     float *rope;                   /* [rows][half] pairs of cos, sin */
     /* expert layer, of up to MOE_ROWS_MAX rows */
     float *scores;                 /* [rows][experts] */
+    float *selection;              /* [rows][experts]: what the choice goes by */
     float *weights;                /* [rows][used] */
     uint32_t *chosen;              /* [rows][used] */
     uint32_t *place;               /* [rows][used]: the entry of (row, rank) */
@@ -117,6 +118,12 @@ void cpu_embed(struct device *d, const struct weight *table, const int32_t *ids,
 void cpu_norm(struct device *d, const struct norm_args *a);
 void cpu_rope(struct device *d, const struct rope_args *a);
 void cpu_glu(struct device *d, const struct glu_args *a);
+/* out = act(gate) * up */
+void cpu_activate(const struct isa *isa, enum activation act, const float *gate, const float *up, float *out, size_t n);
+float cpu_sigmoid(float x);
+void cpu_scale(struct device *d, const struct scale_args *a);
+void cpu_copy(struct device *d, const struct copy_args *a);
+void cpu_heads(struct device *d, const struct heads_args *a);
 void cpu_add(struct device *d, struct span to, struct span from, size_t count);
 void cpu_gather(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,
                 uint32_t width);

@@ -137,3 +137,52 @@ void cpu_product(struct cpu *c, const struct weight *w, const float *x, uint32_t
     run.products[0] = (struct product){.w = w, .y = y, .x = prepared, .x_stride = stride};
     run_all(&run, w->desc.rows);
 }
+
+/* ---- heads ---- */
+
+struct heads_run {
+    struct cpu *c;
+    const struct heads_args *a;
+    struct tiles tiles; /* of heads */
+};
+
+/* Rows [first, first + n) of one head; what is quantised goes through the thread's tile. */
+static void head_rows(const struct heads_run *run, size_t head, uint32_t first, uint32_t n, float *tile)
+{
+    const struct heads_args *a = run->a;
+    const struct weight *w = a->w;
+    enum form form = w->kernel->form;
+    const float *x = span_floats(a->x) + (size_t)first * a->x_row + head * a->x_head;
+    struct matmul_job job = {
+        .type = w->desc.type, .w = (const uint8_t *)w->bytes + head * w->slice_bytes, .w_stride = w->row_bytes, .x = x,
+        .x_stride = a->x_row * sizeof(float), .y = span_floats(a->y) + (size_t)first * a->y_row + head * a->y_head,
+        .y_stride = a->y_row, .cols = w->desc.cols, .n_x = n};
+    if (form != FORM_F32) {
+        job.x = tile;
+        job.x_stride = form_row_bytes(form, w->desc.cols);
+        for (uint32_t r = 0; r < n; r++)
+            (run->c->isa->prepare[form] ? run->c->isa->prepare[form] : isa_scalar.prepare[form])(
+                x + (size_t)r * a->x_row, (uint8_t *)tile + r * job.x_stride, w->desc.cols);
+    }
+    w->kernel->rows(&job, 0, w->desc.rows);
+}
+
+static void heads_part(void *arg, int part, int parts)
+{
+    struct heads_run *run = arg;
+    const struct weight *w = run->a->w;
+    float *tile = run->c->scratch.tiles + (size_t)part * TILE_FLOATS;
+    size_t first, last, fit = TILE_FLOATS * sizeof(float) / form_row_bytes(w->kernel->form, w->desc.cols);
+    uint32_t at_once = fit < X_TILE ? (uint32_t)fit : X_TILE;
+    (void)parts;
+    while (tiles_take(&run->tiles, &first, &last))
+        for (; first < last; first++)
+            for (uint32_t r = 0; r < run->a->n_rows; r += at_once)
+                head_rows(run, first, r, run->a->n_rows - r < at_once ? run->a->n_rows - r : at_once, tile);
+}
+
+void cpu_heads(struct device *d, const struct heads_args *a)
+{
+    struct heads_run run = {.c = cpu_of(d), .a = a, .tiles = {.total = a->w->desc.slices, .tile = 1}};
+    pool_run(run.c->pool, heads_part, &run);
+}

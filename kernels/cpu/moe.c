@@ -18,6 +18,7 @@ struct moe_run {
     uint32_t n_active;
     const uint8_t *x[FORM_COUNT];
     size_t x_stride[FORM_COUNT];
+    bool by_entry;         /* x is an entry's, not a row's */
     const uint8_t *hidden; /* gate's entries in the form that `down` wants */
     size_t hidden_stride;
     struct tiles tiles;
@@ -60,6 +61,80 @@ static void softmax(float *p, uint32_t n)
         p[i] /= sum;
 }
 
+/* The router's values -> scores, in place. */
+static void make_scores(const struct moe_args *a, float *p, uint32_t n)
+{
+    const float *bias = a->router_bias ? a->router_bias->bytes : NULL;
+    for (uint32_t i = 0; bias && i < n; i++)
+        p[i] += bias[i];
+    if (a->scores == ROUTER_SOFTMAX)
+        softmax(p, n);
+    for (uint32_t i = 0; a->scores == ROUTER_SIGMOID && i < n; i++)
+        p[i] = cpu_sigmoid(p[i]);
+}
+
+static float group_score(const struct moe_args *a, const float *s, uint32_t n)
+{
+    float best = -INFINITY, second = -INFINITY;
+    for (uint32_t i = 0; i < n; i++) {
+        if (s[i] > best) {
+            second = best;
+            best = s[i];
+        } else if (s[i] > second) {
+            second = s[i];
+        }
+    }
+    return a->select_bias && n > 1 ? best + second : best;
+}
+
+/* Groups that are not among the best lose their experts. */
+static void limit_groups(const struct moe_args *a, float *s, uint32_t n_experts)
+{
+    float scores[EXPERTS_MAX];
+    uint32_t kept[EXPERTS_MAX], each = n_experts / a->n_groups;
+    for (uint32_t g = 0; g < a->n_groups; g++)
+        scores[g] = group_score(a, s + g * each, each);
+    choose(scores, a->n_groups, a->n_groups_used, kept);
+    for (uint32_t g = 0; g < a->n_groups; g++) {
+        bool keep = false;
+        for (uint32_t k = 0; k < a->n_groups_used; k++)
+            keep = keep || kept[k] == g;
+        for (uint32_t i = 0; !keep && i < each; i++)
+            s[g * each + i] = -INFINITY;
+    }
+}
+
+/* What the choice goes by: the scores themselves where nothing is added and nothing left out. */
+static const float *selection(const struct moe_args *a, const float *p, float *s, uint32_t n)
+{
+    const float *bias = a->select_bias ? a->select_bias->bytes : NULL;
+    if (!bias && a->n_groups < 2)
+        return p;
+    for (uint32_t i = 0; i < n; i++)
+        s[i] = p[i] + (bias ? bias[i] : 0);
+    if (a->n_groups > 1)
+        limit_groups(a, s, n);
+    return s;
+}
+
+static void weigh(const struct moe_args *a, const float *p, const uint32_t *chosen, float *w)
+{
+    float sum = 0;
+    for (uint32_t k = 0; k < a->n_used; k++)
+        w[k] = p[chosen[k]];
+    if (a->scores == ROUTER_SOFTMAX_CHOSEN)
+        softmax(w, a->n_used);
+    for (uint32_t k = 0; k < a->n_used; k++) {
+        w[k] = a->scores == ROUTER_SIGMOID_INPUT ? cpu_sigmoid(w[k]) : w[k];
+        sum += w[k];
+    }
+    sum = sum < WEIGHT_SUM_MIN ? WEIGHT_SUM_MIN : sum;
+    for (uint32_t k = 0; k < a->n_used; k++) {
+        w[k] = a->normalise ? w[k] / sum : w[k];
+        w[k] = a->scale != 0 ? w[k] * a->scale : w[k];
+    }
+}
+
 static void choose_part(void *arg, int part, int parts)
 {
     const struct moe_run *run = arg;
@@ -69,19 +144,11 @@ static void choose_part(void *arg, int part, int parts)
     size_t first, last;
     pool_slice(run->n, 1, part, parts, &first, &last);
     for (size_t r = first; r < last; r++) {
-        float *p = s->scores + r * n_experts, *w = s->weights + r * a->n_used, sum = 0;
+        float *p = s->scores + r * n_experts;
         uint32_t *chosen = s->chosen + r * a->n_used;
-        softmax(p, n_experts);
-        choose(p, n_experts, a->n_used, chosen);
-        for (uint32_t k = 0; k < a->n_used; k++) {
-            w[k] = p[chosen[k]];
-            sum += w[k];
-        }
-        sum = sum < WEIGHT_SUM_MIN ? WEIGHT_SUM_MIN : sum;
-        for (uint32_t k = 0; k < a->n_used; k++) {
-            w[k] = a->normalise ? w[k] / sum : w[k];
-            w[k] = a->scale != 0 ? w[k] * a->scale : w[k];
-        }
+        make_scores(a, p, n_experts);
+        choose(selection(a, p, s->selection + r * n_experts, n_experts), n_experts, a->n_used, chosen);
+        weigh(a, p, chosen, s->weights + r * a->n_used);
     }
 }
 
@@ -123,6 +190,27 @@ static void gather_part(void *arg, int part, int parts)
                    run->x_stride[f]);
 }
 
+/* Every entry's own input: its row times its weight, which the output then has no more. */
+static void weigh_inputs(struct moe_run *run)
+{
+    const struct moe_args *a = run->a;
+    struct scratch *s = &run->c->scratch;
+    uint32_t n = run->n * a->n_used;
+    float *to = (float *)(void *)s->gathered[FORM_F32];
+    for (uint32_t i = 0; i < n; i++) {
+        const float *x = span_floats(a->x) + (size_t)(run->first + s->entries[i].row) * a->width;
+        float *weight = &s->weights[s->entries[i].row * a->n_used + s->entries[i].rank];
+        for (uint32_t k = 0; k < a->width; k++)
+            to[(size_t)i * a->width + k] = x[k] * *weight;
+        *weight = 1;
+    }
+    run->by_entry = true;
+    const enum form forms[] = {a->gate->kernel->form, a->up->kernel->form};
+    for (int i = 0; i < 2; i++)
+        if (!run->x[forms[i]])
+            run->x[forms[i]] = cpu_prepare(run->c, forms[i], to, n, a->width, &run->x_stride[forms[i]]);
+}
+
 static void prepare_inputs(struct moe_run *run)
 {
     const struct moe_args *a = run->a;
@@ -154,7 +242,19 @@ static void expert_rows(const struct weight *w, uint32_t expert, const uint8_t *
 /* The prepared input of an expert's entries: a single row of x needs no gathering. */
 static const uint8_t *expert_input(const struct moe_run *run, enum form f, uint32_t start)
 {
+    if (run->by_entry)
+        return run->x[f] + start * run->x_stride[f];
     return run->n == 1 ? run->x[f] : run->c->scratch.gathered[f] + start * run->x_stride[f];
+}
+
+/* Add values [first, last) of the expert's bias to its entries' outputs, `rows` values each. */
+static void add_bias(const struct weight *bias, uint32_t expert, float *y, size_t rows, size_t first, size_t last,
+                     size_t n_x)
+{
+    const float *b = bias ? (const float *)bias->bytes + expert * rows : NULL;
+    for (size_t j = 0; b && j < n_x; j++)
+        for (size_t i = first; i < last; i++)
+            y[j * rows + i] += b[i];
 }
 
 /* A range of the rows of all active experts, `rows` each, cut at the experts' borders. */
@@ -195,9 +295,11 @@ static void gate_up_part(void *arg, int part, int parts)
                         x.count);
             expert_rows(a->up, x.expert, expert_input(run, fu, x.start), run->x_stride[fu], up, x.first, x.last,
                         x.count);
+            add_bias(a->gate_bias, x.expert, gate, a->ffn, x.first, x.last, x.count);
+            add_bias(a->up_bias, x.expert, up, a->ffn, x.first, x.last, x.count);
             for (uint32_t j = 0; j < x.count; j++) {
                 size_t o = (size_t)j * a->ffn + x.first;
-                run->c->isa->silu_mul(gate + o, up + o, gate + o, x.last - x.first);
+                cpu_activate(run->c->isa, a->act, gate + o, up + o, gate + o, x.last - x.first);
             }
         }
     }
@@ -212,9 +314,12 @@ static void down_part(void *arg, int part, int parts)
     (void)parts;
     while (tiles_take(&run->tiles, &at, &end)) {
         struct expert_range x;
-        while (next_range(run, a->width, &at, end, &x))
-            expert_rows(a->down, x.expert, run->hidden + x.start * run->hidden_stride, run->hidden_stride,
-                        run->c->scratch.down + (size_t)x.start * a->width, x.first, x.last, x.count);
+        while (next_range(run, a->width, &at, end, &x)) {
+            float *down = run->c->scratch.down + (size_t)x.start * a->width;
+            expert_rows(a->down, x.expert, run->hidden + x.start * run->hidden_stride, run->hidden_stride, down,
+                        x.first, x.last, x.count);
+            add_bias(a->down_bias, x.expert, down, a->width, x.first, x.last, x.count);
+        }
     }
 }
 
@@ -243,7 +348,10 @@ static void moe_round(struct moe_run *run)
     else
         pool_run(c->pool, choose_part, run);
     sort_entries(run);
-    prepare_inputs(run);
+    if (a->scores == ROUTER_SIGMOID_INPUT)
+        weigh_inputs(run);
+    else
+        prepare_inputs(run);
     tiles_open(&run->tiles, (size_t)run->n_active * a->ffn, run->n, threads);
     pool_run(c->pool, gate_up_part, run);
     run->hidden = cpu_prepare(c, a->down->kernel->form, c->scratch.gate, entries, a->ffn, &run->hidden_stride);

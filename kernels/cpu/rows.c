@@ -31,20 +31,30 @@ struct norm_job {
     const struct isa *isa;
 };
 
+static void weigh(float *y, const float *x, float scale, const float *weight, const float *bias, uint32_t n)
+{
+    if (!weight)
+        for (uint32_t i = 0; i < n; i++)
+            y[i] = x[i] * scale;
+    else
+        for (uint32_t i = 0; i < n; i++)
+            y[i] = x[i] * scale * weight[i];
+    for (uint32_t i = 0; bias && i < n; i++)
+        y[i] += bias[i];
+}
+
 static void norm_part(void *arg, int part, int parts)
 {
     const struct norm_job *j = arg;
     const struct norm_args *a = j->a;
-    const float *weight = a->weight->bytes;
-    size_t first, last, groups = a->width / a->group;
+    const float *weight = a->weight ? a->weight->bytes : NULL, *bias = a->bias ? a->bias->bytes : NULL;
+    size_t first, last, groups = a->width / a->group, stride = a->stride ? a->stride : a->width;
     pool_slice((size_t)a->n_rows * groups, 1, part, parts, &first, &last);
     for (size_t g = first; g < last; g++) {
-        const float *x = span_floats(a->x) + g * a->group;
-        float *y = span_floats(a->y) + g * a->group;
+        size_t at = g / groups * stride + g % groups * a->group;
+        const float *x = span_floats(a->x) + at;
         float mean = j->isa->dot_f32(x, x, a->group) / (float)a->group;
-        float scale = 1 / sqrtf(mean + a->eps);
-        for (uint32_t i = 0; i < a->group; i++)
-            y[i] = x[i] * scale * weight[i];
+        weigh(span_floats(a->y) + at, x, 1 / sqrtf(mean + a->eps), weight, bias, a->group);
     }
 }
 
@@ -113,6 +123,46 @@ void cpu_rope(struct device *d, const struct rope_args *a)
 
 /* ---- glu ---- */
 
+float cpu_sigmoid(float x)
+{
+    return 1 / (1 + expf(-x));
+}
+
+static void gelu_mul(const float *gate, const float *up, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float x = gate[i];
+        out[i] = 0.5F * x * (1 + tanhf(0.7978845608F * x * (1 + 0.044715F * x * x))) * up[i];
+    }
+}
+
+static void clamped_mul(const float *gate, const float *up, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float g = gate[i] > 7 ? 7 : gate[i], u = up[i] > 7 ? 7 : up[i] < -7 ? -7 : up[i];
+        out[i] = (u + 1) * g * cpu_sigmoid(1.702F * g);
+    }
+}
+
+void cpu_activate(const struct isa *isa, enum activation act, const float *gate, const float *up, float *out, size_t n)
+{
+    switch (act) {
+    case ACT_SILU:
+        isa->silu_mul(gate, up, out, n);
+        break;
+    case ACT_GELU:
+        gelu_mul(gate, up, out, n);
+        break;
+    case ACT_CLAMPED:
+        clamped_mul(gate, up, out, n);
+        break;
+    case ACT_SIGMOID:
+        for (size_t i = 0; i < n; i++)
+            out[i] = cpu_sigmoid(gate[i]) * up[i];
+        break;
+    }
+}
+
 struct glu_job {
     const struct glu_args *a;
     const struct isa *isa;
@@ -123,8 +173,8 @@ static void glu_part(void *arg, int part, int parts)
     const struct glu_job *j = arg;
     size_t first, last;
     pool_slice((size_t)j->a->n_rows * j->a->width, 64, part, parts, &first, &last);
-    j->isa->silu_mul(span_floats(j->a->gate) + first, span_floats(j->a->up) + first, span_floats(j->a->out) + first,
-                     last - first);
+    cpu_activate(j->isa, j->a->act, span_floats(j->a->gate) + first, span_floats(j->a->up) + first,
+                 span_floats(j->a->out) + first, last - first);
 }
 
 void cpu_glu(struct device *d, const struct glu_args *a)
@@ -133,7 +183,39 @@ void cpu_glu(struct device *d, const struct glu_args *a)
     for_rows(cpu_of(d), glu_part, &j, (size_t)a->n_rows * a->width);
 }
 
+/* ---- scale ---- */
+
+static void scale_part(void *arg, int part, int parts)
+{
+    const struct scale_args *a = arg;
+    size_t first, last;
+    pool_slice(a->n_rows, 1, part, parts, &first, &last);
+    for (size_t r = first; r < last; r++) {
+        float *x = span_floats(a->x) + r * a->width, factor = a->factor * (a->factors ? a->factors[r] : 1);
+        if (a->gates.mem)
+            factor *= cpu_sigmoid(span_floats(a->gates)[r]);
+        for (uint32_t i = 0; i < a->width; i++)
+            x[i] *= factor;
+        for (uint32_t i = 0; a->cap != 0 && i < a->width; i++)
+            x[i] = a->cap * tanhf(x[i] / a->cap);
+    }
+}
+
+void cpu_scale(struct device *d, const struct scale_args *a)
+{
+    struct scale_args copy = *a;
+    for_rows(cpu_of(d), scale_part, &copy, (size_t)a->n_rows * a->width);
+}
+
 /* ---- moving ---- */
+
+void cpu_copy(struct device *d, const struct copy_args *a)
+{
+    (void)d;
+    for (size_t i = 0; i < a->count; i++)
+        memcpy(span_floats(a->to) + i * a->to_stride, span_floats(a->from) + i * a->from_stride,
+               a->width * sizeof(float));
+}
 
 void cpu_add(struct device *d, struct span to, struct span from, size_t count)
 {

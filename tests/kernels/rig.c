@@ -110,7 +110,7 @@ struct weight *matrix_load(const struct rig *r, const struct matrix *m)
         return NULL;
     struct error e = {0};
     struct weight *w;
-    struct weight_desc desc = {m->type, m->rows, m->cols, m->slices, m->bytes};
+    struct weight_desc desc = {m->type, m->rows, m->cols, m->slices, m->bytes, 0};
     if (r->b->weight_create(r->d, &w, &desc, &e) != 0)
         fail_msg("%s", e.text);
     return w;

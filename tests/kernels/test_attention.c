@@ -10,11 +10,25 @@ enum { SEQUENCES = 2, PAGES_MAX = 4, TOKENS = 150 };
 struct shape {
     enum kv_type type;
     uint32_t n_heads, n_kv_heads, key_dim, value_dim;
+    uint32_t window, chunk;
+    float cap;
+    bool sinks, shared;
 };
 
 static const struct shape shapes[] = {
-    {KV_F32, 4, 4, 64, 64},  {KV_F16, 6, 2, 40, 24}, {KV_F32, 16, 1, 24, 40},
-    {KV_F16, 8, 4, 128, 128}, {KV_F32, 2, 1, 5, 3},  {KV_F16, 3, 3, 7, 9},
+    {.type = KV_F32, .n_heads = 4, .n_kv_heads = 4, .key_dim = 64, .value_dim = 64},
+    {.type = KV_F16, .n_heads = 6, .n_kv_heads = 2, .key_dim = 40, .value_dim = 24},
+    {.type = KV_F32, .n_heads = 16, .n_kv_heads = 1, .key_dim = 24, .value_dim = 40},
+    {.type = KV_F16, .n_heads = 8, .n_kv_heads = 4, .key_dim = 128, .value_dim = 128},
+    {.type = KV_F32, .n_heads = 2, .n_kv_heads = 1, .key_dim = 5, .value_dim = 3},
+    {.type = KV_F16, .n_heads = 3, .n_kv_heads = 3, .key_dim = 7, .value_dim = 9},
+    {.n_heads = 4, .n_kv_heads = 2, .key_dim = 32, .value_dim = 32, .window = 7},
+    {.n_heads = 4, .n_kv_heads = 2, .key_dim = 32, .value_dim = 32, .window = 64, .sinks = true},
+    {.n_heads = 3, .n_kv_heads = 1, .key_dim = 24, .value_dim = 24, .window = 1, .cap = 2},
+    {.type = KV_F16, .n_heads = 4, .n_kv_heads = 4, .key_dim = 32, .value_dim = 32, .chunk = 50},
+    {.n_heads = 9, .n_kv_heads = 1, .key_dim = 40, .value_dim = 40, .cap = 1.5F, .sinks = true},
+    {.n_heads = 12, .n_kv_heads = 1, .key_dim = 96, .value_dim = 64, .shared = true},
+    {.type = KV_F16, .n_heads = 3, .n_kv_heads = 1, .key_dim = 576, .value_dim = 512, .shared = true},
 };
 
 /* Row i of the input is token i / SEQUENCES of sequence i % SEQUENCES; sequence 1 starts at token 0 as well. */
@@ -22,6 +36,7 @@ struct attention_case {
     struct shape s;
     float scale;
     const float *q, *k, *v; /* [TOKENS * SEQUENCES][...] */
+    struct matrix sinks;
 };
 
 static const uint32_t pages[SEQUENCES][PAGES_MAX] = {{5, 0, 7, 2}, {1, 6, 3, 4}};
@@ -53,7 +68,10 @@ static void attend(const struct rig *r, const struct attention_case *c, const st
     struct attention_row *rows = rig_alloc(n * sizeof(*rows));
     for (uint32_t i = 0; i < n; i++)
         rows[i] = (struct attention_row){pages[(first + i) % SEQUENCES], (uint32_t)((first + i) / SEQUENCES)};
-    struct attention_args a = {.kv = *kv, .rows = rows, .n_rows = n, .n_heads = s->n_heads, .scale = c->scale};
+    struct attention_args a = {.kv = *kv, .rows = rows, .n_rows = n, .n_heads = s->n_heads, .scale = c->scale,
+                               .window = s->window, .chunk = s->chunk, .cap = s->cap};
+    struct weight *sinks = s->sinks ? matrix_load(r, &c->sinks) : NULL;
+    a.sinks = sinks;
     a.q = rig_span(r, c->q + first * q, n * q);
     a.k = rig_span(r, c->k + first * k, n * k);
     a.v = rig_span(r, c->v + first * v, n * v);
@@ -63,6 +81,7 @@ static void attend(const struct rig *r, const struct attention_case *c, const st
     r->b->mem_destroy(r->d, a.q.mem);
     r->b->mem_destroy(r->d, a.k.mem);
     r->b->mem_destroy(r->d, a.v.mem);
+    r->b->weight_destroy(r->d, sinks);
     free(rows);
 }
 
@@ -70,7 +89,7 @@ static void run_pieces(const struct rig *r, const struct attention_case *c, uint
 {
     const struct shape *s = &c->s;
     struct kv_layer kv = {.type = s->type, .n_kv_heads = s->n_kv_heads, .key_dim = s->key_dim,
-                          .value_dim = s->value_dim};
+                          .value_dim = s->value_dim, .shared = s->shared};
     kv.keys = kv_span(r, kv_bytes(s, s->key_dim));
     kv.values = kv_span(r, kv_bytes(s, s->value_dim));
     for (uint32_t i = 0; i < n_rows; i += piece)
@@ -82,6 +101,18 @@ static void run_pieces(const struct rig *r, const struct attention_case *c, uint
 
 /* ---- the reference ---- */
 
+static bool is_seen(const struct shape *s, size_t at, size_t p)
+{
+    return (s->window == 0 || at - p < s->window) && (s->chunk == 0 || at / s->chunk == p / s->chunk);
+}
+
+static double value_at(const struct attention_case *c, size_t row, size_t g, size_t i)
+{
+    const struct shape *s = &c->s;
+    return s->shared ? c->k[(row * s->n_kv_heads + g) * s->key_dim + i]
+                     : c->v[(row * s->n_kv_heads + g) * s->value_dim + i];
+}
+
 static double stored(enum kv_type type, float v)
 {
     return type == KV_F16 ? f16_to_f32(f32_to_f16(v)) : v;
@@ -91,7 +122,7 @@ static double stored(enum kv_type type, float v)
 static void check_head(const struct attention_case *c, size_t r, uint32_t h, const float *got)
 {
     const struct shape *s = &c->s;
-    double score[TOKENS], max = -INFINITY, sum = 0;
+    double score[TOKENS], sink = s->sinks ? c->sinks.values[h] : -INFINITY, max = sink, sum;
     size_t n = r / SEQUENCES + 1, g = h / (s->n_heads / s->n_kv_heads);
     for (size_t p = 0; p < n; p++) {
         size_t row = p * SEQUENCES + r % SEQUENCES;
@@ -100,8 +131,11 @@ static void check_head(const struct attention_case *c, size_t r, uint32_t h, con
             score[p] += c->q[(r * s->n_heads + h) * s->key_dim + i] *
                         stored(s->type, c->k[(row * s->n_kv_heads + g) * s->key_dim + i]);
         score[p] *= c->scale;
+        score[p] = s->cap != 0 ? s->cap * tanh(score[p] / s->cap) : score[p];
+        score[p] = is_seen(s, n - 1, p) ? score[p] : -INFINITY;
         max = fmax(max, score[p]);
     }
+    sum = exp(sink - max);
     for (size_t p = 0; p < n; p++)
         sum += exp(score[p] - max);
     for (size_t i = 0; i < s->value_dim; i++) {
@@ -109,7 +143,7 @@ static void check_head(const struct attention_case *c, size_t r, uint32_t h, con
         for (size_t p = 0; p < n; p++) {
             size_t row = p * SEQUENCES + r % SEQUENCES;
             double term = exp(score[p] - max) / sum *
-                          stored(s->type, c->v[(row * s->n_kv_heads + g) * s->value_dim + i]);
+                          stored(s->type, (float)value_at(c, row, g, i));
             want += term;
             magnitude += fabs(term);
         }
@@ -130,6 +164,7 @@ static void case_open(struct attention_case *c, const struct shape *s, size_t n_
     c->q = rig_random(1, n_rows * s->n_heads * s->key_dim, 3);
     c->k = rig_random(2, n_rows * s->n_kv_heads * s->key_dim, 2);
     c->v = rig_random(3, n_rows * s->n_kv_heads * s->value_dim, 1);
+    matrix_make(&c->sinks, QTYPE_F32, 1, s->n_heads, 1);
 }
 
 static void case_close(struct attention_case *c)
@@ -137,6 +172,7 @@ static void case_close(struct attention_case *c)
     free((void *)(uintptr_t)c->q);
     free((void *)(uintptr_t)c->k);
     free((void *)(uintptr_t)c->v);
+    matrix_free(&c->sinks);
 }
 
 static void check_shape(const char *isa, const struct attention_case *c, uint32_t n_rows)

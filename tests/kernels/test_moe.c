@@ -3,6 +3,11 @@
 
 struct moe_case {
     struct matrix router, gate, up, down;
+    struct matrix router_bias, select_bias, gate_bias, up_bias, down_bias;
+    bool biased, selected; /* with biases of products; of the choice */
+    enum router_scores scores;
+    enum activation act;
+    uint32_t n_groups, n_groups_used;
     uint32_t n_used;
     bool normalise;
     float scale;
@@ -15,9 +20,20 @@ static void run_moe(const struct rig *r, const void *arg, uint32_t first, uint32
     uint32_t width = c->router.cols;
     struct weight *w[4] = {matrix_load(r, &c->router), matrix_load(r, &c->gate), matrix_load(r, &c->up),
                            matrix_load(r, &c->down)};
-    struct moe_args a = {.router = w[0], .gate = w[1], .up = w[2], .down = w[3], .scores = ROUTER_SOFTMAX,
-                         .act = ACT_SILU, .normalise = c->normalise, .scale = c->scale, .n_used = c->n_used,
-                         .n_rows = n, .width = width, .ffn = c->gate.rows};
+    struct weight *b[5] = {NULL};
+    if (c->biased) {
+        b[0] = matrix_load(r, &c->router_bias);
+        b[1] = matrix_load(r, &c->gate_bias);
+        b[2] = matrix_load(r, &c->up_bias);
+        b[3] = matrix_load(r, &c->down_bias);
+    }
+    if (c->selected)
+        b[4] = matrix_load(r, &c->select_bias);
+    struct moe_args a = {.router = w[0], .gate = w[1], .up = w[2], .down = w[3], .router_bias = b[0],
+                         .gate_bias = b[1], .up_bias = b[2], .down_bias = b[3], .select_bias = b[4],
+                         .scores = c->scores, .act = c->act, .n_groups = c->n_groups,
+                         .n_groups_used = c->n_groups_used, .normalise = c->normalise, .scale = c->scale,
+                         .n_used = c->n_used, .n_rows = n, .width = width, .ffn = c->gate.rows};
     a.x = rig_span(r, c->x + (size_t)first * width, (size_t)n * width);
     a.out = rig_span(r, c->out + (size_t)first * width, (size_t)n * width);
     r->b->moe(r->d, &a);
@@ -25,6 +41,8 @@ static void run_moe(const struct rig *r, const void *arg, uint32_t first, uint32
     r->b->mem_destroy(r->d, a.x.mem);
     for (size_t i = 0; i < COUNTOF(w); i++)
         r->b->weight_destroy(r->d, w[i]);
+    for (size_t i = 0; i < COUNTOF(b); i++)
+        r->b->weight_destroy(r->d, b[i]);
 }
 
 /* ---- the reference ---- */
@@ -34,27 +52,70 @@ struct choice {
     double weight[RIG_EXPERTS_MAX];
 };
 
+static double sigmoid(double x)
+{
+    return 1 / (1 + exp(-x));
+}
+
+/* A group counts as its two largest, as its largest where nothing is added. */
+static double group_value(const struct moe_case *c, const double *s, uint32_t n)
+{
+    double best = -INFINITY, second = -INFINITY;
+    for (uint32_t i = 0; i < n; i++) {
+        second = s[i] > best ? best : fmax(second, s[i]);
+        best = fmax(best, s[i]);
+    }
+    return c->selected ? best + second : best;
+}
+
+static void reference_groups(const struct moe_case *c, double *s)
+{
+    uint32_t n = c->n_groups, each = c->router.rows / n;
+    double value[RIG_EXPERTS_MAX];
+    for (uint32_t g = 0; g < n; g++)
+        value[g] = group_value(c, s + g * each, each);
+    for (uint32_t g = 0; g < n; g++) {
+        uint32_t better = 0;
+        for (uint32_t o = 0; o < n; o++)
+            better += value[o] > value[g];
+        for (uint32_t i = 0; better >= c->n_groups_used && i < each; i++)
+            s[g * each + i] = -INFINITY;
+    }
+}
+
 static void reference_choice(const struct moe_case *c, const float *x, struct choice *out)
 {
     uint32_t n = c->router.rows, cols = c->router.cols;
-    double p[RIG_EXPERTS_MAX], in[RIG_COLS_MAX], sum = 0, magnitude;
+    double p[RIG_EXPERTS_MAX], s[RIG_EXPERTS_MAX], in[RIG_COLS_MAX], sum = 0, used = 0, magnitude;
     bool taken[RIG_EXPERTS_MAX] = {false};
     reference_input(c->router.type, x, cols, in);
     for (uint32_t i = 0; i < n; i++) {
-        p[i] = exp(reference_dot(c->router.values + (size_t)i * cols, in, cols, &magnitude));
-        sum += p[i];
+        p[i] = reference_dot(c->router.values + (size_t)i * cols, in, cols, &magnitude);
+        p[i] += c->biased ? c->router_bias.values[i] : 0;
+        sum += exp(p[i]);
     }
+    for (uint32_t i = 0; i < n; i++) {
+        p[i] = c->scores == ROUTER_SOFTMAX ? exp(p[i]) / sum : c->scores == ROUTER_SIGMOID ? sigmoid(p[i]) : p[i];
+        s[i] = p[i] + (c->selected ? c->select_bias.values[i] : 0);
+    }
+    if (c->n_groups)
+        reference_groups(c, s);
     double chosen_sum = 0;
     for (uint32_t k = 0; k < c->n_used; k++) {
         uint32_t best = n;
         for (uint32_t i = 0; i < n; i++)
-            if (!taken[i] && (best == n || p[i] > p[best]))
+            if (!taken[i] && (best == n || s[i] > s[best]))
                 best = i;
         taken[best] = true;
         out->expert[k] = best;
-        out->weight[k] = p[best] / sum;
+        used += exp(p[best]);
+        out->weight[k] = c->scores == ROUTER_SIGMOID_INPUT ? sigmoid(p[best]) : p[best];
         chosen_sum += out->weight[k];
     }
+    for (uint32_t k = 0; c->scores == ROUTER_SOFTMAX_CHOSEN && k < c->n_used; k++)
+        out->weight[k] = exp(out->weight[k]) / used;
+    if (c->scores == ROUTER_SOFTMAX_CHOSEN)
+        chosen_sum = 1;
     for (uint32_t k = 0; k < c->n_used; k++) {
         out->weight[k] /= c->normalise ? fmax(chosen_sum, 6.103515625e-5) : 1;
         out->weight[k] *= c->scale != 0 ? c->scale : 1;
@@ -69,17 +130,26 @@ static void reference_expert(const struct moe_case *c, const float *x, uint32_t 
     size_t slice = (size_t)expert * ffn * width;
     const float *gate = c->gate.values + slice, *up = c->up.values + slice, *down = c->down.values + slice;
     double in[RIG_COLS_MAX], hidden_in[RIG_FFN_MAX], m;
-    float hidden[RIG_FFN_MAX];
+    float hidden[RIG_FFN_MAX], weighed[RIG_COLS_MAX];
+    for (uint32_t i = 0; i < width; i++)
+        weighed[i] = x[i] * (c->scores == ROUTER_SIGMOID_INPUT ? (float)weight : 1);
+    weight = c->scores == ROUTER_SIGMOID_INPUT ? 1 : weight;
     for (uint32_t i = 0; i < ffn; i++) {
-        reference_input(c->gate.type, x, width, in);
+        reference_input(c->gate.type, weighed, width, in);
         double g = reference_dot(gate + (size_t)i * width, in, width, &m);
-        reference_input(c->up.type, x, width, in);
+        reference_input(c->up.type, weighed, width, in);
         double u = reference_dot(up + (size_t)i * width, in, width, &m);
-        hidden[i] = (float)(g / (1 + exp(-g)) * u);
+        g += c->biased ? c->gate_bias.values[expert * ffn + i] : 0;
+        u += c->biased ? c->up_bias.values[expert * ffn + i] : 0;
+        if (c->act == ACT_CLAMPED)
+            hidden[i] = (float)((fmax(fmin(u, 7), -7) + 1) * fmin(g, 7) * sigmoid(1.702 * fmin(g, 7)));
+        else
+            hidden[i] = (float)(g * sigmoid(g) * u);
     }
     reference_input(c->down.type, hidden, ffn, hidden_in);
     for (uint32_t i = 0; i < width; i++) {
-        sum[i] += weight * reference_dot(down + (size_t)i * ffn, hidden_in, ffn, &m);
+        double down_bias = c->biased ? c->down_bias.values[expert * width + i] : 0;
+        sum[i] += weight * (reference_dot(down + (size_t)i * ffn, hidden_in, ffn, &m) + down_bias);
         magnitude[i] += fabs(weight) * m;
     }
 }
@@ -113,6 +183,11 @@ static void case_open(struct moe_case *c, const uint32_t types[4], uint32_t expe
     matrix_make(&c->gate, types[1], ffn, width, experts);
     matrix_make(&c->up, types[2], ffn, width, experts);
     matrix_make(&c->down, types[3], width, ffn, experts);
+    matrix_make(&c->router_bias, QTYPE_F32, 1, experts, 1);
+    matrix_make(&c->select_bias, QTYPE_F32, 1, experts, 1);
+    matrix_make(&c->gate_bias, QTYPE_F32, experts, ffn, 1);
+    matrix_make(&c->up_bias, QTYPE_F32, experts, ffn, 1);
+    matrix_make(&c->down_bias, QTYPE_F32, experts, width, 1);
     c->x = rig_random(experts + used, (size_t)n_rows * width, 1);
     c->out = rig_random(4, (size_t)n_rows * width, 1);
 }
@@ -123,6 +198,11 @@ static void case_close(struct moe_case *c)
     matrix_free(&c->gate);
     matrix_free(&c->up);
     matrix_free(&c->down);
+    matrix_free(&c->router_bias);
+    matrix_free(&c->select_bias);
+    matrix_free(&c->gate_bias);
+    matrix_free(&c->up_bias);
+    matrix_free(&c->down_bias);
     free((void *)(uintptr_t)c->x);
     free((void *)(uintptr_t)c->out);
 }
@@ -176,6 +256,28 @@ static void test_moe_takes_odd_shapes(void **state)
             continue;
         case_open(&c, i % 2 ? small : floats, s[0], s[1], s[2], s[3], s[4]);
         check_case(&c, s[4]);
+        case_close(&c);
+    }
+}
+
+/* Every kind of scores, with and without what families add to them. */
+static void test_moe_knows_every_router(void **state)
+{
+    (void)state;
+    static const uint32_t types[][4] = {{QTYPE_F32, QTYPE_F32, QTYPE_F32, QTYPE_F32},
+                                        {QTYPE_F32, QTYPE_Q8_0, QTYPE_Q4_0, QTYPE_Q8_0}};
+    for (uint32_t k = 0; k < 4 * 8; k++) {
+        struct moe_case c;
+        uint32_t n_rows = k % 3 ? 17 : 1;
+        case_open(&c, types[k / 4 % 2], 12, 3, 64, 96, n_rows);
+        c.scores = (enum router_scores)(k % 4);
+        c.biased = k / 8 % 2;
+        c.selected = k / 16;
+        c.act = c.biased ? ACT_CLAMPED : ACT_SILU;
+        c.normalise = c.scores == ROUTER_SIGMOID;
+        c.n_groups = k / 4 % 2 ? 4 : 0;
+        c.n_groups_used = 2;
+        check_case(&c, n_rows);
         case_close(&c);
     }
 }
@@ -259,6 +361,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_moe_adds_the_chosen_experts),
         cmocka_unit_test(test_moe_takes_odd_shapes),
+        cmocka_unit_test(test_moe_knows_every_router),
         cmocka_unit_test(test_moe_takes_many_rows),
         cmocka_unit_test(test_moe_breaks_ties_downwards),
         cmocka_unit_test(test_moe_survives_extreme_scores),

@@ -45,25 +45,62 @@ static void test_ops_embed_reads_the_rows_of_ids(void **state)
 /* ---- norm ---- */
 
 struct norm_case {
-    struct matrix weight;
+    struct matrix weight, bias;
     const float *x;
     uint32_t width, group;
-    bool in_place;
+    bool in_place, plain, biased; /* plain: no weight */
 };
 
 static void run_norm(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
 {
     const struct norm_case *c = arg;
     size_t values = (size_t)n * c->width;
-    struct weight *w = matrix_load(r, &c->weight);
+    struct weight *w = c->plain ? NULL : matrix_load(r, &c->weight);
+    struct weight *bias = c->biased ? matrix_load(r, &c->bias) : NULL;
     struct span x = rig_span(r, c->x + (size_t)first * c->width, values);
     struct span y = c->in_place ? x : rig_span(r, NULL, values);
-    struct norm_args a = {.weight = w, .x = x, .y = y, .n_rows = n, .width = c->width, .group = c->group, .eps = 1e-5F};
+    struct norm_args a = {.weight = w, .bias = bias, .x = x, .y = y, .n_rows = n, .width = c->width,
+                          .group = c->group, .eps = 1e-5F};
     r->b->norm(r->d, &a);
     rig_take(r, y, out, values);
     if (!c->in_place)
         r->b->mem_destroy(r->d, x.mem);
     r->b->weight_destroy(r->d, w);
+    r->b->weight_destroy(r->d, bias);
+}
+
+/* The first `width` values of rows that are further apart: what lies between stays. */
+static void run_norm_apart(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
+{
+    const struct norm_case *c = arg;
+    uint32_t width = c->width / 2 / c->group * c->group;
+    struct weight *w = matrix_load(r, &c->weight);
+    struct span x = rig_span(r, c->x + (size_t)first * c->width, (size_t)n * c->width);
+    struct norm_args a = {.weight = w, .x = x, .y = x, .n_rows = n, .width = width, .group = c->group,
+                          .stride = c->width, .eps = 1e-5F};
+    r->b->norm(r->d, &a);
+    rig_take(r, x, out, (size_t)n * c->width);
+    r->b->weight_destroy(r->d, w);
+}
+
+static void test_ops_norm_leaves_what_lies_between_rows(void **state)
+{
+    (void)state;
+    struct norm_case c = {.width = 7 * 16, .group = 16};
+    float *x = rig_random(5, 17 * 112, 3), *whole = rig_alloc(17 * 112 * sizeof(*x)),
+          *out = rig_alloc(17 * 112 * sizeof(*x));
+    c.x = x;
+    matrix_make(&c.weight, QTYPE_F32, 1, c.group, 1);
+    for (size_t s = 0; rig_isa(s); s++) {
+        rig_check_bits(rig_isa(s), run_norm, &c, 17, c.width, whole);
+        rig_check_bits(rig_isa(s), run_norm_apart, &c, 17, c.width, out);
+        for (size_t i = 0; i < 17 * 112; i++)
+            assert_true(out[i] == (i % 112 < 48 ? whole : x)[i]);
+    }
+    matrix_free(&c.weight);
+    free(x);
+    free(whole);
+    free(out);
 }
 
 static void check_norm(const struct norm_case *c, const float *out, uint32_t n_rows)
@@ -75,8 +112,9 @@ static void check_norm(const struct norm_case *c, const float *out, uint32_t n_r
             square += (double)x[i] * x[i];
         double scale = 1 / sqrt(square / c->group + (double)1e-5F);
         for (uint32_t i = 0; i < c->group; i++) {
-            double want = x[i] * scale * c->weight.values[i];
-            check_near("norm", g, i, out[g * c->group + i], want, 1e-5 * fabs(want) + 1e-30);
+            double want = x[i] * scale * (c->plain ? 1 : c->weight.values[i]), size = fabs(want);
+            double bias = c->biased ? c->bias.values[i] : 0;
+            check_near("norm", g, i, out[g * c->group + i], want + bias, 1e-5 * (size + fabs(bias)) + 1e-30);
         }
     }
 }
@@ -86,17 +124,21 @@ static void test_ops_norm_divides_by_the_root_mean_square(void **state)
     (void)state;
     static const uint32_t shapes[][2] = {{1, 1}, {7, 7}, {33, 11}, {128, 128}, {640, 128}, {1024, 1024}};
     float *out = rig_alloc(RIG_ROWS_MAX * 1024 * sizeof(*out));
-    for (size_t k = 0; k < COUNTOF(shapes) * 2; k++) {
-        struct norm_case c = {.width = shapes[k / 2][0], .group = shapes[k / 2][1], .in_place = k % 2};
+    for (size_t k = 0; k < COUNTOF(shapes) * 4; k++) {
+        const uint32_t *shape = shapes[k % COUNTOF(shapes)];
+        struct norm_case c = {.width = shape[0], .group = shape[1], .in_place = k % 2, .plain = k % 4 == 3,
+                              .biased = k % 3 == 0};
         uint32_t n_rows = row_counts[k % COUNTOF(row_counts)];
         float *x = rig_random(k, (size_t)n_rows * c.width, 3);
         matrix_make(&c.weight, QTYPE_F32, 1, c.group, 1);
+        matrix_make(&c.bias, QTYPE_F32, 1, c.group, 1);
         c.x = x;
         for (size_t s = 0; rig_isa(s); s++) {
             rig_check_bits(rig_isa(s), run_norm, &c, n_rows, c.width, out);
             check_norm(&c, out, n_rows);
         }
         matrix_free(&c.weight);
+        matrix_free(&c.bias);
         free(x);
     }
     free(out);
@@ -311,6 +353,7 @@ static void test_ops_rope_rotates_pairs_and_halves(void **state)
 /* ---- glu, add, gather ---- */
 
 struct two_case {
+    enum activation act;
     uint32_t width;
     const float *a, *b;
     bool in_place;
@@ -320,7 +363,7 @@ static void run_glu(const struct rig *r, const void *arg, uint32_t first, uint32
 {
     const struct two_case *c = arg;
     size_t values = (size_t)n * c->width;
-    struct glu_args a = {.act = ACT_SILU, .n_rows = n, .width = c->width};
+    struct glu_args a = {.act = c->act, .n_rows = n, .width = c->width};
     a.gate = rig_span(r, c->a + (size_t)first * c->width, values);
     a.up = rig_span(r, c->b + (size_t)first * c->width, values);
     a.out = c->in_place ? a.gate : rig_span(r, NULL, values);
@@ -342,20 +385,32 @@ static void run_add(const struct rig *r, const void *arg, uint32_t first, uint32
     r->b->mem_destroy(r->d, from.mem);
 }
 
+static double activated(enum activation act, double gate, double up)
+{
+    double g = fmin(gate, 7), u = fmax(fmin(up, 7), -7);
+    switch (act) {
+    case ACT_SILU: return gate / (1 + exp(-gate)) * up;
+    case ACT_GELU: return gate * (1 + tanh(sqrt(2 / M_PI) * (gate + 0.044715 * gate * gate * gate))) / 2 * up;
+    case ACT_CLAMPED: return (u + 1) * g / (1 + exp(-1.702 * g));
+    case ACT_SIGMOID: return up / (1 + exp(-gate));
+    }
+    return NAN;
+}
+
 static void test_ops_glu_and_add(void **state)
 {
     (void)state;
     static const uint32_t widths[] = {1, 7, 33, 768, 1021};
-    for (size_t k = 0; k < COUNTOF(widths) * 3; k++) {
-        uint32_t n_rows = row_counts[k % 3], width = widths[k / 3];
+    for (size_t k = 0; k < COUNTOF(widths) * 3 * 4; k++) {
+        uint32_t n_rows = row_counts[k % 3], width = widths[k / 3 % COUNTOF(widths)];
         size_t n = (size_t)n_rows * width;
-        float *a = rig_random(k, n, 8), *b = rig_random(k + 99, n, 2), *out = rig_alloc(n * sizeof(*out));
-        struct two_case c = {width, a, b, k % 2};
+        float *a = rig_random(k, n, 9), *b = rig_random(k + 99, n, 9), *out = rig_alloc(n * sizeof(*out));
+        struct two_case c = {(enum activation)(k / 15), width, a, b, k % 2};
         for (size_t s = 0; rig_isa(s); s++) {
             rig_check_bits(rig_isa(s), run_glu, &c, n_rows, width, out);
             for (size_t i = 0; i < n; i++) {
-                double want = a[i] / (1 + exp(-(double)a[i])) * b[i];
-                check_near("glu", i / width, i % width, out[i], want, 1e-6 * fabs(want) + 1e-30);
+                double want = activated(c.act, a[i], b[i]), bound = c.act == ACT_SILU ? 0 : 1e-6 * fabs(b[i]);
+                check_near("glu", i / width, i % width, out[i], want, 2e-6 * fabs(want) + bound + 1e-30);
             }
             rig_check_bits(rig_isa(s), run_add, &c, n_rows, width, out);
             for (size_t i = 0; i < n; i++)
@@ -383,6 +438,170 @@ static void test_ops_gather_moves_rows(void **state)
         r.b->mem_destroy(r.d, from.mem);
         rig_close(&r);
     }
+    free(x);
+}
+
+/* ---- scale, copy ---- */
+
+struct scale_case {
+    uint32_t width;
+    float factor, cap;
+    const float *x, *factors, *gates; /* factors, gates: or NULL */
+};
+
+static void run_scale(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
+{
+    const struct scale_case *c = arg;
+    struct scale_args a = {.n_rows = n, .width = c->width, .factor = c->factor, .cap = c->cap,
+                           .factors = c->factors ? c->factors + first : NULL};
+    a.x = rig_span(r, c->x + (size_t)first * c->width, (size_t)n * c->width);
+    if (c->gates)
+        a.gates = rig_span(r, c->gates + first, n);
+    r->b->scale(r->d, &a);
+    rig_take(r, a.x, out, (size_t)n * c->width);
+    if (c->gates)
+        r->b->mem_destroy(r->d, a.gates.mem);
+}
+
+static void test_ops_scale_multiplies_and_caps(void **state)
+{
+    (void)state;
+    for (uint32_t k = 0; k < 8; k++) {
+        uint32_t width = k % 2 ? 33 : 1030, n = 17;
+        float *x = rig_random(k, n * width, 9), *factors = rig_random(k + 9, n, 2), *gates = rig_random(k + 19, n, 5);
+        struct scale_case c = {width, 1.75F, k & 1 ? 3 : 0, x, k & 2 ? factors : NULL, k & 4 ? gates : NULL};
+        float *out = rig_alloc(n * width * sizeof(*out));
+        for (size_t s = 0; rig_isa(s); s++) {
+            rig_check_bits(rig_isa(s), run_scale, &c, n, width, out);
+            for (size_t i = 0; i < n * width; i++) {
+                size_t row = i / width;
+                double want = x[i] * 1.75 * (c.factors ? factors[row] : 1) * (c.gates ? 1 / (1 + exp(-gates[row])) : 1);
+                want = c.cap != 0 ? 3 * tanh(want / 3) : want;
+                check_near("scale", row, i % width, out[i], want, 2e-6 * fabs(want) + 1e-30);
+            }
+        }
+        free(x);
+        free(factors);
+        free(gates);
+        free(out);
+    }
+}
+
+static void test_ops_copy_moves_pieces(void **state)
+{
+    (void)state;
+    float *x = rig_random(1, 60, 1), *y = rig_random(2, 60, 1), out[60];
+    for (size_t s = 0; rig_isa(s); s++) {
+        struct rig r;
+        rig_open(&r, rig_isa(s), 2);
+        struct span from = rig_span(&r, x, 60), to = rig_span(&r, y, 60);
+        r.b->copy(r.d, &(struct copy_args){from, to, 11, 7, 5, 4});
+        rig_take(&r, to, out, 60);
+        for (size_t i = 0; i < 60; i++)
+            assert_true(out[i] == (i < 4 * 7 && i % 7 < 5 ? x[i / 7 * 11 + i % 7] : y[i]));
+        r.b->mem_destroy(r.d, from.mem);
+        rig_close(&r);
+    }
+    free(x);
+    free(y);
+}
+
+/* ---- heads ---- */
+
+struct heads_case {
+    struct matrix w;
+    uint32_t x_head, y_head; /* more than a head's values: the rest is another's */
+    const float *x, *y;
+};
+
+static void run_heads(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
+{
+    const struct heads_case *c = arg;
+    uint32_t x_row = c->w.slices * c->x_head + 3, y_row = c->w.slices * c->y_head;
+    struct heads_args a = {.w = matrix_load(r, &c->w), .x_row = x_row, .x_head = c->x_head, .y_row = y_row,
+                           .y_head = c->y_head, .n_rows = n};
+    a.x = rig_span(r, c->x + (size_t)first * x_row, (size_t)n * x_row);
+    a.y = rig_span(r, c->y + (size_t)first * y_row, (size_t)n * y_row);
+    r->b->heads(r->d, &a);
+    rig_take(r, a.y, out, (size_t)n * y_row);
+    r->b->mem_destroy(r->d, a.x.mem);
+    r->b->weight_destroy(r->d, (struct weight *)(uintptr_t)a.w);
+}
+
+static void check_heads(const struct heads_case *c, const float *out, uint32_t n_rows)
+{
+    const struct matrix *w = &c->w;
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t h = 0; h < w->slices; h++) {
+            double in[RIG_COLS_MAX], magnitude;
+            reference_input(w->type, c->x + r * (w->slices * c->x_head + 3) + h * c->x_head, w->cols, in);
+            for (size_t i = 0; i < c->y_head; i++) {
+                size_t at = (r * w->slices + h) * c->y_head + i;
+                if (i >= w->rows) {
+                    assert_true(out[at] == c->y[at]);
+                    continue;
+                }
+                double want = reference_dot(w->values + (h * w->rows + i) * w->cols, in, w->cols, &magnitude);
+                check_near("heads", r, at, out[at], want, 1e-5 * magnitude + 1e-30);
+            }
+        }
+}
+
+static void test_ops_heads_multiply_their_own(void **state)
+{
+    (void)state;
+    static const uint32_t shapes[][4] = { /* type, heads, rows, cols */
+        {QTYPE_F32, 4, 19, 33}, {QTYPE_F16, 1, 64, 512}, {QTYPE_Q8_0, 5, 70, 128}, {QTYPE_Q4_K, 3, 32, 512},
+    };
+    for (size_t k = 0; k < COUNTOF(shapes); k++) {
+        struct heads_case c = {.x_head = shapes[k][3] + 5, .y_head = shapes[k][2] + 2};
+        uint32_t heads = shapes[k][1], n = 150;
+        matrix_make(&c.w, shapes[k][0], shapes[k][2], shapes[k][3], heads);
+        c.x = rig_random(k, (size_t)n * (heads * c.x_head + 3), 1);
+        c.y = rig_random(k + 7, (size_t)n * heads * c.y_head, 1);
+        float *out = rig_alloc((size_t)n * heads * c.y_head * sizeof(*out));
+        for (size_t s = 0; rig_isa(s); s++) {
+            rig_check_bits(rig_isa(s), run_heads, &c, n, (size_t)heads * c.y_head, out);
+            check_heads(&c, out, n);
+        }
+        matrix_free(&c.w);
+        free((void *)(uintptr_t)c.x);
+        free((void *)(uintptr_t)c.y);
+        free(out);
+    }
+}
+
+/* Slices that lie apart are those that lie together. */
+static void test_ops_weights_take_slices_that_lie_apart(void **state)
+{
+    (void)state;
+    struct matrix m;
+    matrix_make(&m, QTYPE_Q8_0, 8, 64, 3);
+    size_t slice = m.rows * qtype_row_bytes(m.type, m.cols);
+    uint8_t *apart = rig_alloc(3 * 2 * slice);
+    memset(apart, 0xff, 3 * 2 * slice);
+    for (size_t i = 0; i < 3; i++)
+        memcpy(apart + 2 * i * slice, m.bytes + i * slice, slice);
+    float *x = rig_random(1, 3 * 64, 1), want[24], got[24];
+    for (size_t s = 0; rig_isa(s); s++) {
+        struct rig r;
+        rig_open(&r, rig_isa(s), 1);
+        struct weight_desc d = {m.type, m.rows, m.cols, m.slices, apart, 2 * slice};
+        struct weight *w[2] = {matrix_load(&r, &m), NULL};
+        assert_int_equal(r.b->weight_create(r.d, &w[1], &d, NULL), 0);
+        for (int i = 0; i < 2; i++) {
+            struct heads_args a = {.w = w[i], .x = rig_span(&r, x, 3 * 64), .y = rig_span(&r, NULL, 24), .x_row = 192,
+                                   .x_head = 64, .y_row = 24, .y_head = 8, .n_rows = 1};
+            r.b->heads(r.d, &a);
+            rig_take(&r, a.y, i ? got : want, 24);
+            r.b->mem_destroy(r.d, a.x.mem);
+            r.b->weight_destroy(r.d, w[i]);
+        }
+        assert_memory_equal(got, want, sizeof(got));
+        rig_close(&r);
+    }
+    matrix_free(&m);
+    free(apart);
     free(x);
 }
 
@@ -431,7 +650,7 @@ static void test_ops_bad_values_stay_in_their_row(void **state)
     matrix_make(&n.weight, QTYPE_F32, 1, BAD_WIDTH, 1);
     check_bad("norm", run_norm, &n, x, BAD_WIDTH);
     matrix_free(&n.weight);
-    struct two_case g = {BAD_WIDTH, x, y, false};
+    struct two_case g = {ACT_SILU, BAD_WIDTH, x, y, false};
     check_bad("glu", run_glu, &g, x, BAD_WIDTH);
     free(x);
     free(y);
@@ -444,7 +663,7 @@ static void refuse_weight(const struct rig *r, uint32_t type, uint32_t rows, uin
     static const uint8_t bytes[64];
     struct weight *w = (void *)&w;
     struct error e = {0};
-    struct weight_desc desc = {qtype_find(type), rows, cols, slices, bytes};
+    struct weight_desc desc = {qtype_find(type), rows, cols, slices, bytes, 0};
     assert_int_equal(r->b->weight_create(r->d, &w, &desc, &e), want);
     assert_null(w);
     assert_true(e.text[0] != '\0');
@@ -546,6 +765,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ops_embed_reads_the_rows_of_ids),
         cmocka_unit_test(test_ops_norm_divides_by_the_root_mean_square),
+        cmocka_unit_test(test_ops_norm_leaves_what_lies_between_rows),
         cmocka_unit_test(test_ops_matmul_multiplies_every_type),
         cmocka_unit_test(test_ops_matmul_takes_odd_widths),
         cmocka_unit_test(test_ops_matmul_shares_x_among_matrices),
@@ -553,6 +773,10 @@ int main(void)
         cmocka_unit_test(test_ops_rope_rotates_pairs_and_halves),
         cmocka_unit_test(test_ops_glu_and_add),
         cmocka_unit_test(test_ops_gather_moves_rows),
+        cmocka_unit_test(test_ops_scale_multiplies_and_caps),
+        cmocka_unit_test(test_ops_copy_moves_pieces),
+        cmocka_unit_test(test_ops_heads_multiply_their_own),
+        cmocka_unit_test(test_ops_weights_take_slices_that_lie_apart),
         cmocka_unit_test(test_ops_bad_values_stay_in_their_row),
         cmocka_unit_test(test_ops_weight_create_refuses),
         cmocka_unit_test(test_ops_reserve_reports_no_memory_and_can_be_repeated),
