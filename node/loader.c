@@ -105,7 +105,7 @@ static struct blob_range *tensor_ranges(const struct model *m, const struct laye
     *n = 0;
     for (size_t i = 0; i < count; i++) {
         const struct model_tensor *t = model_tensor_at(m, i);
-        if (model_in_range(m, t, range))
+        if (t->part == 0 && model_in_range(m, t, range)) /* the other parts lie in the same */
             ranges[(*n)++] = (struct blob_range){t->info->offset, t->info->bytes};
     }
     return ranges;

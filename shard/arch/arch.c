@@ -1,47 +1,44 @@
-/* arch: the families and the tensors they are made of: rows only. */
+/* arch: the families: rows only, and what is asked of a row. */
 #include "shard/arch/arch.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static const struct arch families[] = {
-    {"llama", "Llama, Mistral, Mixtral", false, ARCH_DENSE | ARCH_MOE},
-    {"qwen2", "Qwen2", true, ARCH_DENSE | ARCH_QKV_BIAS},
-    {"qwen3", "Qwen3", true, ARCH_DENSE | ARCH_QK_NORM},
-    {"qwen3moe", "Qwen3 MoE", true, ARCH_MOE | ARCH_QK_NORM},
-};
-
-static const struct tensor_rule rules[] = {
-    {"token_embd.weight", ROLE_EMBEDDING, EXTENT_EMBD, EXTENT_VOCAB, EXTENT_ONE, WHEN_ALWAYS, 0, false},
-    {"output_norm.weight", ROLE_OUTPUT_NORM, EXTENT_EMBD, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, 0, false},
-    {"output.weight", ROLE_OUTPUT, EXTENT_EMBD, EXTENT_VOCAB, EXTENT_ONE, WHEN_ALWAYS, 0, true},
-    {"output.bias", ROLE_OUTPUT_BIAS, EXTENT_VOCAB, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, 0, true},
-    {"rope_freqs.weight", ROLE_ROPE_FREQS, EXTENT_ROPE_HALF, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, 0, true},
-    {"blk.%u.attn_norm.weight", ROLE_ATTN_NORM, EXTENT_EMBD, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, 0, false},
-    {"blk.%u.attn_q.weight", ROLE_ATTN_Q, EXTENT_EMBD, EXTENT_HEADS, EXTENT_ONE, WHEN_ALWAYS, 0, false},
-    {"blk.%u.attn_k.weight", ROLE_ATTN_K, EXTENT_EMBD, EXTENT_KV_HEADS, EXTENT_ONE, WHEN_ALWAYS, 0, false},
-    {"blk.%u.attn_v.weight", ROLE_ATTN_V, EXTENT_EMBD, EXTENT_V_HEADS, EXTENT_ONE, WHEN_ALWAYS, 0, false},
-    {"blk.%u.attn_q.bias", ROLE_ATTN_Q_BIAS, EXTENT_HEADS, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, ARCH_QKV_BIAS, true},
-    {"blk.%u.attn_k.bias", ROLE_ATTN_K_BIAS, EXTENT_KV_HEADS, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, ARCH_QKV_BIAS,
-     true},
-    {"blk.%u.attn_v.bias", ROLE_ATTN_V_BIAS, EXTENT_V_HEADS, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, ARCH_QKV_BIAS, true},
-    {"blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEAD_DIM, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, ARCH_QK_NORM,
-     false},
-    {"blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_HEAD_DIM, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, ARCH_QK_NORM,
-     false},
-    {"blk.%u.attn_output.weight", ROLE_ATTN_OUT, EXTENT_OUT_HEADS, EXTENT_EMBD, EXTENT_ONE, WHEN_ALWAYS, 0, false},
-    {"blk.%u.attn_output.bias", ROLE_ATTN_OUT_BIAS, EXTENT_EMBD, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, 0, true},
-    {"blk.%u.ffn_norm.weight", ROLE_FFN_NORM, EXTENT_EMBD, EXTENT_ONE, EXTENT_ONE, WHEN_ALWAYS, 0, false},
-    {"blk.%u.ffn_gate.weight", ROLE_FFN_GATE, EXTENT_EMBD, EXTENT_FFN, EXTENT_ONE, WHEN_DENSE, 0, false},
-    {"blk.%u.ffn_up.weight", ROLE_FFN_UP, EXTENT_EMBD, EXTENT_FFN, EXTENT_ONE, WHEN_DENSE, 0, false},
-    {"blk.%u.ffn_down.weight", ROLE_FFN_DOWN, EXTENT_FFN, EXTENT_EMBD, EXTENT_ONE, WHEN_DENSE, 0, false},
-    {"blk.%u.ffn_gate_inp.weight", ROLE_ROUTER, EXTENT_EMBD, EXTENT_EXPERTS, EXTENT_ONE, WHEN_EXPERTS, 0, false},
-    {"blk.%u.ffn_gate_exps.weight", ROLE_GATE_EXPERTS, EXTENT_EMBD, EXTENT_EXPERT_FFN, EXTENT_EXPERTS, WHEN_EXPERTS, 0,
-     false},
-    {"blk.%u.ffn_up_exps.weight", ROLE_UP_EXPERTS, EXTENT_EMBD, EXTENT_EXPERT_FFN, EXTENT_EXPERTS, WHEN_EXPERTS, 0,
-     false},
-    {"blk.%u.ffn_down_exps.weight", ROLE_DOWN_EXPERTS, EXTENT_EXPERT_FFN, EXTENT_EMBD, EXTENT_EXPERTS, WHEN_EXPERTS, 0,
-     false},
+    {.name = "llama", .words = "Llama, Mistral, Mixtral", .flags = ARCH_DENSE | ARCH_MOE | ARCH_NORM_EXPERTS},
+    {.name = "qwen2", .words = "Qwen2", .rope_halves = true, .flags = ARCH_DENSE | ARCH_QKV_BIAS},
+    {.name = "qwen2moe", .words = "Qwen2 MoE", .rope_halves = true,
+     .flags = ARCH_MOE | ARCH_QKV_BIAS | ARCH_SHARED | ARCH_SHARED_GATE},
+    {.name = "qwen3", .words = "Qwen3", .rope_halves = true, .flags = ARCH_DENSE | ARCH_QK_NORM},
+    {.name = "qwen3moe", .words = "Qwen3 MoE", .rope_halves = true,
+     .flags = ARCH_MOE | ARCH_QK_NORM | ARCH_NORM_EXPERTS},
+    {.name = "olmoe", .words = "OLMoE", .rope_halves = true, .flags = ARCH_MOE | ARCH_QK_NORM_WIDE},
+    {.name = "granite", .words = "Granite 3", .flags = ARCH_DENSE | ARCH_SCALES},
+    {.name = "granitemoe", .words = "Granite 3 MoE", .scores = SCORE_SOFTMAX_CHOSEN,
+     .flags = ARCH_MOE | ARCH_SCALES | ARCH_SHARED},
+    {.name = "phi3", .words = "Phi-3, Phi-4", .rope_halves = true, .flags = ARCH_DENSE | ARCH_FUSED_UP},
+    {.name = "phimoe", .words = "Phi-3.5 MoE", .rope_halves = true,
+     .flags = ARCH_MOE | ARCH_QKV_BIAS | ARCH_NORM_BIAS | ARCH_NORM_EXPERTS},
+    {.name = "gemma2", .words = "Gemma 2", .rope_halves = true, .ffn = FFN_GELU, .window_period = 2,
+     .wide_scale_layers = 46, .flags = ARCH_DENSE | ARCH_POST_NORMS | ARCH_SOFTCAPS | ARCH_EMBED_ROOT},
+    {.name = "gemma3", .words = "Gemma 3", .rope_halves = true, .ffn = FFN_GELU, .window_period = 6,
+     .local_rope_base = 10000, .wide_scale_layers = 62,
+     .flags = ARCH_DENSE | ARCH_QK_NORM | ARCH_POST_NORMS | ARCH_SOFTCAPS | ARCH_EMBED_ROOT},
+    {.name = "ernie4_5-moe", .words = "Ernie 4.5 MoE",
+     .flags = ARCH_MOE | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_MOE_STEP | ARCH_NORM_EXPERTS},
+    {.name = "hunyuan-moe", .words = "Hunyuan MoE", .rope_halves = true,
+     .flags = ARCH_MOE | ARCH_QK_NORM | ARCH_QK_NORM_LATE | ARCH_SHARED | ARCH_NORM_EXPERTS},
+    {.name = "dots1", .words = "dots.llm1", .rope_halves = true,
+     .flags = ARCH_MOE | ARCH_QK_NORM | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS},
+    {.name = "bailingmoe", .words = "Ling", .flags = ARCH_MOE | ARCH_SHARED | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS},
+    {.name = "bailingmoe2", .words = "Ling 2, Ring 2", .rope_halves = true,
+     .flags = ARCH_MOE | ARCH_QK_NORM | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS |
+              ARCH_NEXTN},
+    {.name = "glm4moe", .words = "GLM-4.5, GLM-4.6", .rope_halves = true, .scores = SCORE_SIGMOID,
+     .flags = ARCH_MOE | ARCH_QKV_BIAS | ARCH_QK_NORM_MAYBE | ARCH_ODD_FFN_NORM | ARCH_SHARED | ARCH_SELECT_BIAS |
+              ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS | ARCH_NEXTN},
+    {.name = "minimax-m2", .words = "MiniMax M2", .rope_halves = true, .scores = SCORE_SIGMOID,
+     .flags = ARCH_MOE | ARCH_QK_NORM_WIDE | ARCH_SELECT_BIAS | ARCH_ROUTER_KEYS | ARCH_NORM_EXPERTS},
 };
 
 size_t arch_count(void)
@@ -75,63 +72,4 @@ char *arch_key(const struct arch *a, const char *name, char key[static ARCH_KEY_
 {
     snprintf(key, ARCH_KEY_BYTES, "%s.%s", a->name, name);
     return key;
-}
-
-char *arch_tensor_name(const struct tensor_rule *rule, int32_t layer, char name[static GGUF_NAME_MAX + 1])
-{
-    const char *mark = strstr(rule->name, "%u");
-    if (mark)
-        snprintf(name, GGUF_NAME_MAX + 1, "%.*s%d%s", (int)(mark - rule->name), rule->name, layer, mark + 2);
-    else
-        snprintf(name, GGUF_NAME_MAX + 1, "%s", rule->name);
-    return name;
-}
-
-size_t arch_rule_count(void)
-{
-    return COUNTOF(rules);
-}
-
-const struct tensor_rule *arch_rule_at(size_t i)
-{
-    return &rules[i];
-}
-
-bool arch_rule_applies(const struct tensor_rule *rule, const struct hparams *h, bool *required)
-{
-    bool flagged = rule->flag != 0 && (h->arch->flags & rule->flag) != 0;
-    *required = flagged || (rule->flag == 0 && !rule->optional);
-    if (rule->flag != 0 && !flagged && !rule->optional)
-        return false;
-    if (rule->when == WHEN_DENSE)
-        return h->n_experts == 0;
-    return rule->when == WHEN_ALWAYS || h->n_experts > 0;
-}
-
-bool arch_ignores(const char *tensor_name)
-{
-    static const char *const names[] = {"cls.weight", "cls.bias", "cls.output.weight", "cls.output.bias"};
-    for (size_t i = 0; i < COUNTOF(names); i++)
-        if (strcmp(names[i], tensor_name) == 0)
-            return true;
-    return false;
-}
-
-uint64_t arch_extent(const struct hparams *h, enum extent x)
-{
-    switch (x) {
-    case EXTENT_ONE: return 1;
-    case EXTENT_EMBD: return h->n_embd;
-    case EXTENT_VOCAB: return h->n_vocab;
-    case EXTENT_HEADS: return (uint64_t)h->n_heads * h->head_dim;
-    case EXTENT_KV_HEADS: return (uint64_t)h->n_kv_heads * h->head_dim;
-    case EXTENT_V_HEADS: return (uint64_t)h->n_kv_heads * h->value_dim;
-    case EXTENT_OUT_HEADS: return (uint64_t)h->n_heads * h->value_dim;
-    case EXTENT_HEAD_DIM: return h->head_dim;
-    case EXTENT_FFN: return h->n_ffn;
-    case EXTENT_EXPERT_FFN: return h->n_expert_ffn;
-    case EXTENT_EXPERTS: return h->n_experts;
-    case EXTENT_ROPE_HALF: return h->n_rot / 2;
-    }
-    return 0;
 }

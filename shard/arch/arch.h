@@ -28,63 +28,120 @@ enum arch_limits {
 
 /* What a tensor is for. One per tensor of a layer, then the global ones. */
 enum role {
-    ROLE_ATTN_NORM, ROLE_ATTN_Q, ROLE_ATTN_K, ROLE_ATTN_V,
-    ROLE_ATTN_Q_BIAS, ROLE_ATTN_K_BIAS, ROLE_ATTN_V_BIAS,
-    ROLE_ATTN_Q_NORM, ROLE_ATTN_K_NORM, ROLE_ATTN_OUT, ROLE_ATTN_OUT_BIAS,
-    ROLE_FFN_NORM, ROLE_FFN_GATE, ROLE_FFN_UP, ROLE_FFN_DOWN,
-    ROLE_ROUTER, ROLE_GATE_EXPERTS, ROLE_UP_EXPERTS, ROLE_DOWN_EXPERTS,
+    ROLE_ATTN_NORM, ROLE_ATTN_NORM_BIAS, ROLE_ATTN_Q, ROLE_ATTN_K, ROLE_ATTN_V,
+    ROLE_ATTN_Q_BIAS, ROLE_ATTN_K_BIAS, ROLE_ATTN_V_BIAS, ROLE_ATTN_Q_NORM, ROLE_ATTN_K_NORM, ROLE_ATTN_SINKS,
+    ROLE_ATTN_OUT, ROLE_ATTN_OUT_BIAS, ROLE_ATTN_POST_NORM,
+    ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_FFN_GATE, ROLE_FFN_UP, ROLE_FFN_DOWN, ROLE_FFN_POST_NORM,
+    ROLE_ROUTER, ROLE_ROUTER_BIAS, ROLE_SELECT_BIAS, ROLE_GATE_EXPERTS, ROLE_UP_EXPERTS, ROLE_DOWN_EXPERTS,
+    ROLE_GATE_EXPERTS_BIAS, ROLE_UP_EXPERTS_BIAS, ROLE_DOWN_EXPERTS_BIAS,
+    ROLE_SHARED_ROUTER, ROLE_SHARED_GATE, ROLE_SHARED_UP, ROLE_SHARED_DOWN,
     ROLE_LAYER_COUNT,
-    ROLE_EMBEDDING = ROLE_LAYER_COUNT, ROLE_OUTPUT_NORM, ROLE_OUTPUT, ROLE_OUTPUT_BIAS, ROLE_ROPE_FREQS,
+    ROLE_EMBEDDING = ROLE_LAYER_COUNT, ROLE_OUTPUT_NORM, ROLE_OUTPUT_NORM_BIAS, ROLE_OUTPUT, ROLE_OUTPUT_BIAS,
+    ROLE_ROPE_FREQS, ROLE_ROPE_LONG, ROLE_ROPE_SHORT,
     ROLE_COUNT
 };
 
+/* What a family has. A key of the file that stands for a mechanism is refused where the family has no flag for it. */
 enum arch_flags {
-    ARCH_QKV_BIAS = 1 << 0,     /* q, k and v have biases */
-    ARCH_QK_NORM = 1 << 1,      /* per-head RMS norm of q and k before RoPE */
-    ARCH_MOE = 1 << 2,          /* may have experts */
-    ARCH_DENSE = 1 << 3,        /* may have none */
+    ARCH_MOE = 1 << 0,            /* may have experts */
+    ARCH_DENSE = 1 << 1,          /* may have none */
+    ARCH_QKV_BIAS = 1 << 2,       /* q, k and v have biases */
+    ARCH_QK_NORM = 1 << 3,        /* per-head RMS norm of q and k before RoPE */
+    ARCH_QK_NORM_MAYBE = 1 << 4,  /* the same in some models */
+    ARCH_QK_NORM_WIDE = 1 << 5,   /* over all heads together */
+    ARCH_QK_NORM_LATE = 1 << 6,   /* the norm comes after RoPE */
+    ARCH_NORM_BIAS = 1 << 7,      /* norms of the stream have biases */
+    ARCH_POST_NORMS = 1 << 8,     /* what attention and feed-forward give is normalised before it is added */
+    ARCH_ODD_FFN_NORM = 1 << 9,   /* the norm before the feed-forward is called post_attention_norm */
+    ARCH_FUSED_UP = 1 << 10,      /* ffn_up may hold gate and up */
+    ARCH_SHARED = 1 << 11,        /* expert layers may have shared experts */
+    ARCH_SHARED_GATE = 1 << 12,   /* which a router of their own weighs */
+    ARCH_SELECT_BIAS = 1 << 13,   /* experts may be chosen with a bias */
+    ARCH_LEAD_DENSE = 1 << 14,    /* the first layers may be dense */
+    ARCH_MOE_STEP = 1 << 15,      /* every n-th layer may have experts */
+    ARCH_NORM_EXPERTS = 1 << 16,  /* expert weights are normalised unless the file says otherwise */
+    ARCH_ROUTER_KEYS = 1 << 17,   /* the file tells the kind of scores and groups */
+    ARCH_EMBED_ROOT = 1 << 18,    /* embeddings are multiplied by the root of their width */
+    ARCH_SCALES = 1 << 19,        /* scales of embedding, attention, branches and logits */
+    ARCH_SOFTCAPS = 1 << 20,      /* soft caps of attention scores and logits */
+    ARCH_NEXTN = 1 << 21,         /* files may hold layers that predict further tokens; they are left out */
 };
 
-enum rope_kind { ROPE_KIND_NONE, ROPE_KIND_LINEAR, ROPE_KIND_YARN };
+enum rope_kind { ROPE_KIND_NONE, ROPE_KIND_LINEAR, ROPE_KIND_YARN, ROPE_KIND_LONG };
+
+enum ffn_kind { FFN_SILU, FFN_GELU };
+enum score_kind { SCORE_SOFTMAX, SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN };
 
 struct arch {
     const char *name;      /* general.architecture */
     const char *words;     /* for people: "Qwen3 MoE" */
-    bool rope_halves;      /* else neighbouring pairs */
     uint32_t flags;        /* enum arch_flags */
+    bool rope_halves;      /* else neighbouring pairs */
+    enum ffn_kind ffn;
+    enum score_kind scores;   /* of the router, unless the file says otherwise */
+    uint32_t window_period;   /* the last of so many layers attends to everything, the others to a window; 0: all do */
+    float local_rope_base;    /* of layers with a window, whose RoPE is not scaled; 0: as the others */
+    uint32_t wide_scale_layers; /* a model of so many layers scales scores by the heads' share of the width */
 };
 
 /* Sizes of tensors in terms of the hyper-parameters. */
 enum extent {
     EXTENT_ONE, EXTENT_EMBD, EXTENT_VOCAB, EXTENT_HEADS, EXTENT_KV_HEADS, EXTENT_V_HEADS, EXTENT_OUT_HEADS,
-    EXTENT_HEAD_DIM, EXTENT_FFN, EXTENT_EXPERT_FFN, EXTENT_EXPERTS, EXTENT_ROPE_HALF,
+    EXTENT_HEAD_DIM, EXTENT_FFN, EXTENT_EXPERT_FFN, EXTENT_SHARED_FFN, EXTENT_EXPERTS, EXTENT_ROPE_HALF,
 };
 
-enum rule_when { WHEN_ALWAYS, WHEN_DENSE, WHEN_EXPERTS };
+/* Which layers have a tensor. */
+enum rule_when { WHEN_ALWAYS, WHEN_DENSE, WHEN_EXPERTS, WHEN_SHARED };
 
-/* A tensor that a model has: always, or when its family has `flag`; an `optional` one may be missing
- * unless the flag demands it. */
+/* Which files: all; those of families with the flag, and others may; some. */
+enum rule_need { NEED_ALWAYS, NEED_FLAGGED, NEED_NEVER };
+
+/* A tensor that a model may have. Families without a flag of `with` have it not, unless it is NEED_FLAGGED;
+ * nor have those with a flag of `without`. */
 struct tensor_rule {
     const char *name;  /* "blk.%u.attn_q.weight"; global ones without %u */
     enum role role;
     enum extent cols, rows, slices; /* ne[0], ne[1], ne[2] */
-    enum rule_when when;            /* which layers have it */
-    uint32_t flag;
-    bool optional;
+    enum rule_when when;
+    uint32_t with, without; /* enum arch_flags; 0: any family */
+    enum rule_need need;
+};
+
+/* Tensors that files may hold stacked in one, row after row, in place of one of each. */
+enum { FUSED_MAX = 3 };
+struct fused_rule {
+    const char *name;
+    enum role parts[FUSED_MAX];
+    uint32_t n_parts;
+    uint32_t with;
 };
 
 /* The rules, in the order in which files are written. */
 size_t arch_rule_count(void);
 const struct tensor_rule *arch_rule_at(size_t i);
+size_t arch_fused_count(void);
+const struct fused_rule *arch_fused_at(size_t i);
+
+/* What sets one layer apart. */
+struct layer_facts {
+    bool experts;    /* else dense */
+    bool local_rope;
+    uint32_t window; /* positions that it attends to; 0: all */
+};
 
 /* Hyper-parameters of one model, validated: no later code divides by an unchecked number. */
 struct hparams {
     const struct arch *arch;
     char name[128];         /* general.name or the file's, printable */
     uint32_t n_layers, n_embd, n_vocab, context;
+    uint32_t n_extra_layers; /* behind them in the file: they predict further tokens */
     uint32_t n_heads, n_kv_heads, head_dim, value_dim, n_rot;
     uint32_t n_ffn;                               /* dense */
     uint32_t n_experts, n_experts_used, n_expert_ffn; /* 0 experts: dense */
+    uint32_t n_shared_ffn;                        /* of all shared experts together; 0: none */
+    uint32_t n_groups, n_groups_used;             /* of experts; 0: none */
+    uint32_t lead_dense, moe_step;
+    enum score_kind scores;
     bool experts_norm;
     float experts_scale; /* 0: none */
     float norm_eps;
@@ -92,12 +149,22 @@ struct hparams {
     enum rope_kind rope_kind;
     float rope_attn_factor;
     uint32_t rope_context; /* original context of the scaling */
+    uint32_t window, window_period;
+    float attention_scale; /* of q . k */
+    float embedding_scale, residual_scale, logit_scale; /* 1: none; logits are multiplied */
+    float attention_cap, logit_cap;                     /* 0: none */
+    struct layer_facts layers[ARCH_LAYERS_MAX];
 };
 
-/* True when a model of these hyper-parameters has the rule's tensor in its layers; *required: must have. */
-bool arch_rule_applies(const struct tensor_rule *rule, const struct hparams *h, bool *required);
+/* Fill in `layers` from the other numbers. */
+void hparams_layers(struct hparams *h);
+/* True when a model of these hyper-parameters has the rule's tensor in a layer (of global ones: at all);
+ * *required: must have. */
+bool arch_rule_applies(const struct tensor_rule *rule, const struct hparams *h, int32_t layer, bool *required);
+/* True for tensors that must be stored as F32 because no kernel multiplies with them. */
+bool arch_is_plain(const struct tensor_rule *rule);
 /* True for a tensor that files hold for another use than giving logits (a classifier's head): it is not loaded. */
-bool arch_ignores(const char *tensor_name);
+bool arch_ignores(const struct hparams *h, const char *tensor_name);
 uint64_t arch_extent(const struct hparams *h, enum extent x);
 /* Read and check a file's hyper-parameters. */
 MUST_USE int hparams_read(struct hparams *h, const struct gguf *g, struct error *e);
@@ -109,8 +176,8 @@ const struct arch *arch_find(const char *name); /* NULL when absent */
 char *arch_list(char text[static ARCH_LIST_BYTES]);
 /* "qwen2.block_count" of "block_count"; returns key. */
 char *arch_key(const struct arch *a, const char *name, char key[static ARCH_KEY_BYTES]);
-/* The rule's tensor of a layer (-1 for global ones) as files call it; returns name. */
-char *arch_tensor_name(const struct tensor_rule *rule, int32_t layer, char name[static GGUF_NAME_MAX + 1]);
+/* A rule's name for a layer (-1 for global ones) as files call it; returns name. */
+char *arch_tensor_name(const char *pattern, int32_t layer, char name[static GGUF_NAME_MAX + 1]);
 
 /* A model: the file, its hyper-parameters, and every tensor found by the rules and checked for shape. */
 struct model;
@@ -119,6 +186,10 @@ struct model_tensor {
     const struct tensor_rule *rule;
     const struct gguf_tensor *info;
     int32_t layer; /* -1 for global ones */
+    uint32_t part; /* of a tensor that holds several: 0, 1 ... */
+    uint64_t offset;       /* of its first byte in info's */
+    uint64_t slice_stride; /* bytes from a slice to the next */
+    uint64_t bytes;        /* its own */
 };
 
 /* Opens and checks the header and the shapes, touches no tensor bytes. */
@@ -160,5 +231,7 @@ bool model_is_f32(const struct model *m);
 
 /* inv_freq[n_rot/2] with the scaling applied, and the multiplier of cos and sin. */
 void model_rope(const struct model *m, float *inv_freq, float *scale);
+/* The same for layers with RoPE of their own (layer_facts.local_rope), which is not scaled. */
+void model_rope_local(const struct model *m, float *inv_freq);
 
 #endif

@@ -75,24 +75,27 @@ static bool read_bool(struct reader *r, const char *name, bool missing)
     return v;
 }
 
-/* Keys of mechanisms that no family here has: a file that sets one would be answered wrongly. */
+/* Keys of mechanisms: a file that sets one that its family does not have would be answered wrongly. */
 static void refuse_mechanisms(struct reader *r)
 {
     static const struct {
         const char *name;
         double neutral; /* as good as absent; 0 always is */
+        uint32_t flag;  /* who has it */
     } others[] = {
-        {"nextn_predict_layers", 0}, {"expert_shared_count", 0}, {"expert_group_count", 1},
-        {"expert_gating_func", 1}, {"leading_dense_block_count", 0}, {"interleave_moe_layer_step", 1},
-        {"attention.scale", 0}, {"attention.temperature_scale", 0}, {"attention.clamp_kqv", 0},
-        {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0}, {"logit_scale", 1}, {"residual_scale", 1},
-        {"embedding_scale", 1},
+        {"nextn_predict_layers", 0, ARCH_NEXTN}, {"expert_shared_count", 0, ARCH_SHARED},
+        {"expert_group_count", 1, ARCH_ROUTER_KEYS}, {"expert_gating_func", 1, ARCH_ROUTER_KEYS},
+        {"leading_dense_block_count", 0, ARCH_LEAD_DENSE}, {"interleave_moe_layer_step", 1, ARCH_MOE_STEP},
+        {"attention.scale", 0, ARCH_SCALES}, {"attention.temperature_scale", 0, 0}, {"attention.clamp_kqv", 0, 0},
+        {"attn_logit_softcapping", 0, ARCH_SOFTCAPS}, {"final_logit_softcapping", 0, ARCH_SOFTCAPS},
+        {"logit_scale", 1, ARCH_SCALES}, {"residual_scale", 1, ARCH_SCALES}, {"embedding_scale", 1, ARCH_SCALES},
     };
     char key[ARCH_KEY_BYTES];
     for (size_t i = 0; r->status == 0 && i < COUNTOF(others); i++) {
         double v = 0;
         arch_key(r->family, others[i].name, key);
-        if (gguf_has(r->g, key) && (!gguf_get_f64(r->g, key, &v) || (v != 0 && v != others[i].neutral)))
+        if (!(r->family->flags & others[i].flag) && gguf_has(r->g, key) &&
+            (!gguf_get_f64(r->g, key, &v) || (v != 0 && v != others[i].neutral)))
             r->status = error_set(r->e, ERR_UNSUPPORTED, "%s: sets %s, which family %s does not have in this version",
                                   gguf_path(r->g), key, r->family->name);
     }
@@ -159,6 +162,81 @@ static void read_attention(struct hparams *h, struct reader *r)
                               gguf_path(r->g), h->n_rot, h->head_dim);
 }
 
+/* What scores count; the layers that do not see everything. */
+static void read_scores(struct hparams *h, struct reader *r)
+{
+    uint32_t flags = h->arch->flags, wide = h->arch->wide_scale_layers;
+    if (r->status != 0)
+        return;
+    h->attention_scale = 1 / sqrtf((float)(wide == h->n_layers ? h->n_embd / h->n_heads : h->head_dim));
+    h->embedding_scale = flags & ARCH_EMBED_ROOT ? sqrtf((float)h->n_embd) : 1;
+    h->residual_scale = h->logit_scale = 1;
+    if (flags & ARCH_SCALES) {
+        float scale = read_real(r, "attention.scale", 0, 1e3, 0), logits = read_real(r, "logit_scale", 0, 1e6, 0);
+        h->attention_scale = scale != 0 ? scale : h->attention_scale;
+        h->logit_scale = logits != 0 ? 1 / logits : 1;
+        h->embedding_scale = read_real(r, "embedding_scale", 1e-6, 1e6, 1);
+        h->residual_scale = read_real(r, "residual_scale", 1e-6, 1e6, 1);
+    }
+    if (flags & ARCH_SOFTCAPS) {
+        h->attention_cap = read_real(r, "attn_logit_softcapping", 0, 1e6, 0);
+        h->logit_cap = read_real(r, "final_logit_softcapping", 0, 1e6, 0);
+    }
+    h->window_period = h->arch->window_period;
+    if (h->window_period > 0)
+        h->window = read_count(r, "attention.sliding_window", 0, ARCH_CONTEXT_MAX, 0);
+}
+
+/* What a tensor of the first layer that has it says: more than a few files carry keys that say otherwise. */
+static uint64_t tensor_width(const struct hparams *h, const struct gguf *g, const char *pattern, uint64_t otherwise)
+{
+    char name[GGUF_NAME_MAX + 1];
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        const struct gguf_tensor *t = gguf_tensor_find(g, arch_tensor_name(pattern, (int32_t)i, name));
+        if (t)
+            return t->ne[0];
+    }
+    return otherwise;
+}
+
+static uint32_t checked_width(struct reader *r, uint64_t n, const char *what)
+{
+    if (r->status == 0 && (n < 1 || n > ARCH_FFN_MAX))
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: %s is of width %llu; 1 to %d can be", gguf_path(r->g), what,
+                              (unsigned long long)n, ARCH_FFN_MAX);
+    return (uint32_t)n;
+}
+
+static void read_router(struct hparams *h, struct reader *r)
+{
+    static const enum score_kind kinds[] = {SCORE_SOFTMAX, SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN};
+    h->scores = h->arch->scores;
+    h->experts_norm = read_bool(r, "expert_weights_norm", (h->arch->flags & ARCH_NORM_EXPERTS) != 0);
+    h->experts_scale = read_real(r, "expert_weights_scale", 0, 1e3, 0);
+    if (!(h->arch->flags & ARCH_ROUTER_KEYS))
+        return;
+    uint32_t kind = read_count(r, "expert_gating_func", 0, COUNTOF(kinds), 0);
+    h->scores = kind ? kinds[kind - 1] : h->scores;
+    h->n_groups = read_count(r, "expert_group_count", 0, EXPERTS_MAX, 0);
+    if (h->n_groups < 2 || r->status != 0) {
+        h->n_groups = 0;
+        return;
+    }
+    h->n_groups_used = read_count(r, "expert_group_used_count", 1, h->n_groups, UINT64_MAX);
+    if (r->status == 0 && (h->n_experts % h->n_groups != 0 ||
+                           h->n_experts_used > h->n_experts / h->n_groups * h->n_groups_used))
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: %u of %u experts cannot come from %u of %u groups",
+                              gguf_path(r->g), h->n_experts_used, h->n_experts, h->n_groups_used, h->n_groups);
+}
+
+static void read_shared(struct hparams *h, struct reader *r)
+{
+    uint64_t n = read_count(r, "expert_shared_feed_forward_length", 0, ARCH_FFN_MAX, 0);
+    uint64_t count = read_count(r, "expert_shared_count", 0, EXPERTS_MAX, 0);
+    n = tensor_width(h, r->g, "blk.%u.ffn_down_shexp.weight", n ? n : count * h->n_expert_ffn);
+    h->n_shared_ffn = n ? checked_width(r, n, "the shared expert") : 0;
+}
+
 static void read_experts(struct hparams *h, struct reader *r)
 {
     h->n_experts = read_count(r, "expert_count", 0, EXPERTS_MAX, 0);
@@ -174,20 +252,50 @@ static void read_experts(struct hparams *h, struct reader *r)
     if (h->n_experts == 0)
         return;
     h->n_experts_used = read_count(r, "expert_used_count", 1, EXPERTS_USED_MAX, UINT64_MAX);
-    /* older files do not say the size of an expert: its tensor does */
-    const struct gguf_tensor *t = gguf_tensor_find(r->g, "blk.0.ffn_gate_exps.weight");
-    h->n_expert_ffn = read_count(r, "expert_feed_forward_length", 1, ARCH_FFN_MAX, t ? t->ne[1] : h->n_ffn);
-    h->experts_norm = read_bool(r, "expert_weights_norm", true);
-    h->experts_scale = read_real(r, "expert_weights_scale", 0, 1e3, 0);
+    uint64_t n = read_count(r, "expert_feed_forward_length", 1, ARCH_FFN_MAX, h->n_ffn ? h->n_ffn : 1);
+    n = tensor_width(h, r->g, "blk.%u.ffn_down_exps.weight", n);
+    h->n_expert_ffn = checked_width(r, n, "an expert");
+    h->lead_dense = h->arch->flags & ARCH_LEAD_DENSE
+                        ? read_count(r, "leading_dense_block_count", 0, ARCH_LAYERS_MAX, 0) : 0;
+    h->moe_step = h->arch->flags & ARCH_MOE_STEP
+                      ? read_count(r, "interleave_moe_layer_step", 1, ARCH_LAYERS_MAX, 1) : 1;
+    if (h->arch->flags & ARCH_SHARED)
+        read_shared(h, r);
     if (r->status == 0 && h->n_experts_used > h->n_experts)
         r->status = error_set(r->e, ERR_CORRUPT, "%s: uses %u of %u experts", gguf_path(r->g), h->n_experts_used,
                               h->n_experts);
+    read_router(h, r);
+}
+
+void hparams_layers(struct hparams *h)
+{
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        struct layer_facts *f = &h->layers[i];
+        bool windowed = h->window > 0 && h->window_period > 0 && i % h->window_period < h->window_period - 1;
+        *f = (struct layer_facts){
+            .experts = h->n_experts > 0 && i >= h->lead_dense && (i + 1) % h->moe_step == 0,
+            .window = windowed ? h->window : 0, .local_rope = windowed && h->arch->local_rope_base > 0};
+    }
+}
+
+/* Some files call layers dense that have a router all the same. */
+static void find_routers(struct hparams *h, const struct gguf *g)
+{
+    char name[GGUF_NAME_MAX + 1];
+    for (uint32_t i = 0; h->n_experts > 0 && i < h->lead_dense && i < h->n_layers; i++)
+        h->layers[i].experts = gguf_tensor_find(g, arch_tensor_name("blk.%u.ffn_gate_inp.weight", (int32_t)i, name));
+}
+
+static bool is_text(struct gguf_string s, const char *text)
+{
+    return s.len == strlen(text) && memcmp(s.text, text, s.len) == 0;
 }
 
 static void read_rope(struct hparams *h, struct reader *r)
 {
     char key[ARCH_KEY_BYTES];
     struct gguf_string kind = {"none", 4};
+    bool is_long = gguf_tensor_find(r->g, "rope_factors_long.weight") != NULL;
     h->rope_base = read_real(r, "rope.freq_base", 1, 1e12, 10000);
     h->rope_factor = read_real(r, "rope.scale_linear", 0, 1e6, 1);
     h->rope_factor = read_real(r, "rope.scaling.factor", 0, 1e6, h->rope_factor);
@@ -198,15 +306,25 @@ static void read_rope(struct hparams *h, struct reader *r)
     arch_key(r->family, "rope.scaling.type", key);
     if (!gguf_get_string(r->g, key, &kind) && h->rope_factor != 1)
         kind = (struct gguf_string){"linear", 6};
-    if (kind.len == 4 && memcmp(kind.text, "none", 4) == 0)
-        h->rope_kind = ROPE_KIND_NONE;
-    else if (kind.len == 6 && memcmp(kind.text, "linear", 6) == 0)
+    h->rope_kind = ROPE_KIND_NONE;
+    if (is_long)
+        h->rope_kind = ROPE_KIND_LONG;
+    else if (is_text(kind, "linear"))
         h->rope_kind = ROPE_KIND_LINEAR;
-    else if (kind.len == 4 && memcmp(kind.text, "yarn", 4) == 0)
+    else if (is_text(kind, "yarn"))
         h->rope_kind = ROPE_KIND_YARN;
-    else if (r->status == 0)
-        r->status = error_set(r->e, ERR_UNSUPPORTED, "%s: %s is \"%.*s\"; none, linear and yarn are supported",
+    else if (r->status == 0 && !is_text(kind, "none"))
+        r->status = error_set(r->e, ERR_UNSUPPORTED, "%s: %s is \"%.*s\"; none, linear, yarn and longrope with its "
+                                                     "tensors are supported",
                               gguf_path(r->g), key, (int)(kind.len < 40 ? kind.len : 40), kind.text);
+}
+
+static void read_layers(struct hparams *h, struct reader *r)
+{
+    h->n_layers = read_count(r, "block_count", 1, ARCH_LAYERS_MAX, UINT64_MAX);
+    if (r->status == 0 && (h->arch->flags & ARCH_NEXTN))
+        h->n_extra_layers = read_count(r, "nextn_predict_layers", 0, h->n_layers - 1, 0);
+    h->n_layers -= h->n_extra_layers;
 }
 
 int hparams_read(struct hparams *h, const struct gguf *g, struct error *e)
@@ -217,13 +335,18 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct error *e)
         return status;
     struct reader r = {g, h->arch, e, 0};
     read_name(h, g);
-    h->n_layers = read_count(&r, "block_count", 1, ARCH_LAYERS_MAX, UINT64_MAX);
+    read_layers(h, &r);
     h->n_embd = read_count(&r, "embedding_length", 1, ARCH_WIDTH_MAX, UINT64_MAX);
     h->context = read_count(&r, "context_length", 1, ARCH_CONTEXT_MAX, UINT64_MAX);
     read_vocab(h, &r);
     read_attention(h, &r);
+    read_scores(h, &r);
     read_experts(h, &r);
     read_rope(h, &r);
     refuse_mechanisms(&r);
+    if (r.status == 0) {
+        hparams_layers(h);
+        find_routers(h, g);
+    }
     return r.status;
 }

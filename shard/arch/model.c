@@ -15,16 +15,15 @@ struct model {
 };
 
 static int check_shape(const struct model *m, const struct tensor_rule *rule, const struct gguf_tensor *t,
-                       struct error *e)
+                       const uint64_t ne[3], struct error *e)
 {
-    uint64_t cols = arch_extent(&m->h, rule->cols), rows = arch_extent(&m->h, rule->rows);
-    uint64_t slices = arch_extent(&m->h, rule->slices);
+    uint64_t cols = ne[0], rows = ne[1], slices = ne[2];
     if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != slices || t->ne[3] != 1)
         return error_set(e, ERR_CORRUPT, "%s: tensor %s is %llu x %llu x %llu; the model's numbers ask for "
                                          "%llu x %llu x %llu", gguf_path(m->file), t->name,
                          (unsigned long long)t->ne[0], (unsigned long long)t->ne[1], (unsigned long long)t->ne[2],
                          (unsigned long long)cols, (unsigned long long)rows, (unsigned long long)slices);
-    if (rows == 1 && slices == 1 && t->type->id != QTYPE_F32)
+    if (arch_is_plain(rule) && t->type->id != QTYPE_F32)
         return error_set(e, ERR_UNSUPPORTED, "%s: vector %s is stored as %s; vectors must be F32", gguf_path(m->file),
                          t->name, t->type->name);
     return 0;
@@ -37,8 +36,6 @@ static int refuse_missing(const struct model *m, const char *name, struct error 
         const char *sign, *words;
     } others[] = {
         {"blk.0.ffn_gate.0.weight", "keeps every expert in a tensor of its own, as files of 2023 do"},
-        {"blk.0.attn_qkv.weight", "keeps q, k and v in one tensor"},
-        {"blk.0.ffn_gate_up_exps.weight", "keeps gate and up of the experts in one tensor"},
     };
     if (gguf_tensor_count(m->file) == 0)
         return error_set(e, ERR_INVALID, "%s: holds no tensors: it is no model but a vocabulary", gguf_path(m->file));
@@ -49,22 +46,83 @@ static int refuse_missing(const struct model *m, const char *name, struct error 
     return error_set(e, ERR_CORRUPT, "%s: tensor %s is missing", gguf_path(m->file), name);
 }
 
+static void note_tensor(struct model *m, const struct model_tensor *t)
+{
+    m->tensors[m->n_tensors] = *t;
+    uint32_t index = (uint32_t)++m->n_tensors;
+    if (t->layer < 0)
+        m->global[t->rule->role] = index;
+    else
+        m->by_role[t->layer][t->rule->role] = index;
+}
+
 static int add_tensor(struct model *m, const struct tensor_rule *rule, int32_t layer, bool required, struct error *e)
 {
     char name[GGUF_NAME_MAX + 1];
-    const struct gguf_tensor *t = gguf_tensor_find(m->file, arch_tensor_name(rule, layer, name));
+    const struct gguf_tensor *t = gguf_tensor_find(m->file, arch_tensor_name(rule->name, layer, name));
+    uint64_t ne[3] = {arch_extent(&m->h, rule->cols), arch_extent(&m->h, rule->rows), arch_extent(&m->h, rule->slices)};
     if (!t)
         return required ? refuse_missing(m, name, e) : 0;
-    int r = check_shape(m, rule, t, e);
-    if (r != 0)
-        return r;
-    m->tensors[m->n_tensors] = (struct model_tensor){rule, t, layer};
-    uint32_t index = (uint32_t)++m->n_tensors;
-    if (layer < 0)
-        m->global[rule->role] = index;
-    else
-        m->by_role[layer][rule->role] = index;
-    return 0;
+    int r = check_shape(m, rule, t, ne, e);
+    if (r == 0)
+        note_tensor(m, &(struct model_tensor){.rule = rule, .info = t, .layer = layer, .bytes = t->bytes,
+                                              .slice_stride = t->bytes / ne[2]});
+    return r;
+}
+
+/* ---- several tensors in one ---- */
+
+static const struct tensor_rule *rule_of(const struct model *m, enum role role, int32_t layer)
+{
+    bool required;
+    for (size_t i = 0; i < arch_rule_count(); i++)
+        if (arch_rule_at(i)->role == role && arch_rule_applies(arch_rule_at(i), &m->h, layer, &required))
+            return arch_rule_at(i);
+    return NULL;
+}
+
+/* Where a file holds the stack and not its first part, the parts are views of it. Vectors lie one after the other. */
+static int add_fused(struct model *m, const struct fused_rule *f, int32_t layer, struct error *e)
+{
+    char name[GGUF_NAME_MAX + 1];
+    const struct gguf_tensor *t = gguf_tensor_find(m->file, arch_tensor_name(f->name, layer, name));
+    const struct tensor_rule *parts[FUSED_MAX] = {0};
+    if (!t || (f->with != 0 && !(m->h.arch->flags & f->with)))
+        return 0;
+    for (uint32_t i = 0; i < f->n_parts; i++)
+        if (!(parts[i] = rule_of(m, f->parts[i], layer)))
+            return 0;
+    bool vector = parts[0]->rows == EXTENT_ONE;
+    uint64_t sizes[FUSED_MAX], total = 0, offset = 0;
+    for (uint32_t i = 0; i < f->n_parts; i++)
+        total += sizes[i] = arch_extent(&m->h, vector ? parts[i]->cols : parts[i]->rows);
+    uint64_t cols = vector ? total : arch_extent(&m->h, parts[0]->cols), slices = arch_extent(&m->h, parts[0]->slices);
+    uint64_t ne[3] = {cols, vector ? 1 : total, slices};
+    if (gguf_tensor_find(m->file, arch_tensor_name(parts[0]->name, layer, name)))
+        return 0;
+    int r = check_shape(m, parts[0], t, ne, e);
+    for (uint32_t i = 0; r == 0 && i < f->n_parts; i++) {
+        uint64_t bytes = qtype_row_bytes(t->type, vector ? sizes[i] : cols) * (vector ? 1 : sizes[i]);
+        note_tensor(m, &(struct model_tensor){.rule = parts[i], .info = t, .layer = layer, .part = i, .offset = offset,
+                                              .slice_stride = t->bytes / slices, .bytes = bytes * slices});
+        offset += bytes;
+    }
+    return r;
+}
+
+static int add_layer(struct model *m, uint32_t layer, struct error *e)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < arch_fused_count(); i++)
+        r = add_fused(m, arch_fused_at(i), (int32_t)layer, e);
+    for (size_t i = 0; r == 0 && i < arch_rule_count(); i++) {
+        const struct tensor_rule *rule = arch_rule_at(i);
+        bool required;
+        if (rule->role < ROLE_LAYER_COUNT && m->by_role[layer][rule->role] == 0 &&
+            arch_rule_applies(rule, &m->h, (int32_t)layer, &required))
+            r = add_tensor(m, rule, (int32_t)layer, required, e);
+    }
+    return r;
 }
 
 static int add_tensors(struct model *m, struct error *e)
@@ -73,15 +131,11 @@ static int add_tensors(struct model *m, struct error *e)
     for (size_t i = 0; r == 0 && i < arch_rule_count(); i++) {
         const struct tensor_rule *rule = arch_rule_at(i);
         bool required;
-        if (!arch_rule_applies(rule, &m->h, &required))
-            continue;
-        if (rule->role >= ROLE_LAYER_COUNT) {
+        if (rule->role >= ROLE_LAYER_COUNT && arch_rule_applies(rule, &m->h, -1, &required))
             r = add_tensor(m, rule, -1, required, e);
-            continue;
-        }
-        for (uint32_t layer = 0; r == 0 && layer < m->h.n_layers; layer++)
-            r = add_tensor(m, rule, (int32_t)layer, required, e);
     }
+    for (uint32_t layer = 0; r == 0 && layer < m->h.n_layers; layer++)
+        r = add_layer(m, layer, e);
     return r;
 }
 
@@ -95,8 +149,6 @@ static int compare_pointers(const void *a, const void *b)
 static int refuse_unknown(const struct model *m, struct error *e)
 {
     size_t n = gguf_tensor_count(m->file);
-    if (n == m->n_tensors)
-        return 0;
     const struct gguf_tensor **known = mem_array(m->n_tensors + 1, sizeof(void *));
     for (size_t i = 0; i < m->n_tensors; i++)
         known[i] = m->tensors[i].info;
@@ -104,7 +156,7 @@ static int refuse_unknown(const struct model *m, struct error *e)
     int r = 0;
     for (size_t i = 0; r == 0 && i < n; i++) {
         const struct gguf_tensor *t = gguf_tensor_at(m->file, i);
-        if (!bsearch(&t, known, m->n_tensors, sizeof(void *), compare_pointers) && !arch_ignores(t->name))
+        if (!bsearch(&t, known, m->n_tensors, sizeof(void *), compare_pointers) && !arch_ignores(&m->h, t->name))
             r = error_set(e, ERR_UNSUPPORTED, "%s: has tensor %s, which family %s does not have in this version",
                           gguf_path(m->file), t->name, m->h.arch->name);
     }

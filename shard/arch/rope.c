@@ -2,7 +2,11 @@
  *
  * linear: all frequencies divided by the factor.  yarn: those below a ramp are
  * divided, those above are kept, between them a mix; cos and sin grow by
- * 0.1 ln(factor) + 1.  A rope_freqs tensor holds a divisor a frequency.      */
+ * 0.1 ln(factor) + 1.  A rope_freqs tensor holds a divisor a frequency.
+ *
+ * longrope: divided by one of two lists of divisors, that for long contexts when
+ * the model's context is longer than the one that it was made from: keys that are
+ * kept cannot change lists when a sequence grows.                            */
 #include <math.h>
 #include <string.h>
 
@@ -24,10 +28,25 @@ static double yarn_ramp(const struct hparams *h, uint32_t pair)
     return fmin(fmax(ramp, 0), 1);
 }
 
+static const struct model_tensor *divisors(const struct model *m)
+{
+    const struct hparams *h = model_hparams(m);
+    if (h->rope_kind != ROPE_KIND_LONG)
+        return model_tensor_find(m, ROLE_ROPE_FREQS, -1);
+    return model_tensor_find(m, h->context > h->rope_context ? ROLE_ROPE_LONG : ROLE_ROPE_SHORT, -1);
+}
+
+void model_rope_local(const struct model *m, float *inv_freq)
+{
+    const struct hparams *h = model_hparams(m);
+    for (uint32_t p = 0; p < h->n_rot / 2; p++)
+        inv_freq[p] = (float)pow(h->arch->local_rope_base, -2.0 * p / h->n_rot);
+}
+
 void model_rope(const struct model *m, float *inv_freq, float *scale)
 {
     const struct hparams *h = model_hparams(m);
-    const struct model_tensor *freqs = model_tensor_find(m, ROLE_ROPE_FREQS, -1);
+    const struct model_tensor *freqs = divisors(m);
     for (uint32_t p = 0; p < h->n_rot / 2; p++) {
         double inv = pow(h->rope_base, -2.0 * p / h->n_rot);
         if (h->rope_kind == ROPE_KIND_LINEAR) {

@@ -13,6 +13,7 @@ bool model_in_range(const struct model *m, const struct model_tensor *t, const s
     case ROLE_OUTPUT:
     case ROLE_OUTPUT_BIAS:
     case ROLE_OUTPUT_NORM:
+    case ROLE_OUTPUT_NORM_BIAS:
         return r->head;
     default:
         return t->layer < 0 || ((uint32_t)t->layer >= r->first && (uint32_t)t->layer < r->last);
@@ -24,7 +25,7 @@ uint64_t model_range_bytes(const struct model *m, const struct layer_range *r)
     uint64_t bytes = 0;
     for (size_t i = 0; i < model_tensor_count(m); i++)
         if (model_in_range(m, model_tensor_at(m, i), r))
-            bytes += model_tensor_at(m, i)->info->bytes;
+            bytes += model_tensor_at(m, i)->bytes;
     return bytes;
 }
 
@@ -33,7 +34,7 @@ uint64_t model_layer_bytes(const struct model *m, uint32_t layer)
     uint64_t bytes = 0;
     for (size_t i = 0; i < model_tensor_count(m); i++)
         if (model_tensor_at(m, i)->layer == (int32_t)layer)
-            bytes += model_tensor_at(m, i)->info->bytes;
+            bytes += model_tensor_at(m, i)->bytes;
     return bytes;
 }
 
@@ -59,14 +60,31 @@ static uint64_t quantised_bytes(uint64_t n)
     return n / 32 * 40 + n / 256 * 292;
 }
 
-/* Values of one row that the forward pass holds at once: the stream, its norm and the two ends of the stage; q, k, v
- * and the heads' output; gate and up of a dense layer. */
+/* Gate and up of the widest feed-forward of all layers that is no routed expert's: those buffers serve every layer. */
+static uint64_t widest_ffn(const struct hparams *h)
+{
+    uint64_t widest = 0;
+    for (uint32_t i = 0; i < h->n_layers; i++)
+        widest = at_least(widest, h->layers[i].experts ? h->n_shared_ffn : h->n_ffn);
+    return widest;
+}
+
+static bool has_experts(const struct hparams *h)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < h->n_layers; i++)
+        any = any || h->layers[i].experts;
+    return any;
+}
+
+/* Values of one row that the forward pass holds at once: the stream, its norm, what a branch gives and the two ends of
+ * the stage; q, k, v and the heads' output; gate and up of a dense layer. */
 static uint64_t row_values(const struct hparams *h, const struct layer_range *r)
 {
     uint64_t heads = (uint64_t)h->n_heads * (at_least(h->head_dim, h->value_dim) + h->value_dim) +
                      (uint64_t)h->n_kv_heads * (h->head_dim + h->value_dim);
-    uint64_t layers = r->first < r->last ? heads + (h->n_experts ? 0 : 2 * (uint64_t)h->n_ffn) : 0;
-    return 4 * (uint64_t)h->n_embd + layers;
+    uint64_t layers = r->first < r->last ? heads + 2 * widest_ffn(h) + 1 : 0;
+    return 5 * (uint64_t)h->n_embd + layers;
 }
 
 /* What the expert layer works in: rows gathered by expert in every form, and what the experts make of them. */
@@ -74,7 +92,7 @@ static uint64_t expert_bytes(const struct hparams *h, uint64_t rows)
 {
     uint64_t entries = rows * h->n_experts_used;
     uint64_t entry = quantised_bytes(h->n_embd) + (2 * (uint64_t)h->n_embd + 2 * (uint64_t)h->n_expert_ffn) * 4 + 20;
-    return entries * entry + (rows + 2) * h->n_experts * 4;
+    return entries * entry + (2 * rows + 2) * h->n_experts * 4;
 }
 
 uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r, uint32_t batch_rows_max)
@@ -82,13 +100,12 @@ uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r,
     const struct hparams *h = model_hparams(m);
     uint64_t rows = batch_rows_max, widest = at_least(h->n_embd, (uint64_t)h->n_heads * h->value_dim), prepared = rows;
     uint64_t bytes = rows * row_values(h, r) * 4 + (rows + 1) * h->n_rot * 4 + rows * 64;
-    if (r->first < r->last && h->n_experts > 0) {
+    widest = at_least(widest, widest_ffn(h));
+    if (r->first < r->last && has_experts(h)) {
         uint64_t expert_rows = at_most(rows, MOE_ROWS_MAX);
         prepared = at_least(rows, expert_rows * h->n_experts_used);
         widest = at_least(widest, h->n_expert_ffn);
         bytes += expert_bytes(h, expert_rows);
-    } else {
-        widest = at_least(widest, h->n_ffn);
     }
     if (r->head)
         bytes += at_most(rows, LOGITS_ROWS_MAX) * h->n_vocab * 4;
@@ -108,7 +125,8 @@ static uint64_t active_part(const struct model *m, const struct model_tensor *t,
 
 static uint64_t values_of(const struct model_tensor *t)
 {
-    return t->info->ne[0] * t->info->ne[1] * t->info->ne[2];
+    const struct qtype *type = t->info->type;
+    return t->bytes / type->block_bytes * type->block_len;
 }
 
 uint64_t model_params_total(const struct model *m)
@@ -135,9 +153,9 @@ uint64_t model_range_bytes_per_token(const struct model *m, const struct layer_r
         if (!model_in_range(m, t, r))
             continue;
         if (t->rule->role == ROLE_EMBEDDING && !r->head)
-            bytes += t->info->bytes / model_hparams(m)->n_vocab;
+            bytes += t->bytes / model_hparams(m)->n_vocab;
         else
-            bytes += active_part(m, t, t->info->bytes);
+            bytes += active_part(m, t, t->bytes);
     }
     return bytes;
 }

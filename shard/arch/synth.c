@@ -19,6 +19,7 @@ enum {
     PIECE_BYTES = 1 << 20,
     SYNTH_CONTEXT = 4096,
     SYNTH_VOCAB = 32000,
+    SYNTH_WINDOW = 1024,
 };
 
 static const float DEVIATION = 0.02F;
@@ -181,7 +182,14 @@ static int set_hparams(struct synth *s)
     h->context = o->context ? o->context : SYNTH_CONTEXT;
     h->norm_eps = 1e-6F;
     h->rope_base = 1e6F;
-    return check_counts(s);
+    h->moe_step = 1;
+    h->n_shared_ffn = h->arch->flags & ARCH_SHARED ? h->n_expert_ffn : 0;
+    h->window_period = h->arch->window_period;
+    h->window = h->window_period ? SYNTH_WINDOW : 0;
+    r = check_counts(s);
+    if (r == 0)
+        hparams_layers(h);
+    return r;
 }
 
 /* ---- the tensors ---- */
@@ -224,7 +232,7 @@ static const struct qtype *choose_type(const struct synth *s, const struct tenso
                                        uint64_t cols)
 {
     const enum qtype_id in_order[] = {wanted_type(s, rule, layer), QTYPE_Q8_0, QTYPE_F16};
-    if (rule->rows == EXTENT_ONE && rule->slices == EXTENT_ONE)
+    if (arch_is_plain(rule))
         return qtype_find(QTYPE_F32);
     for (size_t i = 0; i + 1 < COUNTOF(in_order); i++)
         if (qtype_row_bytes(qtype_find(in_order[i]), cols) > 0)
@@ -235,13 +243,13 @@ static const struct qtype *choose_type(const struct synth *s, const struct tenso
 static void plan_tensor(struct synth *s, const struct tensor_rule *rule, int32_t layer)
 {
     bool required;
-    if (!arch_rule_applies(rule, &s->h, &required) || (!required && (rule->role != ROLE_OUTPUT || s->o->tied)))
+    if (!arch_rule_applies(rule, &s->h, layer, &required) || (!required && (rule->role != ROLE_OUTPUT || s->o->tied)))
         return;
     uint64_t rows = arch_extent(&s->h, rule->rows), slices = arch_extent(&s->h, rule->slices);
     uint64_t ne[3] = {arch_extent(&s->h, rule->cols), rows, slices};
     const struct qtype *type = choose_type(s, rule, layer, ne[0]);
     char name[GGUF_NAME_MAX + 1];
-    arch_tensor_name(rule, layer, name);
+    arch_tensor_name(rule->name, layer, name);
     gguf_writer_tensor(s->w, name, type, slices > 1 ? 3 : rows > 1 ? 2 : 1, ne);
     s->tensors[s->n_tensors++] = (struct planned){rule, layer, type, ne[0], rows * slices};
     s->bytes += qtype_row_bytes(type, ne[0]) * rows * slices;
@@ -277,6 +285,8 @@ static void write_keys(struct synth *s)
         {"expert_count", h->n_experts, h->n_experts == 0},
         {"expert_used_count", h->n_experts_used, h->n_experts == 0},
         {"expert_feed_forward_length", h->n_expert_ffn, h->n_experts == 0},
+        {"expert_shared_feed_forward_length", h->n_shared_ffn, h->n_shared_ffn == 0},
+        {"attention.sliding_window", h->window, h->window == 0},
     };
     char key[ARCH_KEY_BYTES];
     gguf_writer_string(s->w, "general.architecture", h->arch->name);

@@ -29,9 +29,11 @@ struct forward {
     struct span kept;   /* n_embd: the wanted ones of them */
     struct span normed; /* n_embd */
     struct span q, k, v, mixed; /* heads; mixed: what attention gives */
-    struct span gate, up;       /* n_ffn, dense layers only */
+    struct span gate, up;       /* of the widest feed-forward that is no routed expert */
+    struct span gates;          /* 1: what a shared expert counts */
+    struct span branch;         /* n_embd, where what is added to x is changed first */
     struct span logits;         /* [logits_max, n_vocab] */
-    float *inv_freq;
+    float *inv_freq, *inv_freq_local;
     float rope_scale;
     bool timing;
     struct shard_times times;

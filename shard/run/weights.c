@@ -14,6 +14,7 @@ static struct weight **place_of(struct weights *w, const struct model_tensor *t)
     switch (t->rule->role) {
     case ROLE_EMBEDDING: return &w->embedding;
     case ROLE_OUTPUT_NORM: return &w->output_norm;
+    case ROLE_OUTPUT_NORM_BIAS: return &w->output_norm_bias;
     case ROLE_OUTPUT: return &w->output;
     case ROLE_OUTPUT_BIAS: return &w->output_bias;
     default: return t->layer < 0 ? NULL : &w->layers[(uint32_t)t->layer - w->first].at[t->rule->role];
@@ -38,11 +39,13 @@ static int load_tensor(struct weights *w, const struct model *m, const struct mo
         .rows = (uint32_t)arch_extent(h, t->rule->rows),
         .cols = (uint32_t)arch_extent(h, t->rule->cols),
         .slices = (uint32_t)arch_extent(h, t->rule->slices),
-        .bytes = gguf_tensor_bytes(model_file(m), t->info),
+        .bytes = (const uint8_t *)gguf_tensor_bytes(model_file(m), t->info) + t->offset,
+        .slice_stride = (size_t)t->slice_stride,
     };
-    advise(desc.bytes, t->info->bytes, MADV_SEQUENTIAL);
+    uint64_t span = (desc.slices - 1) * t->slice_stride + t->bytes / desc.slices;
+    advise(desc.bytes, span, MADV_SEQUENTIAL);
     int r = w->device->backend->weight_create(w->device, place, &desc, e);
-    advise(desc.bytes, t->info->bytes, MADV_DONTNEED);
+    advise(desc.bytes, span, MADV_DONTNEED);
     if (r != 0)
         error_context(e, "%s", t->info->name);
     return r;
@@ -51,7 +54,8 @@ static int load_tensor(struct weights *w, const struct model *m, const struct mo
 static int by_offset(const void *a, const void *b)
 {
     const struct model_tensor *x = *(const struct model_tensor *const *)a, *y = *(const struct model_tensor *const *)b;
-    return (x->info->offset > y->info->offset) - (x->info->offset < y->info->offset);
+    uint64_t a_at = x->info->offset + x->offset, b_at = y->info->offset + y->offset;
+    return (a_at > b_at) - (a_at < b_at);
 }
 
 /* The range's tensors in the file's order. Caller frees. */
@@ -80,7 +84,7 @@ int weights_load(struct weights *w, struct device *d, const struct model *m, con
             r = error_set(e, ERR_CANCELLED, "loading was stopped");
         else
             r = load_tensor(w, m, list[i], e);
-        w->bytes += list[i]->info->bytes;
+        w->bytes += list[i]->bytes;
     }
     mem_free(list);
     if (r == 0 && progress->call)
@@ -102,6 +106,7 @@ void weights_free(struct weights *w)
         b->weight_destroy(w->device, w->output);
     b->weight_destroy(w->device, w->embedding);
     b->weight_destroy(w->device, w->output_norm);
+    b->weight_destroy(w->device, w->output_norm_bias);
     b->weight_destroy(w->device, w->output_bias);
     mem_free(w->layers);
     memset(w, 0, sizeof(*w));

@@ -18,6 +18,7 @@ struct weights {
     uint32_t first, n_layers;
     struct weight *embedding;   /* NULL when the range has neither it nor a head tied to it */
     struct weight *output_norm; /* NULL when the range has no head */
+    struct weight *output_norm_bias; /* NULL when there is none */
     struct weight *output_bias; /* NULL when there is none */
     struct weight *output;      /* the head, a handle of its own or the embedding's */
     uint64_t bytes;

@@ -1,0 +1,161 @@
+/* rules: the tensors that models are made of: rows, and what is asked of a row. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shard/arch/arch.h"
+
+#define VECTOR(text, what, n) .name = text, .role = what, .cols = n
+#define MATRIX(text, what, in, out) .name = text, .role = what, .cols = in, .rows = out
+#define STACK(text, what, in, out, n) .name = text, .role = what, .cols = in, .rows = out, .slices = n
+
+static const struct tensor_rule rules[] = {
+    {MATRIX("token_embd.weight", ROLE_EMBEDDING, EXTENT_EMBD, EXTENT_VOCAB)},
+    {VECTOR("output_norm.weight", ROLE_OUTPUT_NORM, EXTENT_EMBD)},
+    {VECTOR("output_norm.bias", ROLE_OUTPUT_NORM_BIAS, EXTENT_EMBD), .with = ARCH_NORM_BIAS},
+    {MATRIX("output.weight", ROLE_OUTPUT, EXTENT_EMBD, EXTENT_VOCAB), .need = NEED_NEVER},
+    {VECTOR("output.bias", ROLE_OUTPUT_BIAS, EXTENT_VOCAB), .need = NEED_NEVER},
+    {VECTOR("rope_freqs.weight", ROLE_ROPE_FREQS, EXTENT_ROPE_HALF), .need = NEED_NEVER},
+    {VECTOR("rope_factors_long.weight", ROLE_ROPE_LONG, EXTENT_ROPE_HALF), .need = NEED_NEVER},
+    {VECTOR("rope_factors_short.weight", ROLE_ROPE_SHORT, EXTENT_ROPE_HALF), .need = NEED_NEVER},
+    /* attention */
+    {VECTOR("blk.%u.attn_norm.weight", ROLE_ATTN_NORM, EXTENT_EMBD)},
+    {VECTOR("blk.%u.attn_norm.bias", ROLE_ATTN_NORM_BIAS, EXTENT_EMBD), .with = ARCH_NORM_BIAS},
+    {MATRIX("blk.%u.attn_q.weight", ROLE_ATTN_Q, EXTENT_EMBD, EXTENT_HEADS)},
+    {MATRIX("blk.%u.attn_k.weight", ROLE_ATTN_K, EXTENT_EMBD, EXTENT_KV_HEADS)},
+    {MATRIX("blk.%u.attn_v.weight", ROLE_ATTN_V, EXTENT_EMBD, EXTENT_V_HEADS)},
+    {VECTOR("blk.%u.attn_q.bias", ROLE_ATTN_Q_BIAS, EXTENT_HEADS), .with = ARCH_QKV_BIAS, .need = NEED_FLAGGED},
+    {VECTOR("blk.%u.attn_k.bias", ROLE_ATTN_K_BIAS, EXTENT_KV_HEADS), .with = ARCH_QKV_BIAS, .need = NEED_FLAGGED},
+    {VECTOR("blk.%u.attn_v.bias", ROLE_ATTN_V_BIAS, EXTENT_V_HEADS), .with = ARCH_QKV_BIAS, .need = NEED_FLAGGED},
+    {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM},
+    {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM},
+    {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM_MAYBE,
+     .need = NEED_NEVER},
+    {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM_MAYBE,
+     .need = NEED_NEVER},
+    {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEADS), .with = ARCH_QK_NORM_WIDE},
+    {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_KV_HEADS), .with = ARCH_QK_NORM_WIDE},
+    {MATRIX("blk.%u.attn_output.weight", ROLE_ATTN_OUT, EXTENT_OUT_HEADS, EXTENT_EMBD)},
+    {VECTOR("blk.%u.attn_output.bias", ROLE_ATTN_OUT_BIAS, EXTENT_EMBD), .need = NEED_NEVER},
+    {VECTOR("blk.%u.post_attention_norm.weight", ROLE_ATTN_POST_NORM, EXTENT_EMBD), .with = ARCH_POST_NORMS},
+    /* feed-forward */
+    {VECTOR("blk.%u.ffn_norm.weight", ROLE_FFN_NORM, EXTENT_EMBD), .without = ARCH_ODD_FFN_NORM},
+    {VECTOR("blk.%u.post_attention_norm.weight", ROLE_FFN_NORM, EXTENT_EMBD), .with = ARCH_ODD_FFN_NORM},
+    {VECTOR("blk.%u.ffn_norm.bias", ROLE_FFN_NORM_BIAS, EXTENT_EMBD), .with = ARCH_NORM_BIAS},
+    {MATRIX("blk.%u.ffn_gate.weight", ROLE_FFN_GATE, EXTENT_EMBD, EXTENT_FFN), .when = WHEN_DENSE},
+    {MATRIX("blk.%u.ffn_up.weight", ROLE_FFN_UP, EXTENT_EMBD, EXTENT_FFN), .when = WHEN_DENSE},
+    {MATRIX("blk.%u.ffn_down.weight", ROLE_FFN_DOWN, EXTENT_FFN, EXTENT_EMBD), .when = WHEN_DENSE},
+    {VECTOR("blk.%u.post_ffw_norm.weight", ROLE_FFN_POST_NORM, EXTENT_EMBD), .with = ARCH_POST_NORMS},
+    /* experts */
+    {MATRIX("blk.%u.ffn_gate_inp.weight", ROLE_ROUTER, EXTENT_EMBD, EXTENT_EXPERTS), .when = WHEN_EXPERTS},
+    {VECTOR("blk.%u.exp_probs_b.bias", ROLE_SELECT_BIAS, EXTENT_EXPERTS), .when = WHEN_EXPERTS,
+     .with = ARCH_SELECT_BIAS, .need = NEED_NEVER},
+    {STACK("blk.%u.ffn_gate_exps.weight", ROLE_GATE_EXPERTS, EXTENT_EMBD, EXTENT_EXPERT_FFN, EXTENT_EXPERTS),
+     .when = WHEN_EXPERTS},
+    {STACK("blk.%u.ffn_up_exps.weight", ROLE_UP_EXPERTS, EXTENT_EMBD, EXTENT_EXPERT_FFN, EXTENT_EXPERTS),
+     .when = WHEN_EXPERTS},
+    {STACK("blk.%u.ffn_down_exps.weight", ROLE_DOWN_EXPERTS, EXTENT_EXPERT_FFN, EXTENT_EMBD, EXTENT_EXPERTS),
+     .when = WHEN_EXPERTS},
+    {VECTOR("blk.%u.ffn_gate_inp_shexp.weight", ROLE_SHARED_ROUTER, EXTENT_EMBD), .when = WHEN_SHARED,
+     .with = ARCH_SHARED_GATE},
+    {MATRIX("blk.%u.ffn_gate_shexp.weight", ROLE_SHARED_GATE, EXTENT_EMBD, EXTENT_SHARED_FFN), .when = WHEN_SHARED},
+    {MATRIX("blk.%u.ffn_up_shexp.weight", ROLE_SHARED_UP, EXTENT_EMBD, EXTENT_SHARED_FFN), .when = WHEN_SHARED},
+    {MATRIX("blk.%u.ffn_down_shexp.weight", ROLE_SHARED_DOWN, EXTENT_SHARED_FFN, EXTENT_EMBD), .when = WHEN_SHARED},
+};
+
+static const struct fused_rule fused[] = {
+    {"blk.%u.attn_qkv.weight", {ROLE_ATTN_Q, ROLE_ATTN_K, ROLE_ATTN_V}, 3, 0},
+    {"blk.%u.attn_qkv.bias", {ROLE_ATTN_Q_BIAS, ROLE_ATTN_K_BIAS, ROLE_ATTN_V_BIAS}, 3, 0},
+    {"blk.%u.ffn_up.weight", {ROLE_FFN_GATE, ROLE_FFN_UP}, 2, ARCH_FUSED_UP},
+    {"blk.%u.ffn_gate_up_exps.weight", {ROLE_GATE_EXPERTS, ROLE_UP_EXPERTS}, 2, 0},
+};
+
+size_t arch_rule_count(void)
+{
+    return COUNTOF(rules);
+}
+
+const struct tensor_rule *arch_rule_at(size_t i)
+{
+    return &rules[i];
+}
+
+size_t arch_fused_count(void)
+{
+    return COUNTOF(fused);
+}
+
+const struct fused_rule *arch_fused_at(size_t i)
+{
+    return &fused[i];
+}
+
+char *arch_tensor_name(const char *pattern, int32_t layer, char name[static GGUF_NAME_MAX + 1])
+{
+    const char *mark = strstr(pattern, "%u");
+    if (mark)
+        snprintf(name, GGUF_NAME_MAX + 1, "%.*s%d%s", (int)(mark - pattern), pattern, layer, mark + 2);
+    else
+        snprintf(name, GGUF_NAME_MAX + 1, "%s", pattern);
+    return name;
+}
+
+static bool has_layer(const struct tensor_rule *rule, const struct hparams *h, int32_t layer)
+{
+    const struct layer_facts *facts = &h->layers[layer < 0 ? 0 : layer];
+    switch (rule->when) {
+    case WHEN_ALWAYS: return true;
+    case WHEN_DENSE: return !facts->experts;
+    case WHEN_EXPERTS: return facts->experts;
+    case WHEN_SHARED: return facts->experts && h->n_shared_ffn > 0;
+    }
+    return false;
+}
+
+bool arch_rule_applies(const struct tensor_rule *rule, const struct hparams *h, int32_t layer, bool *required)
+{
+    uint32_t flags = h->arch->flags;
+    bool flagged = rule->with == 0 || (flags & rule->with) != 0;
+    *required = rule->need == NEED_ALWAYS || (rule->need == NEED_FLAGGED && flagged);
+    if ((!flagged && rule->need != NEED_FLAGGED) || (flags & rule->without) != 0)
+        return false;
+    return has_layer(rule, h, layer);
+}
+
+bool arch_is_plain(const struct tensor_rule *rule)
+{
+    return (rule->rows == EXTENT_ONE && rule->slices == EXTENT_ONE) || strstr(rule->name, ".bias") != NULL;
+}
+
+bool arch_ignores(const struct hparams *h, const char *tensor_name)
+{
+    static const char *const names[] = {"cls.weight", "cls.bias", "cls.output.weight", "cls.output.bias"};
+    for (size_t i = 0; i < COUNTOF(names); i++)
+        if (strcmp(names[i], tensor_name) == 0)
+            return true;
+    if (strncmp(tensor_name, "blk.", 4) != 0)
+        return false;
+    char *end;
+    unsigned long layer = strtoul(tensor_name + 4, &end, 10);
+    return *end == '.' && layer >= h->n_layers && layer < (unsigned long)h->n_layers + h->n_extra_layers;
+}
+
+uint64_t arch_extent(const struct hparams *h, enum extent x)
+{
+    switch (x) {
+    case EXTENT_ONE: return 1;
+    case EXTENT_EMBD: return h->n_embd;
+    case EXTENT_VOCAB: return h->n_vocab;
+    case EXTENT_HEADS: return (uint64_t)h->n_heads * h->head_dim;
+    case EXTENT_KV_HEADS: return (uint64_t)h->n_kv_heads * h->head_dim;
+    case EXTENT_V_HEADS: return (uint64_t)h->n_kv_heads * h->value_dim;
+    case EXTENT_OUT_HEADS: return (uint64_t)h->n_heads * h->value_dim;
+    case EXTENT_HEAD_DIM: return h->head_dim;
+    case EXTENT_FFN: return h->n_ffn;
+    case EXTENT_EXPERT_FFN: return h->n_expert_ffn;
+    case EXTENT_SHARED_FFN: return h->n_shared_ffn;
+    case EXTENT_EXPERTS: return h->n_experts;
+    case EXTENT_ROPE_HALF: return h->n_rot / 2;
+    }
+    return 0;
+}

@@ -1,0 +1,240 @@
+/* layer: pre-norm decoder layers, each
+ *
+ *     a = norm(x);  q, k, v = Wq a, Wk a, Wv a (+ biases);  norm of q, k where the family has it;
+ *     rope(q, k);   x += Wo attention(q, k, v);             f = norm(x);   x += ffn(f) or x += experts(f)
+ *
+ * What a layer has is what its weights and its facts say: an absent handle is
+ * an absent operation, and no family is asked for by name.                   */
+#include "shard/run/layer.h"
+
+#include "base/clock.h"
+
+/* ---- time ---- */
+
+void forward_lap(struct forward *f, uint64_t *kind, uint64_t *since)
+{
+    if (!f->timing)
+        return;
+    f->device->backend->sync(f->device);
+    uint64_t now = clock_ns();
+    *kind += now - *since;
+    *since = now;
+}
+
+uint64_t forward_start(const struct forward *f)
+{
+    return f->timing ? clock_ns() : 0;
+}
+
+/* ---- parts ---- */
+
+static const struct layer_facts *facts_of(const struct forward *f, uint32_t layer)
+{
+    return &f->h->layers[f->weights->first + layer];
+}
+
+void forward_norm(struct forward *f, const struct weight *w, const struct weight *bias, struct span x, struct span y,
+                  uint32_t n)
+{
+    struct norm_args a = {.weight = w, .bias = bias, .x = x, .y = y, .n_rows = n, .width = f->h->n_embd,
+                          .group = f->h->n_embd, .eps = f->h->norm_eps};
+    f->device->backend->norm(f->device, &a);
+}
+
+void forward_scale(struct forward *f, struct span x, uint32_t n, uint32_t width, float factor, float cap)
+{
+    struct scale_args a = {.x = x, .n_rows = n, .width = width, .factor = factor, .cap = cap};
+    if (factor != 1 || cap != 0)
+        f->device->backend->scale(f->device, &a);
+}
+
+static void norm_heads(struct forward *f, const struct weight *w, struct span x, uint32_t n, uint32_t n_heads)
+{
+    uint32_t width = n_heads * f->h->head_dim;
+    bool wide = (f->h->arch->flags & ARCH_QK_NORM_WIDE) != 0;
+    struct norm_args a = {.weight = w, .x = x, .y = x, .n_rows = n, .width = width,
+                          .group = wide ? width : f->h->head_dim, .eps = f->h->norm_eps};
+    if (w)
+        f->device->backend->norm(f->device, &a);
+}
+
+static void rope(struct forward *f, uint32_t layer, struct span x, const struct forward_batch *b, uint32_t n_heads)
+{
+    bool local = facts_of(f, layer)->local_rope;
+    struct rope_args a = {
+        .pairing = f->h->arch->rope_halves ? ROPE_HALVES : ROPE_PAIRS,
+        .inv_freq = local ? f->inv_freq_local : f->inv_freq, .scale = local ? 1 : f->rope_scale, .n_rot = f->h->n_rot,
+        .head_dim = f->h->head_dim, .n_heads = n_heads, .x = x, .positions = b->positions, .n_rows = b->n};
+    f->device->backend->rope(f->device, &a);
+}
+
+/* ---- attention ---- */
+
+static void norm_both(struct forward *f, uint32_t layer, uint32_t n)
+{
+    struct weight *const *w = f->weights->layers[layer].at;
+    uint64_t t = forward_start(f);
+    norm_heads(f, w[ROLE_ATTN_Q_NORM], f->q, n, f->h->n_heads);
+    norm_heads(f, w[ROLE_ATTN_K_NORM], f->k, n, f->h->n_kv_heads);
+    forward_lap(f, &f->times.norm_ns, &t);
+}
+
+static void rope_both(struct forward *f, uint32_t layer, const struct forward_batch *b)
+{
+    uint64_t t = forward_start(f);
+    rope(f, layer, f->q, b, f->h->n_heads);
+    rope(f, layer, f->k, b, f->h->n_kv_heads);
+    forward_lap(f, &f->times.rope_ns, &t);
+}
+
+static void project_qkv(struct forward *f, uint32_t layer, uint32_t n)
+{
+    struct weight *const *w = f->weights->layers[layer].at;
+    uint64_t t = forward_start(f);
+    forward_norm(f, w[ROLE_ATTN_NORM], w[ROLE_ATTN_NORM_BIAS], f->x, f->normed, n);
+    forward_lap(f, &f->times.norm_ns, &t);
+    struct matmul_args qkv = {
+        .n_weights = 3, .w = {w[ROLE_ATTN_Q], w[ROLE_ATTN_K], w[ROLE_ATTN_V]},
+        .bias = {w[ROLE_ATTN_Q_BIAS], w[ROLE_ATTN_K_BIAS], w[ROLE_ATTN_V_BIAS]}, .y = {f->q, f->k, f->v},
+        .x = f->normed, .n_rows = n};
+    f->device->backend->matmul(f->device, &qkv);
+    forward_lap(f, &f->times.matmul_ns, &t);
+}
+
+void layer_attend(struct forward *f, uint32_t layer, const struct forward_batch *b)
+{
+    bool late = (f->h->arch->flags & ARCH_QK_NORM_LATE) != 0;
+    project_qkv(f, layer, b->n);
+    if (!late)
+        norm_both(f, layer, b->n);
+    rope_both(f, layer, b);
+    if (late)
+        norm_both(f, layer, b->n);
+    uint64_t t = forward_start(f);
+    struct attention_args a = {
+        .kv = f->layers[layer], .q = f->q, .k = f->k, .v = f->v, .out = f->mixed, .rows = b->rows, .n_rows = b->n,
+        .n_heads = f->h->n_heads, .scale = f->h->attention_scale, .window = facts_of(f, layer)->window,
+        .cap = f->h->attention_cap};
+    f->device->backend->attention(f->device, &a);
+    forward_lap(f, &f->times.attention_ns, &t);
+}
+
+/* ---- branches: what is added to the stream ---- */
+
+bool layer_has_branch(const struct hparams *h)
+{
+    return (h->arch->flags & ARCH_POST_NORMS) != 0 || h->residual_scale != 1;
+}
+
+/* Where a branch's last product goes: straight to the stream, or aside to be changed first. */
+static struct matmul_args branch_product(struct forward *f, struct weight *w, struct weight *bias, struct span x,
+                                         const struct layer_rows *rows)
+{
+    bool aside = layer_has_branch(f->h);
+    return (struct matmul_args){.n_weights = 1, .w = {w}, .bias = {bias}, .y = {aside ? f->branch : rows->x}, .x = x,
+                                .n_rows = rows->n, .accumulate = !aside};
+}
+
+static void add_branch(struct forward *f, const struct weight *post_norm, const struct layer_rows *rows)
+{
+    if (!layer_has_branch(f->h))
+        return;
+    if (post_norm)
+        forward_norm(f, post_norm, NULL, f->branch, f->branch, rows->n);
+    forward_scale(f, f->branch, rows->n, f->h->n_embd, f->h->residual_scale, 0);
+    f->device->backend->add(f->device, rows->x, f->branch, (size_t)rows->n * f->h->n_embd);
+}
+
+void layer_project(struct forward *f, uint32_t layer, const struct layer_rows *rows)
+{
+    struct weight *const *w = f->weights->layers[layer].at;
+    uint64_t t = forward_start(f);
+    struct matmul_args out = branch_product(f, w[ROLE_ATTN_OUT], w[ROLE_ATTN_OUT_BIAS], rows->mixed, rows);
+    f->device->backend->matmul(f->device, &out);
+    add_branch(f, w[ROLE_ATTN_POST_NORM], rows);
+    forward_lap(f, &f->times.matmul_ns, &t);
+}
+
+/* ---- feed-forward ---- */
+
+static enum activation activation_of(const struct hparams *h)
+{
+    static const enum activation activations[] = {[FFN_SILU] = ACT_SILU, [FFN_GELU] = ACT_GELU};
+    return activations[h->arch->ffn];
+}
+
+/* gate = act(Wg normed) * (Wu normed) */
+static void run_glu(struct forward *f, struct weight *gate, struct weight *up, uint32_t width, uint32_t n)
+{
+    struct matmul_args in = {.n_weights = 2, .w = {gate, up}, .y = {f->gate, f->up}, .x = f->normed, .n_rows = n};
+    struct glu_args glu = {.act = activation_of(f->h), .gate = f->gate, .up = f->up, .out = f->gate, .n_rows = n,
+                           .width = width};
+    f->device->backend->matmul(f->device, &in);
+    f->device->backend->glu(f->device, &glu);
+}
+
+static void run_dense(struct forward *f, struct weight *const *w, const struct layer_rows *rows)
+{
+    run_glu(f, w[ROLE_FFN_GATE], w[ROLE_FFN_UP], f->h->n_ffn, rows->n);
+    struct matmul_args out = branch_product(f, w[ROLE_FFN_DOWN], NULL, f->gate, rows);
+    f->device->backend->matmul(f->device, &out);
+    add_branch(f, w[ROLE_FFN_POST_NORM], rows);
+}
+
+/* The experts that every row uses; a router of their own may weigh them: down(g h) = g down(h). */
+static void run_shared(struct forward *f, struct weight *const *w, const struct layer_rows *rows)
+{
+    const struct backend *ops = f->device->backend;
+    uint32_t width = f->h->n_shared_ffn;
+    if (!w[ROLE_SHARED_DOWN])
+        return;
+    run_glu(f, w[ROLE_SHARED_GATE], w[ROLE_SHARED_UP], width, rows->n);
+    struct scale_args scale = {.x = f->gate, .n_rows = rows->n, .width = width, .factor = f->h->residual_scale};
+    if (w[ROLE_SHARED_ROUTER]) {
+        struct matmul_args router = {.n_weights = 1, .w = {w[ROLE_SHARED_ROUTER]}, .y = {f->gates}, .x = f->normed,
+                                     .n_rows = rows->n};
+        ops->matmul(f->device, &router);
+        scale.gates = f->gates;
+    }
+    if (scale.factor != 1 || scale.gates.mem)
+        ops->scale(f->device, &scale);
+    struct matmul_args out = {.n_weights = 1, .w = {w[ROLE_SHARED_DOWN]}, .y = {rows->x}, .x = f->gate,
+                              .n_rows = rows->n, .accumulate = true};
+    ops->matmul(f->device, &out);
+}
+
+static float experts_scale(const struct hparams *h)
+{
+    float scale = h->experts_scale != 0 ? h->experts_scale : 1;
+    return scale * h->residual_scale != 1 ? scale * h->residual_scale : 0;
+}
+
+static void run_experts(struct forward *f, struct weight *const *w, const struct layer_rows *rows)
+{
+    static const enum router_scores scores[] = {[SCORE_SOFTMAX] = ROUTER_SOFTMAX, [SCORE_SIGMOID] = ROUTER_SIGMOID,
+                                                [SCORE_SOFTMAX_CHOSEN] = ROUTER_SOFTMAX_CHOSEN};
+    const struct hparams *h = f->h;
+    struct moe_args a = {
+        .router = w[ROLE_ROUTER], .gate = w[ROLE_GATE_EXPERTS], .up = w[ROLE_UP_EXPERTS], .down = w[ROLE_DOWN_EXPERTS],
+        .select_bias = w[ROLE_SELECT_BIAS], .scores = scores[h->scores], .act = activation_of(h),
+        .normalise = h->experts_norm, .scale = experts_scale(h), .n_groups = h->n_groups,
+        .n_groups_used = h->n_groups_used, .n_used = h->n_experts_used, .x = f->normed, .out = rows->x,
+        .n_rows = rows->n, .width = h->n_embd, .ffn = h->n_expert_ffn};
+    f->device->backend->moe(f->device, &a);
+    run_shared(f, w, rows);
+}
+
+void layer_feed(struct forward *f, uint32_t layer, const struct layer_rows *rows)
+{
+    struct weight *const *w = f->weights->layers[layer].at;
+    uint64_t t = forward_start(f);
+    forward_norm(f, w[ROLE_FFN_NORM], w[ROLE_FFN_NORM_BIAS], rows->x, f->normed, rows->n);
+    forward_lap(f, &f->times.norm_ns, &t);
+    if (w[ROLE_ROUTER]) {
+        run_experts(f, w, rows);
+        forward_lap(f, &f->times.moe_ns, &t);
+    } else {
+        run_dense(f, w, rows);
+        forward_lap(f, &f->times.ffn_ns, &t);
+    }
+}

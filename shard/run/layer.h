@@ -1,0 +1,35 @@
+/* layer: one decoder layer of the forward pass over the buffers of a struct forward. Not for other folders. */
+#ifndef SHARD_RUN_LAYER_H
+#define SHARD_RUN_LAYER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shard/run/forward.h"
+
+/* The rows that come after attention: all of the batch, or the wanted ones. */
+struct layer_rows {
+    struct span x, mixed;
+    uint32_t n;
+};
+
+/* True when what attention and feed-forward give is changed before it is added. */
+bool layer_has_branch(const struct hparams *h);
+/* x -> mixed: projections, rotation, attention. `layer` counts from the range's first. */
+void layer_attend(struct forward *f, uint32_t layer, const struct forward_batch *b);
+/* x += Wo mixed */
+void layer_project(struct forward *f, uint32_t layer, const struct layer_rows *rows);
+/* x += ffn(norm(x)) */
+void layer_feed(struct forward *f, uint32_t layer, const struct layer_rows *rows);
+
+/* ---- what layers and the range share ---- */
+
+/* Add the time since *since to a kind of operation, where somebody wants to know. */
+void forward_lap(struct forward *f, uint64_t *kind, uint64_t *since);
+uint64_t forward_start(const struct forward *f);
+void forward_norm(struct forward *f, const struct weight *w, const struct weight *bias, struct span x, struct span y,
+                  uint32_t n);
+/* Rows of `width` values times a factor, then capped; nothing to do for factor 1 and cap 0. */
+void forward_scale(struct forward *f, struct span x, uint32_t n, uint32_t width, float factor, float cap);
+
+#endif
