@@ -293,18 +293,26 @@ static void run_rope(const struct rig *r, const void *arg, uint32_t first, uint3
     struct rope_args a = {.pairing = c->pairing, .inv_freq = c->freq, .scale = c->scale, .n_rot = c->n_rot,
                           .head_dim = c->head_dim, .n_heads = c->n_heads, .positions = c->positions + first,
                           .n_rows = n};
-    /* other positions and frequencies before: nothing of them may stay */
-    static const uint32_t before[RIG_ROWS_MAX] = {9, 8, 7};
-    float other[HEAD_DIM_MAX / 2] = {0.5F};
-    struct rope_args stale = a;
-    stale.x = rig_span(r, c->x, n * width);
-    stale.positions = before;
-    stale.inv_freq = other;
-    r->b->rope(r->d, &stale);
-    r->b->mem_destroy(r->d, stale.x.mem);
-    a.x = rig_span(r, c->x + first * width, n * width);
-    r->b->rope(r->d, &a);
-    rig_take(r, a.x, out, n * width);
+    /* a call with other positions, frequencies or scale before: nothing of it may stay */
+    static const uint32_t positions[RIG_ROWS_MAX] = {9, 8, 7};
+    float freq[HEAD_DIM_MAX / 2] = {0.5F}, *again = rig_alloc(n * width * sizeof(*again));
+    for (int k = 0; k < 3; k++) {
+        struct rope_args stale = a;
+        stale.x = rig_span(r, c->x, n * width);
+        stale.positions = positions;
+        r->b->rope(r->d, &stale);
+        stale.positions = k == 0 ? positions : a.positions;
+        stale.inv_freq = k == 1 ? freq : a.inv_freq;
+        stale.scale = k == 2 ? 7 : a.scale;
+        r->b->rope(r->d, &stale);
+        r->b->mem_destroy(r->d, stale.x.mem);
+        a.x = rig_span(r, c->x + first * width, n * width);
+        r->b->rope(r->d, &a);
+        rig_take(r, a.x, k == 0 ? out : again, n * width);
+        if (k > 0)
+            assert_memory_equal(again, out, n * width * sizeof(*out));
+    }
+    free(again);
 }
 
 static void check_rope(const struct rope_case *c, const float *out, uint32_t n_rows)
