@@ -1,163 +1,50 @@
-/* bpe: merging by a heap over a linked list, so that n bytes take n log n steps whatever they are.
+/* bpe: a heap over a linked list, so that n bytes take n log n steps whatever they are.
  *
  * A heap entry is (rank, position of the left symbol) in one number, so that the
  * smallest is the lowest rank and, among equals, the leftmost.  Entries are not
  * removed when a neighbour changes: an entry counts only if the pair that stands
  * at its position now has its rank.  Invariant: every adjacent pair that has a
- * rank has an entry.  Short pieces come again and again: a direct-mapped cache of
- * bounded size keeps their ids for the length of one call.                     */
+ * rank has an entry, and its left symbol knows the merge.                      */
 #include "text/bpe.h"
 
 #include <assert.h>
 #include <string.h>
 
 #include "base/memory.h"
-#include "text/tokenizer.h"
+#include "text/utf8.h"
 
-enum {
-    NO_SYMBOL = UINT32_MAX,
-    CACHED_BYTES_MAX = 30,
-    CACHED_IDS_MAX = 8,
-    CACHE_SLOTS_MAX = 1 << 13,
-};
+enum { NO_SYMBOL = UINT32_MAX };
 
 struct bpe_symbol {
     int32_t id;          /* -1: merged into its left neighbour, or a byte without a token */
+    int32_t merge;       /* of it and the next one, -1: none */
     uint32_t prev, next; /* NO_SYMBOL at the ends */
 };
 
-struct bpe_cached {
-    uint8_t len, count; /* len 0: empty */
-    char bytes[CACHED_BYTES_MAX];
-    int32_t ids[CACHED_IDS_MAX];
-};
+/* ---- opening ---- */
 
-_Static_assert(sizeof(struct bpe_cached) == 64, "one cache line");
-
-/* ---- merges ---- */
-
-static uint32_t pair_slot(const struct bpe *b, int32_t left, int32_t right)
+int bpe_open(struct bpe *b, const struct vocab *v, const struct source *s, struct error *e)
 {
-    uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    uint64_t h = (pair ^ b->vocab->secret) * 0x9E3779B97F4A7C15;
-    h = (h ^ h >> 32 ^ b->vocab->secret) * 0xD6E8FEB86659FD93;
-    uint32_t slot = (uint32_t)(h >> 32) & b->slot_mask;
-    for (; b->slots[slot] != 0; slot = (slot + 1) & b->slot_mask) {
-        const struct bpe_merge *m = &b->merges[b->slots[slot] - 1];
-        if (m->left == left && m->right == right)
-            break;
-    }
-    return slot;
-}
-
-/* The rank of a pair, or -1. */
-static int64_t rank_of(const struct bpe *b, int32_t left, int32_t right)
-{
-    if (left < 0 || right < 0)
-        return -1;
-    return (int64_t)b->slots[pair_slot(b, left, right)] - 1;
-}
-
-/* "left right" to three ids; false when one of the three is no plain token. */
-static bool parse_merge(const struct vocab *v, struct gguf_string s, struct bpe_merge *m)
-{
-    char bytes[2 * TOKENIZER_TOKEN_MAX];
-    size_t n_left, n_right;
-    if (s.len < 3 || s.len > sizeof(bytes))
-        return false;
-    /* A left part may itself begin with a space, so the first character never separates. */
-    const char *space = memchr(s.text + 1, ' ', s.len - 1);
-    if (!space)
-        return false;
-    size_t left_len = (size_t)(space - s.text);
-    if (!vocab_unmap(s.text, left_len, bytes, &n_left) ||
-        !vocab_unmap(space + 1, s.len - left_len - 1, bytes + n_left, &n_right))
-        return false;
-    m->left = vocab_find(v, bytes, n_left, true);
-    m->right = vocab_find(v, bytes + n_left, n_right, true);
-    m->result = vocab_find(v, bytes, n_left + n_right, true);
-    return n_left > 0 && n_right > 0 && m->left >= 0 && m->right >= 0 && m->result >= 0;
-}
-
-static int count_merges(const struct gguf *g, uint64_t *n, struct error *e)
-{
-    enum gguf_type type;
-    if (!gguf_array(g, "tokenizer.ggml.merges", &type, n) || (type != GGUF_STRING && *n > 0))
-        return error_set(e, ERR_CORRUPT, "%s: the tokenizer has no list of merges", gguf_path(g));
-    if (*n > BPE_MERGES_MAX)
-        return error_set(e, ERR_LIMIT, "%s: %llu merges; at most %d can be", gguf_path(g), (unsigned long long)*n,
-                         BPE_MERGES_MAX);
-    return 0;
-}
-
-int bpe_open(struct bpe *b, const struct vocab *v, const struct gguf *g, bool whole_first, struct error *e)
-{
-    uint64_t n;
     memset(b, 0, sizeof(*b));
-    int status = count_merges(g, &n, e);
-    if (status != 0)
-        return status;
     b->vocab = v;
-    b->whole_first = whole_first;
-    b->merges = mem_array((size_t)n, sizeof(*b->merges));
-    uint32_t size = 16;
-    while (size < n * 2)
-        size *= 2;
-    b->slots = mem_array(size, sizeof(*b->slots));
-    b->slot_mask = size - 1;
-    for (uint64_t i = 0; i < n; i++) {
-        struct gguf_string s;
-        struct bpe_merge *m = &b->merges[b->n_merges];
-        if (!gguf_array_string(g, "tokenizer.ggml.merges", i, &s) || !parse_merge(v, s, m))
-            continue;
-        uint32_t slot = pair_slot(b, m->left, m->right);
-        if (b->slots[slot] == 0)
-            b->slots[slot] = ++b->n_merges;
-    }
+    b->whole_first = s->whole_first;
+    b->chars = s->kind == SOURCE_CHARS;
+    b->unknown = s->unknown;
+    b->fuse_unknown = s->fuse_unknown;
     for (int c = 0; c < 256; c++) {
         char byte = (char)c;
-        b->bytes[c] = vocab_find(v, &byte, 1, true);
+        b->single[c] = vocab_find(v, &byte, 1, true);
     }
-    return 0;
+    if (b->chars)
+        joints_open(&b->joints, v);
+    return bpe_merges_open(b, s, e);
 }
 
 void bpe_close(struct bpe *b)
 {
-    mem_free(b->merges);
-    mem_free(b->slots);
+    bpe_merges_close(b);
+    joints_close(&b->joints);
     memset(b, 0, sizeof(*b));
-}
-
-/* ---- working memory ---- */
-
-void bpe_work_init(struct bpe_work *w, size_t text_len)
-{
-    memset(w, 0, sizeof(*w));
-    uint32_t size = 16;
-    while (size < CACHE_SLOTS_MAX && size * 16 < text_len)
-        size *= 2;
-    w->cache = mem_array(size, sizeof(*w->cache));
-    w->cache_mask = size - 1;
-    w->cap = text_len / 3 + 16;
-    w->ids = mem_array(w->cap, sizeof(*w->ids));
-}
-
-void bpe_work_close(struct bpe_work *w)
-{
-    mem_free(w->ids);
-    mem_free(w->symbols);
-    mem_free(w->heap);
-    mem_free(w->cache);
-    memset(w, 0, sizeof(*w));
-}
-
-void bpe_emit(struct bpe_work *w, int32_t id)
-{
-    if (w->count == w->cap) {
-        w->cap = w->cap * 2;
-        w->ids = mem_resize(w->ids, w->cap, sizeof(*w->ids));
-    }
-    w->ids[w->count++] = id;
 }
 
 /* ---- the heap ---- */
@@ -179,7 +66,7 @@ static void sift_down(uint64_t *heap, size_t count, size_t at)
     heap[at] = item;
 }
 
-static void heap_push(struct bpe_work *w, uint64_t item)
+static void heap_push(struct work *w, uint64_t item)
 {
     assert(w->heap_count < w->heap_cap);
     size_t at = w->heap_count++;
@@ -190,7 +77,7 @@ static void heap_push(struct bpe_work *w, uint64_t item)
     w->heap[at] = item;
 }
 
-static uint64_t heap_pop(struct bpe_work *w)
+static uint64_t heap_pop(struct work *w)
 {
     uint64_t top = w->heap[0];
     w->heap[0] = w->heap[--w->heap_count];
@@ -201,7 +88,7 @@ static uint64_t heap_pop(struct bpe_work *w)
 
 /* ---- merging ---- */
 
-static void reserve(struct bpe_work *w, size_t len)
+static void reserve(struct work *w, size_t len)
 {
     if (len > w->symbols_cap) {
         size_t cap = len < 64 ? 64 : len;
@@ -213,115 +100,132 @@ static void reserve(struct bpe_work *w, size_t len)
     }
 }
 
-static uint64_t entry_of(const struct bpe *b, const struct bpe_symbol *s, uint32_t left, bool *is_pair)
+/* Find the merge of the pair that begins at `left`, and give it an entry. */
+static bool find_pair(const struct bpe *b, struct bpe_symbol *s, uint32_t left, uint64_t *entry)
 {
     uint32_t right = s[left].next;
-    int64_t rank = right == NO_SYMBOL ? -1 : rank_of(b, s[left].id, s[right].id);
-    *is_pair = rank >= 0;
-    return (uint64_t)rank << 32 | left;
+    s[left].merge = right == NO_SYMBOL ? -1 : bpe_merge_of(b, s[left].id, s[right].id);
+    if (s[left].merge < 0)
+        return false;
+    *entry = (uint64_t)b->merges[s[left].merge].rank << 32 | left;
+    return true;
 }
 
-static void push_pair(const struct bpe *b, struct bpe_work *w, uint32_t left)
+static void push_pair(const struct bpe *b, struct work *w, uint32_t left)
 {
-    bool is_pair;
-    uint64_t entry = entry_of(b, w->symbols, left, &is_pair);
-    if (is_pair)
+    uint64_t entry;
+    if (find_pair(b, w->symbols, left, &entry))
         heap_push(w, entry);
 }
 
-/* Single bytes as symbols, and the heap of their pairs (built in linear time). */
-static void start(const struct bpe *b, struct bpe_work *w, const char *piece, size_t len)
+/* Link n symbols, and make the heap of their pairs (in linear time). */
+static void link_symbols(const struct bpe *b, struct work *w, size_t n)
 {
-    reserve(w, len);
-    for (size_t i = 0; i < len; i++)
-        w->symbols[i] = (struct bpe_symbol){
-            .id = b->bytes[(unsigned char)piece[i]],
-            .prev = i == 0 ? NO_SYMBOL : (uint32_t)i - 1,
-            .next = i + 1 == len ? NO_SYMBOL : (uint32_t)i + 1,
-        };
+    for (size_t i = 0; i < n; i++) {
+        w->symbols[i].prev = i == 0 ? NO_SYMBOL : (uint32_t)i - 1;
+        w->symbols[i].next = i + 1 == n ? NO_SYMBOL : (uint32_t)i + 1;
+    }
     w->heap_count = 0;
-    for (size_t i = 0; i + 1 < len; i++) {
-        bool is_pair;
-        uint64_t entry = entry_of(b, w->symbols, (uint32_t)i, &is_pair);
-        if (is_pair)
+    for (size_t i = 0; i < n; i++) {
+        uint64_t entry;
+        if (find_pair(b, w->symbols, (uint32_t)i, &entry))
             w->heap[w->heap_count++] = entry;
     }
     for (size_t at = w->heap_count / 2; at-- > 0;)
         sift_down(w->heap, w->heap_count, at);
 }
 
-static void merge_all(const struct bpe *b, struct bpe_work *w)
+static void merge_all(const struct bpe *b, struct work *w)
 {
     struct bpe_symbol *s = w->symbols;
     while (w->heap_count > 0) {
         uint64_t entry = heap_pop(w);
         uint32_t left = (uint32_t)entry;
-        const struct bpe_merge *m = &b->merges[entry >> 32];
-        uint32_t right = s[left].next;
-        if (right == NO_SYMBOL || s[left].id != m->left || s[right].id != m->right)
+        if (s[left].merge < 0 || b->merges[s[left].merge].rank != entry >> 32)
             continue;
-        s[left].id = m->result;
+        uint32_t right = s[left].next;
+        s[left].id = b->merges[s[left].merge].result;
         s[left].next = s[right].next;
         if (s[right].next != NO_SYMBOL)
             s[s[right].next].prev = left;
-        s[right].id = -1;
+        s[right].id = s[right].merge = -1;
         push_pair(b, w, left);
         if (s[left].prev != NO_SYMBOL)
             push_pair(b, w, s[left].prev);
     }
 }
 
-static void encode_piece(const struct bpe *b, struct bpe_work *w, const char *piece, size_t len)
-{
-    start(b, w, piece, len);
-    merge_all(b, w);
-    for (uint32_t i = 0; i != NO_SYMBOL; i = w->symbols[i].next)
-        if (w->symbols[i].id >= 0)
-            bpe_emit(w, w->symbols[i].id);
-}
-
 /* ---- pieces ---- */
 
-static bool take_whole(const struct bpe *b, struct bpe_work *w, const char *piece, size_t len)
+static bool take_whole(const struct bpe *b, struct work *w, const char *piece, size_t len)
 {
     int32_t id = b->whole_first ? vocab_find(b->vocab, piece, len, true) : -1;
     if (id >= 0)
-        bpe_emit(w, id);
+        work_emit(w, id);
     return id >= 0;
 }
 
-static void encode_cached(const struct bpe *b, struct bpe_work *w, const char *piece, size_t len)
+static void merge_bytes(const struct bpe *b, struct work *w, const char *piece, size_t len)
 {
-    uint64_t h = vocab_hash(b->vocab->secret, piece, len);
-    struct bpe_cached *c = &w->cache[(uint32_t)(h >> 32) & w->cache_mask];
-    if (c->len == len && memcmp(c->bytes, piece, len) == 0) {
-        for (size_t i = 0; i < c->count; i++)
-            bpe_emit(w, c->ids[i]);
-        return;
-    }
-    size_t before = w->count;
-    if (!take_whole(b, w, piece, len))
-        encode_piece(b, w, piece, len);
-    size_t n = w->count - before;
-    if (n > CACHED_IDS_MAX)
-        return;
-    c->len = (uint8_t)len;
-    c->count = (uint8_t)n;
-    memcpy(c->bytes, piece, len);
-    if (n)
-        memcpy(c->ids, w->ids + before, n * sizeof(*c->ids));
+    reserve(w, len);
+    for (size_t i = 0; i < len; i++)
+        w->symbols[i].id = b->single[(unsigned char)piece[i]];
+    link_symbols(b, w, len);
+    merge_all(b, w);
+    for (uint32_t i = 0; i != NO_SYMBOL; i = w->symbols[i].next)
+        if (w->symbols[i].id >= 0)
+            work_emit(w, w->symbols[i].id);
 }
 
-void bpe_encode(const struct bpe *b, struct bpe_work *w, const char *piece, size_t len)
+static void encode_bytes(const void *model, struct work *w, const char *piece, size_t len)
 {
-    if (len == 0)
+    const struct bpe *b = model;
+    if (take_whole(b, w, piece, len))
         return;
-    if (len == 1 && b->bytes[(unsigned char)*piece] >= 0) {
-        bpe_emit(w, b->bytes[(unsigned char)*piece]);
-    } else if (len <= CACHED_BYTES_MAX) {
-        encode_cached(b, w, piece, len);
+    for (size_t at = 0; at < len; at += WORK_PIECE_MAX)
+        merge_bytes(b, w, piece + at, len - at < WORK_PIECE_MAX ? len - at : WORK_PIECE_MAX);
+}
+
+/* A symbol without a token is still the one character that stands at *at. */
+static void emit_symbol(const struct bpe *b, struct work *w, int32_t id, const char *piece, size_t len, size_t *at)
+{
+    size_t n;
+    if (id >= 0 && (uint32_t)id < b->vocab->count) {
+        work_emit(w, id);
+        (void)vocab_text(b->vocab, (uint32_t)id, &n);
+    } else {
+        n = utf8_char(piece + *at, len - *at);
+        work_emit_bytes(w, b->vocab, piece + *at, n, b->unknown, b->fuse_unknown);
+    }
+    *at += n;
+}
+
+static void encode_chars(const void *model, struct work *w, const char *piece, size_t len)
+{
+    const struct bpe *b = model;
+    size_t count = 0, at = 0;
+    reserve(w, len);
+    for (size_t i = 0, n; i < len; i += n) {
+        n = utf8_char(piece + i, len - i);
+        w->symbols[count++].id = bpe_char(b, piece + i, n);
+    }
+    link_symbols(b, w, count);
+    merge_all(b, w);
+    for (uint32_t i = 0; i != NO_SYMBOL; i = w->symbols[i].next)
+        emit_symbol(b, w, w->symbols[i].id, piece, len, &at);
+}
+
+void bpe_encode(const struct bpe *b, struct work *w, const char *piece, size_t len)
+{
+    if (len == 1 && b->single[(unsigned char)*piece] >= 0 && !b->chars) {
+        work_emit(w, b->single[(unsigned char)*piece]);
+    } else if (!b->chars) {
+        if (len > 0)
+            work_piece(w, encode_bytes, b, piece, len);
     } else if (!take_whole(b, w, piece, len)) {
-        for (size_t at = 0; at < len; at += BPE_PIECE_MAX)
-            encode_piece(b, w, piece + at, len - at < BPE_PIECE_MAX ? len - at : BPE_PIECE_MAX);
+        for (size_t n; len > 0; piece += n, len -= n) {
+            n = joints_cut(&b->joints, piece, len);
+            work_piece(w, encode_chars, b, piece, n);
+        }
     }
 }

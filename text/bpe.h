@@ -1,8 +1,11 @@
-/* bpe: byte-pair merges of one piece of text.
+/* bpe: merges of one piece of text.
  *
- * The symbols are token ids, at first those of the single bytes; again and
- * again the adjacent pair of the lowest rank is merged, the leftmost of equals.
- * Not for other folders.                                                     */
+ * The symbols are token ids, at first those of single bytes or of characters;
+ * again and again the adjacent pair of the lowest rank is merged, the leftmost
+ * of equals.  Ranks come from a list of merges, or from the scores of the
+ * tokens: then every way to put a token together from two has its rank.
+ * Characters without a token become the tokens of their bytes.  Not for other
+ * folders.                                                                   */
 #ifndef TEXT_BPE_H
 #define TEXT_BPE_H
 
@@ -11,48 +14,44 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "shard/format/gguf.h"
+#include "text/joints.h"
+#include "text/source.h"
 #include "text/vocab.h"
-
-enum bpe_limits {
-    BPE_MERGES_MAX = 1 << 22,
-    BPE_PIECE_MAX = 4 << 20, /* a longer piece is cut there: its working memory is 28 bytes a byte */
-};
+#include "text/work.h"
 
 struct bpe_merge {
     int32_t left, right, result;
+    uint32_t rank;
 };
 
 struct bpe {
     const struct vocab *vocab;
-    struct bpe_merge *merges; /* by rank */
+    struct bpe_merge *merges; /* in the order of ranks */
     uint32_t n_merges;
-    uint32_t *slots;          /* rank + 1 by pair, 0 empty */
+    uint32_t *slots;          /* index + 1 by pair, 0 empty */
     uint32_t slot_mask;
-    int32_t bytes[256];       /* the id of a single byte, -1 when there is none */
     bool whole_first;         /* a piece that is a token is that token, whatever the merges say */
-};
-
-/* What one call of tokenizer_encode() needs: the ids so far, and scratch. */
-struct bpe_work {
-    int32_t *ids;
-    size_t count, cap;
-    struct bpe_symbol *symbols;
-    size_t symbols_cap;
-    uint64_t *heap;
-    size_t heap_count, heap_cap;
-    struct bpe_cached *cache;
-    uint32_t cache_mask;
+    bool chars;               /* the first symbols are characters */
+    bool fuse_unknown;
+    int32_t unknown;          /* -1: none */
+    int32_t single[256];      /* the id of a byte, or of an ASCII character; -1 when there is none */
+    uint32_t *extra;          /* characters that are no tokens but parts of some, sorted: ids from vocab->count on */
+    uint32_t n_extra;
+    struct joints joints;     /* for characters */
 };
 
 /* Merges that name an unknown, control or over-long token, or repeat an earlier pair, are without effect. */
-MUST_USE int bpe_open(struct bpe *b, const struct vocab *v, const struct gguf *g, bool whole_first, struct error *e);
+MUST_USE int bpe_open(struct bpe *b, const struct vocab *v, const struct source *s, struct error *e);
 void bpe_close(struct bpe *b);
-
-void bpe_work_init(struct bpe_work *w, size_t text_len); /* text_len sizes the cache */
-void bpe_work_close(struct bpe_work *w);                 /* ids may have been taken: then NULL */
-void bpe_emit(struct bpe_work *w, int32_t id);
 /* Append the ids of one piece. Bytes for which the vocabulary has no token are left out. */
-void bpe_encode(const struct bpe *b, struct bpe_work *w, const char *piece, size_t len);
+void bpe_encode(const struct bpe *b, struct work *w, const char *piece, size_t len);
+
+/* bpe_merges.c: the table of merges. */
+MUST_USE int bpe_merges_open(struct bpe *b, const struct source *s, struct error *e);
+void bpe_merges_close(struct bpe *b);
+/* The index of a pair's merge, -1 when it has none. */
+int32_t bpe_merge_of(const struct bpe *b, int32_t left, int32_t right);
+/* The symbol of a character, -1 when it has none. */
+int32_t bpe_char(const struct bpe *b, const char *text, size_t len);
 
 #endif

@@ -12,11 +12,16 @@
 #include <pcre2.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "text/utf8.h"
 
 enum {
-    STAGES_MAX = 7,
+    ROW_SPLITS_MAX = 7,
+    STAGES_MAX = SOURCE_SPLITS_MAX,
+    PATTERN_BYTES_MAX = 1 << 16,
+    SEARCH_BYTES = 1 << 12,  /* a stranger's expression is tried from so many places at once */
+    SECONDS_A_TEXT = 2,      /* that it may take, and one more for every megabyte */
     JIT_STACK_FIRST = 32 << 10,
     JIT_STACK_MAX = 1 << 20,
     INTERPRETER_HEAP_KIB = 64 << 10,
@@ -97,7 +102,7 @@ enum {
 #define TRAILING "(?<!" S ")" S "++$"
 #define NOT_BLOOM "(" WHITE "|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})"
 
-typedef const char *splits[STAGES_MAX + 1]; /* up to the first NULL */
+typedef const char *splits[ROW_SPLITS_MAX + 1]; /* up to the first NULL */
 
 static const splits llama3 = {LLAMA3};
 static const splits qwen2 = {QWEN2};
@@ -121,6 +126,7 @@ static const splits seed_coder = {CONTRACTION "|" WORD "|\\p{N}| ?[^" WHITE "\\p
 static const splits minicpm5 = {"\\p{N}{1,3}", LLAMA3_WITH("\\p{N}+")};
 static const splits bloom = {" ?[^" NOT_BLOOM "]+"};
 static const splits viking = {" ?[^" NOT_BLOOM "]+", "\\p{N}"};
+static const splits lines = {"[^\\n]+|[\\n]+"};
 static const splits laguna = {"[^\\n]+|[\\n]+", QWEN2};
 static const splits youtu = {
     "[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}\\x{2018}\\x{2019}\\x{2014}"
@@ -140,6 +146,7 @@ struct row {
 };
 
 static const struct row rows[] = {
+    {"gemma4", &lines, 0},
     /* What a file without the key gets. */
     {"default", &fallback, 0},
     {"llama3", &llama3, ADD_BOS | WHOLE_FIRST}, {"llama-v3", &llama3, ADD_BOS | WHOLE_FIRST},
@@ -174,13 +181,30 @@ static const struct row rows[] = {
     {"youtu", &youtu, WHOLE_FIRST},
 };
 
+/* Expressions that files give, as they are spelled there, and the equal ones that are linear. */
+static const char *const published[][2] = {
+    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", LLAMA3},
+    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", QWEN2},
+    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", GPT2},
+    {"\\s+$", TRAILING},
+};
+
 /* ---- opening ---- */
 
+struct stage {
+    pcre2_code *code;
+    enum source_behavior behavior;
+    bool invert;
+};
+
 struct pretokenizer {
-    const struct row *row;
-    pcre2_code *codes[STAGES_MAX];
-    size_t n_codes;
-    bool jit; /* every stage is compiled to machine code */
+    const char *name; /* for sentences */
+    struct stage stages[STAGES_MAX];
+    size_t n_stages;
+    bool jit;      /* every stage is compiled to machine code */
+    bool stranger; /* the expressions are a file's: what they cost is watched */
 };
 
 static const struct row *row_of(const char *name, size_t len)
@@ -192,16 +216,18 @@ static const struct row *row_of(const char *name, size_t len)
 }
 
 /* UTF is set by us, so that text is checked once by us and not at every match. */
-static int compile(struct pretokenizer *p, const char *expression, struct error *e)
+static int compile(struct pretokenizer *p, const char *expression, size_t len, uint32_t options, struct error *e)
 {
     int code;
     size_t at;
-    uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_BACKSLASH_C;
-    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, options, &code, &at, NULL);
+    options |= PCRE2_UTF | (p->stranger ? PCRE2_USE_OFFSET_LIMIT : 0);
+    if (!(options & PCRE2_LITERAL))
+        options |= PCRE2_UCP | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_BACKSLASH_C;
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)expression, len, options, &code, &at, NULL);
     if (!compiled)
-        return error_set(e, ERR_INTERNAL, "pre-tokenizer %s: PCRE2 refuses it at %zu (error %d)", p->row->name, at,
-                         code);
-    p->codes[p->n_codes++] = compiled;
+        return error_set(e, ERR_UNSUPPORTED, "the expression of the %s cannot be compiled (at %zu, PCRE2 error %d)",
+                         p->name, at, code);
+    p->stages[p->n_stages++].code = compiled;
     if (pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE) != 0)
         p->jit = false;
     return 0;
@@ -214,10 +240,10 @@ int pretokenizer_open(struct pretokenizer **out, const char *name, size_t len, s
         return error_set(e, ERR_UNSUPPORTED, "the pre-tokenizer '%.*s' is not supported", len > 64 ? 64 : (int)len,
                          name);
     struct pretokenizer *p = mem_alloc(sizeof(*p));
-    p->row = row;
+    p->name = "pre-tokenizer's row";
     p->jit = true;
     for (size_t i = 0; (*row->splits)[i]; i++) {
-        int status = compile(p, (*row->splits)[i], e);
+        int status = compile(p, (*row->splits)[i], strlen((*row->splits)[i]), 0, e);
         if (status != 0) {
             pretokenizer_close(&p);
             return status;
@@ -227,24 +253,56 @@ int pretokenizer_open(struct pretokenizer **out, const char *name, size_t len, s
     return 0;
 }
 
+/* Ours, where the file's expression is a published one. */
+static int compile_split(struct pretokenizer *p, const struct source_split *s, struct error *e)
+{
+    if (s->pattern.len == 0 || s->pattern.len > PATTERN_BYTES_MAX)
+        return error_set(e, ERR_LIMIT, "an expression of %zu bytes in the pre-tokenizer; between 1 and %d can be",
+                         s->pattern.len, PATTERN_BYTES_MAX);
+    for (size_t i = 0; i < COUNTOF(published); i++)
+        if (!s->literal && strlen(published[i][0]) == s->pattern.len &&
+            memcmp(published[i][0], s->pattern.text, s->pattern.len) == 0)
+            return compile(p, published[i][1], strlen(published[i][1]), 0, e);
+    return compile(p, s->pattern.text, s->pattern.len, s->literal ? PCRE2_LITERAL : 0, e);
+}
+
+int pretokenizer_open_splits(struct pretokenizer **out, const struct source_split *list, size_t n, struct error *e)
+{
+    struct pretokenizer *p = mem_alloc(sizeof(*p));
+    int status = 0;
+    p->name = "pre-tokenizer";
+    p->jit = p->stranger = true;
+    for (size_t i = 0; i < n && i < STAGES_MAX && status == 0; i++) {
+        p->stages[i].behavior = list[i].behavior;
+        p->stages[i].invert = list[i].invert;
+        status = compile_split(p, &list[i], e);
+    }
+    if (status != 0)
+        pretokenizer_close(&p);
+    *out = p;
+    return status;
+}
+
 void pretokenizer_close(struct pretokenizer **p)
 {
     if (!*p)
         return;
-    for (size_t i = 0; i < (*p)->n_codes; i++)
-        pcre2_code_free((*p)->codes[i]);
+    for (size_t i = 0; i < (*p)->n_stages; i++)
+        pcre2_code_free((*p)->stages[i].code);
     mem_free(*p);
     *p = NULL;
 }
 
-bool pretokenizer_adds_bos(const struct pretokenizer *p)
+bool pretokenizer_adds_bos(const char *name, size_t len)
 {
-    return (p->row->flags & ADD_BOS) != 0;
+    const struct row *row = row_of(name, len);
+    return row && (row->flags & ADD_BOS);
 }
 
-bool pretokenizer_whole_first(const struct pretokenizer *p)
+bool pretokenizer_whole_first(const char *name, size_t len)
 {
-    return (p->row->flags & WHOLE_FIRST) != 0;
+    const struct row *row = row_of(name, len);
+    return row && (row->flags & WHOLE_FIRST);
 }
 
 /* ---- splitting ---- */
@@ -256,7 +314,8 @@ struct splitter {
     pcre2_match_data *data[STAGES_MAX]; /* a stage reads its match while the next one works */
     pcre2_match_context *context;
     pcre2_jit_stack *stack;
-    struct error *e; /* of the call under way */
+    uint64_t deadline_ns; /* for a stranger's expressions */
+    struct error *e;      /* of the call under way */
 };
 
 int splitter_open(struct splitter **out, const struct pretokenizer *p, size_t len, piece_fn take, void *user,
@@ -267,7 +326,7 @@ int splitter_open(struct splitter **out, const struct pretokenizer *p, size_t le
     s->p = p;
     s->take = take;
     s->user = user;
-    for (size_t i = 0; i < s->p->n_codes; i++) {
+    for (size_t i = 0; i < s->p->n_stages; i++) {
         s->data[i] = pcre2_match_data_create(1, NULL);
         ok = ok && s->data[i];
     }
@@ -280,6 +339,7 @@ int splitter_open(struct splitter **out, const struct pretokenizer *p, size_t le
     pcre2_jit_stack_assign(s->context, NULL, s->stack);
     pcre2_set_match_limit(s->context, MATCH_STEPS + (uint32_t)len * MATCH_STEPS_PER_BYTE);
     pcre2_set_heap_limit(s->context, INTERPRETER_HEAP_KIB);
+    s->deadline_ns = clock_ns() + (uint64_t)(SECONDS_A_TEXT + (len >> 20)) * 1000000000;
     *out = s;
     return 0;
 }
@@ -296,13 +356,31 @@ void splitter_close(struct splitter **s)
     *s = NULL;
 }
 
+/* A match that begins at `at` or up to SEARCH_BYTES later: a stranger's expression may look far from each place, so
+ * that the clock is read in between. */
+static int match(struct splitter *s, size_t stage, const char *text, size_t len, size_t at)
+{
+    const pcre2_code *code = s->p->stages[stage].code;
+    PCRE2_SPTR subject = (PCRE2_SPTR)text;
+    if (s->p->stranger) {
+        if (clock_ns() > s->deadline_ns)
+            return PCRE2_ERROR_MATCHLIMIT;
+        pcre2_set_offset_limit(s->context, at + SEARCH_BYTES);
+    }
+    return s->p->jit ? pcre2_jit_match(code, subject, len, at, PCRE2_NO_UTF_CHECK, s->data[stage], s->context)
+                     : pcre2_match(code, subject, len, at, PCRE2_NO_UTF_CHECK, s->data[stage], s->context);
+}
+
 /* The next match at or after `at`: 1 with its bounds, 0 when there is none, or a status. */
 static int next_match(struct splitter *s, size_t stage, const char *text, size_t len, size_t at, size_t bounds[2])
 {
-    const pcre2_code *code = s->p->codes[stage];
-    PCRE2_SPTR subject = (PCRE2_SPTR)text;
-    int rc = s->p->jit ? pcre2_jit_match(code, subject, len, at, PCRE2_NO_UTF_CHECK, s->data[stage], s->context)
-                       : pcre2_match(code, subject, len, at, PCRE2_NO_UTF_CHECK, s->data[stage], s->context);
+    int rc = match(s, stage, text, len, at);
+    while (rc == PCRE2_ERROR_NOMATCH && s->p->stranger && len - at > SEARCH_BYTES) {
+        at += SEARCH_BYTES;
+        while (at < len && ((unsigned char)text[at] & 0xC0) == 0x80)
+            at++;
+        rc = match(s, stage, text, len, at);
+    }
     if (rc == PCRE2_ERROR_NOMATCH)
         return 0;
     if (rc < 0)
@@ -310,34 +388,91 @@ static int next_match(struct splitter *s, size_t stage, const char *text, size_t
     const PCRE2_SIZE *found = pcre2_get_ovector_pointer(s->data[stage]);
     bounds[0] = found[0];
     bounds[1] = found[1];
-    /* No expression of ours matches nothing; if one did, there would be no progress. */
-    return found[1] > found[0] ? 1 : error_set(s->e, ERR_INTERNAL, "an empty match in a pre-tokenizer");
+    /* \K in a look-around can put a match's end before its beginning. */
+    if (found[1] < found[0])
+        return error_set(s->e, ERR_UNSUPPORTED, "a match of the pre-tokenizer ends before it begins");
+    return 1;
 }
 
-/* As deep as there are stages. */
-static int split(struct splitter *s, size_t stage, const char *text, size_t len)
+static int split(struct splitter *s, size_t stage, const char *text, size_t len);
+
+/* A stretch that a match may still be put together with. */
+struct pending {
+    const char *text;
+    size_t len;
+    bool match;
+};
+
+static int flush(struct splitter *s, size_t stage, struct pending *p)
 {
+    struct pending last = *p;
+    p->len = 0;
+    if (last.match && s->p->stages[stage].behavior == SPLIT_REMOVED)
+        return 0;
+    return split(s, stage + 1, last.text, last.len);
+}
+
+/* Does this stretch belong to the one before it? */
+static bool joins(enum source_behavior behavior, const struct pending *before, bool match)
+{
+    switch (behavior) {
+    case SPLIT_WITH_PREVIOUS:
+        return match && !before->match;
+    case SPLIT_WITH_NEXT:
+        return !match && before->match;
+    case SPLIT_CONTIGUOUS:
+        return match == before->match;
+    default:
+        return false;
+    }
+}
+
+/* The next stretch, a match or a gap. */
+static int put(struct splitter *s, size_t stage, struct pending *p, const char *text, size_t len, bool match)
+{
+    int status = 0;
     if (len == 0)
         return 0;
-    if (stage == s->p->n_codes) {
+    match = match != s->p->stages[stage].invert;
+    if (p->len > 0 && joins(s->p->stages[stage].behavior, p, match)) {
+        p->len += len;
+        p->match = match;
+        return 0;
+    }
+    if (p->len > 0)
+        status = flush(s, stage, p);
+    *p = (struct pending){text, len, match};
+    return status;
+}
+
+/* As deep as there are stages. An empty match only ends the stretch before it. */
+static int split(struct splitter *s, size_t stage, const char *text, size_t len)
+{
+    struct pending p = {text, 0, false};
+    int status = 0;
+    if (len == 0)
+        return 0;
+    if (stage == s->p->n_stages) {
         s->take(s->user, text, len);
         return 0;
     }
-    for (size_t at = 0; at < len;) {
-        size_t bounds[2] = {0, 0};
-        int found = next_match(s, stage, text, len, at, bounds);
+    for (size_t done = 0, from = 0; status == 0 && done < len;) {
+        size_t bounds[2] = {len, len};
+        int found = from < len ? next_match(s, stage, text, len, from, bounds) : 0;
         if (found < 0)
             return found;
         if (found == 0)
-            return split(s, stage + 1, text + at, len - at);
-        int status = split(s, stage + 1, text + at, bounds[0] - at);
-        if (status == 0)
-            status = split(s, stage + 1, text + bounds[0], bounds[1] - bounds[0]);
-        if (status != 0)
-            return status;
-        at = bounds[1];
+            bounds[0] = bounds[1] = len;
+        if (bounds[0] < done)
+            bounds[0] = done;
+        status = put(s, stage, &p, text + done, bounds[0] - done, false);
+        if (status == 0 && bounds[1] > bounds[0])
+            status = put(s, stage, &p, text + bounds[0], bounds[1] - bounds[0], true);
+        done = from = bounds[1] > bounds[0] ? bounds[1] : bounds[0];
+        if (found && bounds[1] <= bounds[0] && from < len)
+            from += utf8_char(text + from, len - from);
     }
-    return 0;
+    return status == 0 && p.len > 0 ? flush(s, stage, &p) : status;
 }
 
 /* Bytes of UTF-8 at the beginning of the text, or, when it begins otherwise, bytes that are not (*valid false). */

@@ -1,8 +1,9 @@
 /* pretokenizer: text to the pieces inside which bytes may be merged.
  *
- * A pre-tokenizer is a row of pretokenizer.c: its name in tokenizer.ggml.pre and
- * a list of regular expressions.  Each splits every piece that is left by the
- * one before it: matches become pieces, and so do the gaps between them.
+ * A pre-tokenizer is a row of pretokenizer.c (its name in tokenizer.ggml.pre and
+ * a list of regular expressions) or a list of splits that a file gives.  Each
+ * splits every piece that is left by the one before it: matches become pieces,
+ * and so do the gaps between them, where a split does not say otherwise.
  * Immutable after open; a splitter belongs to one call.  Not for other folders. */
 #ifndef TEXT_PRETOKENIZER_H
 #define TEXT_PRETOKENIZER_H
@@ -11,6 +12,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "text/source.h"
 
 struct pretokenizer;
 
@@ -18,8 +20,13 @@ struct pretokenizer;
 MUST_USE int pretokenizer_open(struct pretokenizer **out, const char *name, size_t len, struct error *e);
 void pretokenizer_close(struct pretokenizer **p);
 
-bool pretokenizer_adds_bos(const struct pretokenizer *p);     /* where the file does not say */
-bool pretokenizer_whole_first(const struct pretokenizer *p);  /* see struct bpe */
+/* Of a file's own splits. What they say is a stranger's: an expression that cannot be compiled is ERR_UNSUPPORTED. */
+MUST_USE int pretokenizer_open_splits(struct pretokenizer **out, const struct source_split *list, size_t n,
+                                      struct error *e);
+
+/* What the row of this name says; false for a name that no row has. */
+bool pretokenizer_adds_bos(const char *name, size_t len);    /* where the file does not say */
+bool pretokenizer_whole_first(const char *name, size_t len); /* see struct bpe */
 
 /* The working memory of one call of tokenizer_encode(), for texts of `len` bytes together. */
 struct splitter;

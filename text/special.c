@@ -34,14 +34,15 @@ static bool same_text(const struct named *a, const struct named *b)
 }
 
 /* The tokens in order, each text once. */
-static struct named *collect(const struct vocab *v, uint32_t *count)
+static struct named *collect(const struct vocab *v, bool late, uint32_t *count)
 {
     struct named *list = mem_array(v->count, sizeof(*list));
     uint32_t n = 0;
     for (uint32_t id = 0; id < v->count; id++) {
         struct named one = {.id = id, .user = (v->flags[id] & VOCAB_USER) != 0};
         one.text = vocab_text(v, id, &one.len);
-        if ((v->flags[id] & (VOCAB_CONTROL | VOCAB_USER)) && one.len > 0)
+        bool is_late = (v->flags[id] & VOCAB_LATE) != 0;
+        if ((v->flags[id] & (VOCAB_CONTROL | VOCAB_USER)) && one.len > 0 && late == is_late)
             list[n++] = one;
     }
     if (n > 0)
@@ -53,10 +54,10 @@ static struct named *collect(const struct vocab *v, uint32_t *count)
     return list;
 }
 
-void special_open(struct special_set *s, const struct vocab *v)
+void special_open(struct special_set *s, const struct vocab *v, bool late)
 {
     uint32_t count;
-    struct named *list = collect(v, &count);
+    struct named *list = collect(v, late, &count);
     memset(s, 0, sizeof(*s));
     s->vocab = v;
     s->ids = mem_array(count, sizeof(*s->ids));

@@ -18,8 +18,8 @@ struct special_set {
     uint32_t user[256];   /* how many of them are user-defined */
 };
 
-/* All control and user-defined tokens. */
-void special_open(struct special_set *s, const struct vocab *v);
+/* All control and user-defined tokens: those that are recognised in the raw text or, `late`, in the normalised. */
+void special_open(struct special_set *s, const struct vocab *v, bool late);
 void special_close(struct special_set *s);
 
 /* A stretch of the text in which control tokens count. */

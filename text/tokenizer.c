@@ -1,29 +1,36 @@
-/* tokenizer: what the file says about special tokens, and the order of the steps of encoding.
+/* tokenizer: what the model says about special tokens, and the order of the steps of encoding.
  *
- * Text is cut at special tokens; each stretch between them is split by the
- * pre-tokenizer and its pieces are merged.  Nothing is normalised, so that
- * decoding gives back every byte.                                            */
+ * Text is cut at special tokens; each stretch between them is normalised where
+ * the model's file asks for it, split by the pre-tokenizer, and its pieces are
+ * encoded.  A GGUF file never asks to normalise a BPE's text, so that decoding
+ * gives back every byte.                                                     */
 #include "text/tokenizer.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "base/memory.h"
 #include "text/bpe.h"
+#include "text/normalizer.h"
 #include "text/pretokenizer.h"
+#include "text/source.h"
 #include "text/special.h"
 #include "text/tokenizer_spans.h"
+#include "text/unigram.h"
 #include "text/vocab.h"
-
-enum { TEMPLATE_BYTES_MAX = 1 << 20 };
 
 struct tokenizer {
     struct vocab vocab; /* count 0: the model has none */
+    bool is_unigram;    /* else it is a bpe */
     struct bpe bpe;
-    struct special_set special;
+    struct unigram unigram;
+    struct special_set special, late; /* found before and after normalising */
+    bool has_late;
+    struct normalizer normalizer;
     struct pretokenizer *pretokenizer;
+    enum source_prefix prefix;
     int32_t bos, eos; /* -1: none */
-    bool add_bos, add_eos;
+    int32_t before[SOURCE_AROUND_MAX], after[SOURCE_AROUND_MAX];
+    size_t n_before, n_after;
     char *chat_template; /* NULL: none */
 };
 
@@ -34,21 +41,8 @@ static const char *const end_texts[] = {
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
     "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
     "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "<end_of_utterance>", "<eos>", "[e~[",
-    "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
+    "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<turn|>",
 };
-
-/* Keys whose token ends a generation. */
-static const char *const end_keys[] = {
-    "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
-    "tokenizer.ggml.fim_pad_token_id", "tokenizer.ggml.fim_rep_token_id", "tokenizer.ggml.fim_sep_token_id",
-};
-
-/* The id under a key, or -1 when it is absent or names no token. */
-static int32_t id_key(const struct tokenizer *t, const struct gguf *g, const char *key)
-{
-    uint64_t id;
-    return gguf_get_u64(g, key, &id) && id < t->vocab.count ? (int32_t)id : -1;
-}
 
 static int32_t find_text(const struct tokenizer *t, const char *text)
 {
@@ -62,155 +56,86 @@ static void keep_harmony_open(struct tokenizer *t)
                    (find_text(t, "<|calls|>") >= 0 && find_text(t, "<|flush|>") >= 0);
     int32_t end = find_text(t, "<|end|>");
     if (harmony && end >= 0)
-        t->vocab.flags[end] &= (uint8_t)~VOCAB_END;
+        t->vocab.flags[end] &= (uint16_t)~VOCAB_END;
 }
 
-/* Some files forget to say that this is a control token, and then any message could open a turn. */
-static void close_turns(struct tokenizer *t)
+/* Some files forget to say that these are control tokens, and then any message could open or end a turn. */
+static void make_control(struct tokenizer *t, int32_t id, uint16_t flags)
 {
-    int32_t start = find_text(t, "<|im_start|>");
-    if (start >= 0) {
-        t->vocab.flags[start] &= (uint8_t)~VOCAB_USER;
-        t->vocab.flags[start] |= VOCAB_CONTROL;
-    }
-}
-
-static void mark_ends(struct tokenizer *t, const struct gguf *g)
-{
-    for (size_t i = 0; i < COUNTOF(end_texts); i++) {
-        int32_t id = find_text(t, end_texts[i]);
-        if (id < 0)
-            continue;
-        /* The same holds for these. */
-        t->vocab.flags[id] &= (uint8_t)~VOCAB_USER;
-        t->vocab.flags[id] |= VOCAB_CONTROL | VOCAB_END;
-    }
-    keep_harmony_open(t);
-    for (size_t i = 0; i < COUNTOF(end_keys); i++) {
-        int32_t id = id_key(t, g, end_keys[i]);
-        if (id >= 0)
-            t->vocab.flags[id] |= VOCAB_END;
-    }
-}
-
-static bool name_has(struct gguf_string name, const char *part)
-{
-    size_t n = strlen(part);
-    for (size_t i = 0; i + n <= name.len; i++)
-        if (strncasecmp(name.text + i, part, n) == 0)
-            return true;
-    return false;
-}
-
-/* GGUF does not carry the white space flags of tokens; the models that need them are known by name. */
-static void mark_strips(struct tokenizer *t, const struct gguf *g)
-{
-    struct gguf_string name = {"", 0}, pre = {"", 0};
-    (void)gguf_get_string(g, "general.name", &name);
-    (void)gguf_get_string(g, "tokenizer.ggml.pre", &pre);
-    int32_t mask = find_text(t, "<mask>");
-    if (name_has(pre, "jina-v2-") && mask >= 0)
-        t->vocab.flags[mask] |= VOCAB_LSTRIP;
-    if (!name_has(name, "phi-3") && !name_has(name, "phi3"))
+    if (id < 0)
         return;
-    for (uint32_t id = 0; id < t->vocab.count; id++)
-        if (t->vocab.flags[id] & (VOCAB_CONTROL | VOCAB_USER))
-            t->vocab.flags[id] |= VOCAB_RSTRIP;
-    static const char *const bare[] = {"<unk>", "<s>", "<|endoftext|>"};
-    for (size_t i = 0; i < COUNTOF(bare); i++) {
-        int32_t id = find_text(t, bare[i]);
-        if (id >= 0)
-            t->vocab.flags[id] &= (uint8_t)~VOCAB_RSTRIP;
-    }
+    t->vocab.flags[id] &= (uint16_t)~VOCAB_USER;
+    t->vocab.flags[id] |= VOCAB_CONTROL | flags;
 }
 
-static void read_specials(struct tokenizer *t, const struct gguf *g)
+static void read_specials(struct tokenizer *t, const struct source *s)
 {
-    t->bos = id_key(t, g, "tokenizer.ggml.bos_token_id");
-    t->eos = id_key(t, g, "tokenizer.ggml.eos_token_id");
-    t->add_bos = pretokenizer_adds_bos(t->pretokenizer);
-    (void)gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &t->add_bos);
-    (void)gguf_get_bool(g, "tokenizer.ggml.add_eos_token", &t->add_eos);
-    close_turns(t);
-    mark_ends(t, g);
-    mark_strips(t, g);
-    special_open(&t->special, &t->vocab);
+    t->bos = s->bos;
+    t->eos = s->eos;
+    t->n_before = s->n_before;
+    t->n_after = s->n_after;
+    memcpy(t->before, s->before, sizeof(t->before));
+    memcpy(t->after, s->after, sizeof(t->after));
+    make_control(t, find_text(t, "<|im_start|>"), 0);
+    for (size_t i = 0; i < COUNTOF(end_texts); i++)
+        make_control(t, find_text(t, end_texts[i]), VOCAB_END);
+    keep_harmony_open(t);
+    for (size_t i = 0; i < s->n_ends; i++)
+        t->vocab.flags[s->ends[i]] |= VOCAB_END;
+    vocab_index(&t->vocab);
+    special_open(&t->special, &t->vocab, false);
+    special_open(&t->late, &t->vocab, true);
+    t->has_late = t->late.first[256] > 0;
 }
 
 /* ---- opening ---- */
 
-/* Does the file have a vocabulary of the kind that this is?  Other kinds are refused by name. */
-static int check_kind(const struct gguf *g, bool *has_vocab, struct error *e)
+static int open_pretokenizer(struct tokenizer *t, const struct source *s, struct error *e)
 {
-    struct gguf_string kind;
-    if (!gguf_get_string(g, "tokenizer.ggml.model", &kind)) {
-        *has_vocab = false;
-        if (gguf_has(g, "tokenizer.ggml.tokens") || gguf_has(g, "tokenizer.ggml.model"))
-            return error_set(e, ERR_CORRUPT, "%s: the kind of the tokenizer is missing", gguf_path(g));
+    int status = s->pre.text ? pretokenizer_open(&t->pretokenizer, s->pre.text, s->pre.len, e)
+                             : pretokenizer_open_splits(&t->pretokenizer, s->splits, s->n_splits, e);
+    return status == 0 ? 0 : error_context(e, "%s", s->where);
+}
+
+static int open_parts(struct tokenizer *t, const struct source *s, struct error *e)
+{
+    if (s->chat_template.text)
+        t->chat_template = mem_strndup(s->chat_template.text, s->chat_template.len);
+    if (s->kind == SOURCE_NONE)
         return 0;
-    }
-    static const char *const none[] = {"no_vocab", "none"};
-    for (size_t i = 0; i < COUNTOF(none); i++) {
-        if (kind.len == strlen(none[i]) && memcmp(kind.text, none[i], kind.len) == 0) {
-            *has_vocab = false;
-            return 0;
-        }
-    }
-    *has_vocab = true;
-    if (kind.len != 4 || memcmp(kind.text, "gpt2", 4) != 0)
-        return error_set(e, ERR_UNSUPPORTED, "%s: tokenizers of the kind '%.*s' are not supported (only 'gpt2' is)",
-                         gguf_path(g), kind.len > 64 ? 64 : (int)kind.len, kind.text);
-    return 0;
-}
-
-static int read_template(struct tokenizer *t, const struct gguf *g, struct error *e)
-{
-    struct gguf_string s;
-    if (!gguf_get_string(g, "tokenizer.chat_template", &s))
-        return 0;
-    if (s.len > TEMPLATE_BYTES_MAX)
-        return error_set(e, ERR_LIMIT, "%s: the chat template has %zu bytes; at most %d can be", gguf_path(g), s.len,
-                         TEMPLATE_BYTES_MAX);
-    t->chat_template = mem_strndup(s.text, s.len);
-    return 0;
-}
-
-static int open_pretokenizer(struct tokenizer *t, const struct gguf *g, struct error *e)
-{
-    struct gguf_string pre = {"default", 7};
-    (void)gguf_get_string(g, "tokenizer.ggml.pre", &pre);
-    int status = pretokenizer_open(&t->pretokenizer, pre.text, pre.len, e);
-    return status == 0 ? 0 : error_context(e, "%s", gguf_path(g));
-}
-
-static int open_parts(struct tokenizer *t, const struct gguf *g, struct error *e)
-{
-    bool has_vocab;
-    int status = check_kind(g, &has_vocab, e);
+    t->prefix = s->prefix;
+    t->is_unigram = s->kind == SOURCE_UNIGRAM;
+    int status = open_pretokenizer(t, s, e);
     if (status == 0)
-        status = read_template(t, g, e);
-    if (status != 0 || !has_vocab)
+        status = normalizer_open(&t->normalizer, s, e);
+    if (status == 0)
+        status = vocab_open(&t->vocab, s, e);
+    if (status != 0)
         return status;
-    status = open_pretokenizer(t, g, e);
+    read_specials(t, s);
+    return t->is_unigram ? unigram_open(&t->unigram, &t->vocab, s, e) : bpe_open(&t->bpe, &t->vocab, s, e);
+}
+
+/* Takes the source. */
+static int open_source(struct tokenizer **out, struct source *s, int status, struct error *e)
+{
+    struct tokenizer *t = mem_alloc(sizeof(*t));
+    t->bos = t->eos = -1;
     if (status == 0)
-        status = vocab_open(&t->vocab, g, e);
-    if (status == 0)
-        status = bpe_open(&t->bpe, &t->vocab, g, pretokenizer_whole_first(t->pretokenizer), e);
-    if (status == 0)
-        read_specials(t, g);
+        status = open_parts(t, s, e);
+    source_close(s);
+    if (status != 0)
+        tokenizer_close(&t);
+    *out = t;
     return status;
 }
 
 int tokenizer_open(struct tokenizer **out, const struct gguf *g, struct error *e)
 {
     struct error own;
-    struct tokenizer *t = mem_alloc(sizeof(*t));
-    t->bos = t->eos = -1;
-    int status = open_parts(t, g, e ? e : &own);
-    if (status != 0)
-        tokenizer_close(&t);
-    *out = t;
-    return status;
+    struct source s;
+    e = e ? e : &own;
+    return open_source(out, &s, source_gguf(&s, g, e), e);
 }
 
 void tokenizer_close(struct tokenizer **t)
@@ -218,7 +143,10 @@ void tokenizer_close(struct tokenizer **t)
     if (!*t)
         return;
     special_close(&(*t)->special);
+    special_close(&(*t)->late);
     bpe_close(&(*t)->bpe);
+    unigram_close(&(*t)->unigram);
+    normalizer_close(&(*t)->normalizer);
     vocab_close(&(*t)->vocab);
     pretokenizer_close(&(*t)->pretokenizer);
     mem_free((*t)->chat_template);
@@ -245,73 +173,150 @@ static bool is_blank(char c)
 
 struct encoding {
     const struct tokenizer *t;
-    struct bpe_work work;
+    struct work work;
+    struct splitter *splitter;
+    struct buffer normal; /* a stretch as the model wants it */
+    struct buffer piece;  /* one with a space before it */
+    struct error *e;
 };
+
+static void encode_piece(struct encoding *c, const char *piece, size_t len)
+{
+    if (c->t->is_unigram)
+        unigram_encode(&c->t->unigram, &c->work, piece, len);
+    else
+        bpe_encode(&c->t->bpe, &c->work, piece, len);
+}
 
 static void take_piece(void *user, const char *piece, size_t len)
 {
     struct encoding *c = user;
-    bpe_encode(&c->t->bpe, &c->work, piece, len);
+    if (c->t->prefix != PREFIX_PIECES) {
+        encode_piece(c, piece, len);
+        return;
+    }
+    buffer_clear(&c->piece);
+    buffer_add(&c->piece, " ", 1);
+    buffer_add(&c->piece, piece, len);
+    encode_piece(c, buffer_text(&c->piece), c->piece.len);
 }
 
-/* Cut at special tokens, encode what is between them. */
-static int encode_cut(struct encoding *c, const struct token_source *s, struct splitter *splitter, struct error *e)
+typedef int (*stretch_fn)(struct encoding *c, const char *text, size_t len, bool first);
+
+static int split_stretch(struct encoding *c, const char *text, size_t len, bool first)
+{
+    (void)first;
+    return splitter_split(c->splitter, text, len, c->e);
+}
+
+/* Cut at special tokens, give what is between them to `fn`. */
+static int cut(struct encoding *c, const struct special_set *set, const struct token_source *s, stretch_fn fn)
 {
     const struct tokenizer *t = c->t;
     struct special_match m;
     size_t at = 0, span = 0;
-    while (special_next(&t->special, s->text, s->len, at, s->trusted, s->n_trusted, &span, &m)) {
+    bool first = true;
+    while (special_next(set, s->text, s->len, at, s->trusted, s->n_trusted, &span, &m)) {
         size_t end = m.start;
         while ((t->vocab.flags[m.id] & VOCAB_LSTRIP) && end > at && is_blank(s->text[end - 1]))
             end--;
-        int status = splitter_split(splitter, s->text + at, end - at, e);
+        int status = end > at ? fn(c, s->text + at, end - at, first) : 0;
         if (status != 0)
             return status;
-        bpe_emit(&c->work, (int32_t)m.id);
+        work_emit(&c->work, (int32_t)m.id);
+        first = false;
         at = m.end;
         while ((t->vocab.flags[m.id] & VOCAB_RSTRIP) && at < s->len && is_blank(s->text[at]))
             at++;
     }
-    return splitter_split(splitter, s->text + at, s->len - at, e);
+    return s->len > at ? fn(c, s->text + at, s->len - at, first) : 0;
+}
+
+static bool wants_space(const struct tokenizer *t, char begins, bool first)
+{
+    switch (t->prefix) {
+    case PREFIX_ALWAYS:
+        return true;
+    case PREFIX_MISSING:
+        return begins != ' ';
+    case PREFIX_FIRST:
+        return first && begins != ' ';
+    default:
+        return false;
+    }
+}
+
+/* Normalise a stretch, put a space before it, and cut it at what is recognised only now. */
+static int normal_stretch(struct encoding *c, const char *text, size_t len, bool first)
+{
+    const struct tokenizer *t = c->t;
+    int status = 0;
+    if (t->prefix == PREFIX_NONE && t->normalizer.n_steps == 0 && !t->has_late)
+        return split_stretch(c, text, len, first);
+    buffer_clear(&c->normal);
+    buffer_add(&c->normal, " ", 1);
+    if (t->normalizer.n_steps > 0)
+        status = normalizer_run(&t->normalizer, text, len, &c->normal, c->e);
+    else
+        buffer_add(&c->normal, text, len);
+    if (status != 0 || c->normal.len == 1)
+        return status;
+    struct token_source s = {.text = buffer_text(&c->normal), .len = c->normal.len};
+    if (!wants_space(t, s.text[1], first)) {
+        s.text++;
+        s.len--;
+    }
+    return t->has_late ? cut(c, &t->late, &s, split_stretch) : split_stretch(c, s.text, s.len, first);
+}
+
+static int encode_all(struct encoding *c, const struct token_source *s)
+{
+    const struct tokenizer *t = c->t;
+    for (size_t i = 0; s->around && i < t->n_before; i++)
+        work_emit(&c->work, t->before[i]);
+    if (s->bos && t->bos >= 0)
+        work_emit(&c->work, t->bos);
+    int status = cut(c, &t->special, s, normal_stretch);
+    for (size_t i = 0; s->around && i < t->n_after; i++)
+        work_emit(&c->work, t->after[i]);
+    return status;
 }
 
 int tokenizer_encode_spans(const struct tokenizer *t, const struct token_source *s, struct token_list *out,
                            struct error *e)
 {
-    struct splitter *splitter;
-    struct encoding c = {.t = t};
+    struct encoding c = {.t = t, .e = e};
     *out = (struct token_list){0};
     if (!tokenizer_has_vocab(t))
         return error_set(e, ERR_UNSUPPORTED, "the model has no vocabulary: give token ids instead of text");
     if (s->len > TOKENIZER_TEXT_MAX)
         return error_set(e, ERR_LIMIT, "a text of %zu bytes; at most %d can be encoded at once", s->len,
                          TOKENIZER_TEXT_MAX);
-    int status = splitter_open(&splitter, t->pretokenizer, s->len, take_piece, &c, e);
+    int status = splitter_open(&c.splitter, t->pretokenizer, s->len, take_piece, &c, e);
     if (status != 0)
         return status;
-    bpe_work_init(&c.work, s->len);
-    if (s->bos && t->bos >= 0)
-        bpe_emit(&c.work, t->bos);
-    status = encode_cut(&c, s, splitter, e);
-    if (s->eos && t->eos >= 0)
-        bpe_emit(&c.work, t->eos);
+    work_init(&c.work, t->vocab.secret, s->len);
+    buffer_init(&c.normal, TOKENIZER_TEXT_MAX + 1);
+    buffer_init(&c.piece, TOKENIZER_TEXT_MAX + 1);
+    status = encode_all(&c, s);
     if (status == 0) {
         *out = (struct token_list){c.work.ids, c.work.count};
         c.work.ids = NULL;
     }
-    splitter_close(&splitter);
-    bpe_work_close(&c.work);
+    buffer_close(&c.normal);
+    buffer_close(&c.piece);
+    splitter_close(&c.splitter);
+    work_close(&c.work);
     return status;
 }
 
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, unsigned flags, struct token_list *out,
                      struct error *e)
 {
-    bool ends = (flags & ENCODE_BOS_EOS) != 0;
     struct text_span whole = {0, len};
     struct token_source s = {
         .text = text, .len = len, .trusted = &whole, .n_trusted = (flags & ENCODE_SPECIAL) ? 1 : 0,
-        .bos = ends && t->add_bos, .eos = ends && t->add_eos,
+        .around = (flags & ENCODE_BOS_EOS) != 0,
     };
     return tokenizer_encode_spans(t, &s, out, e);
 }
@@ -338,6 +343,32 @@ void tokenizer_decode(const struct tokenizer *t, int32_t id, bool special, struc
     buffer_add(out, text, len);
 }
 
+/* Is a space before the token that comes after this one, or at the beginning, one that encoding put there? */
+static bool spaced_after(const struct tokenizer *t, int32_t id, bool first)
+{
+    if (t->prefix == PREFIX_NONE || t->prefix == PREFIX_PIECES)
+        return false;
+    bool special = is_token(t, id) && (t->vocab.flags[id] & (VOCAB_CONTROL | VOCAB_USER));
+    return first || (special && t->prefix != PREFIX_FIRST);
+}
+
+void tokenizer_decode_list(const struct tokenizer *t, const int32_t *ids, size_t n, bool special, struct buffer *out)
+{
+    bool spaced = spaced_after(t, -1, true), first = true;
+    for (size_t i = 0; i < n; i++) {
+        size_t len;
+        bool own = is_token(t, ids[i]) && (t->vocab.flags[ids[i]] & (VOCAB_CONTROL | VOCAB_USER));
+        const char *text = is_token(t, ids[i]) ? vocab_text(&t->vocab, (uint32_t)ids[i], &len) : NULL;
+        bool drop = spaced && !own && text && len > 0 && *text == ' ';
+        first = first && own;
+        spaced = own && spaced_after(t, ids[i], first && ids[i] == t->bos);
+        if (drop)
+            buffer_add(out, text + 1, len - 1);
+        else
+            tokenizer_decode(t, ids[i], special, out);
+    }
+}
+
 int32_t tokenizer_bos(const struct tokenizer *t)
 {
     return t->bos;
@@ -361,7 +392,9 @@ bool tokenizer_is_control(const struct tokenizer *t, int32_t id)
 int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len)
 {
     int32_t id = vocab_find(&t->vocab, text, len, false);
-    return id >= 0 ? id : vocab_find(&t->vocab, text, len, true);
+    if (id < 0)
+        id = vocab_find(&t->vocab, text, len, true);
+    return id < 0 && len == 1 && t->vocab.count > 0 ? t->vocab.bytes[(unsigned char)*text] : id;
 }
 
 const char *tokenizer_chat_template(const struct tokenizer *t)

@@ -1,11 +1,12 @@
 /* tokenizer: text to token ids and back, as the model's file describes it.
  *
- * Byte-level BPE (`gpt2`) with the pre-tokenizers of text/pretokenizer.c, PCRE2
- * with Unicode properties; special and user-defined tokens; a `no_vocab` model
- * has an empty tokenizer (ids only).  Kinds that are not supported are refused
- * by name.  Immutable after open; tokenizer_encode() keeps its working memory
- * in the call, so any thread may use it.  Encoding is near-linear also in the
- * worst case.                                                                */
+ * Byte-level BPE with the pre-tokenizers of text/pretokenizer.c, PCRE2 with
+ * Unicode properties; BPE of characters that falls back to bytes, by merges or
+ * by scores (SentencePiece); Unigram; special and user-defined tokens; a model
+ * without a vocabulary has an empty tokenizer (ids only).  Kinds that are not
+ * supported are refused by name.  Immutable after open; tokenizer_encode()
+ * keeps its working memory in the call, so any thread may use it.  Encoding is
+ * near-linear also in the worst case.                                        */
 #ifndef TEXT_TOKENIZER_H
 #define TEXT_TOKENIZER_H
 
@@ -40,14 +41,17 @@ enum encode_flags {
     ENCODE_SPECIAL = 1 << 0, /* control tokens are recognised in the text (templates; never user text) */
     ENCODE_BOS_EOS = 1 << 1, /* add BOS / EOS as the model asks */
 };
-/* Any bytes, also what is not UTF-8, come back from decoding with `special`; left out are only bytes for which the
- * vocabulary has no token at all (some models have none for bytes that UTF-8 never uses). */
+/* Any bytes, also what is not UTF-8, come back from tokenizer_decode_list() with `special`. Lost is only what the
+ * model's file asks to lose: bytes for which it has no token at all (some have none for bytes that UTF-8 never uses),
+ * and the differences that its normaliser takes away. */
 MUST_USE int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, unsigned flags,
                               struct token_list *out, struct error *e);
 void token_list_free(struct token_list *list);
 
 /* Append the bytes of a token; control tokens append nothing unless `special`. Unknown ids append nothing. */
 void tokenizer_decode(const struct tokenizer *t, int32_t id, bool special, struct buffer *out);
+/* The bytes of a whole text: as above, without the spaces that encoding put before its stretches. */
+void tokenizer_decode_list(const struct tokenizer *t, const int32_t *ids, size_t n, bool special, struct buffer *out);
 
 /* -1 when the model has none. */
 int32_t tokenizer_bos(const struct tokenizer *t);

@@ -10,7 +10,8 @@ struct token_source {
     size_t len;
     const struct text_span *trusted; /* in order, apart */
     size_t n_trusted;
-    bool bos, eos; /* add them */
+    bool bos;    /* put BOS before it */
+    bool around; /* put around it what the model asks for */
 };
 
 MUST_USE int tokenizer_encode_spans(const struct tokenizer *t, const struct token_source *s, struct token_list *out,

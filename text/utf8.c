@@ -44,3 +44,9 @@ int utf8_step(const char *s, size_t n)
     }
     return length;
 }
+
+size_t utf8_char(const char *s, size_t n)
+{
+    int step = (unsigned char)s[0] < 0x80 ? 1 : utf8_step(s, n);
+    return step > 0 ? (size_t)step : 1;
+}

@@ -8,5 +8,7 @@
  * beginning of one; or minus the number of bytes that one U+FFFD stands for (the longest beginning of a character
  * that the next byte breaks, at least one: what Unicode recommends and Python does). */
 int utf8_step(const char *s, size_t n);
+/* The length of the character at s (n >= 1 bytes), 1 where no whole character begins. */
+size_t utf8_char(const char *s, size_t n);
 
 #endif

@@ -6,11 +6,9 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "text/source.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
-
-/* tokenizer.ggml.token_type */
-enum token_type { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
 
 /* ---- the byte alphabet ---- */
 
@@ -31,7 +29,7 @@ int vocab_byte_of(uint32_t code_point)
     return code_point == 0x143 ? 0xAD : -1;
 }
 
-bool vocab_unmap(const char *text, size_t len, char *out, size_t *out_len)
+static bool unmap(const char *text, size_t len, char *out, size_t *out_len)
 {
     size_t n = 0;
     for (size_t i = 0; i < len;) {
@@ -46,6 +44,20 @@ bool vocab_unmap(const char *text, size_t len, char *out, size_t *out_len)
             return false;
         out[n++] = (char)byte;
         i += (size_t)step;
+    }
+    *out_len = n;
+    return true;
+}
+
+bool vocab_unspell(const struct vocab *v, const char *text, size_t len, char *out, size_t *out_len)
+{
+    if (v->alphabet)
+        return unmap(text, len, out, out_len);
+    size_t n = 0;
+    for (size_t i = 0; i < len;) {
+        bool space = v->spaces && len - i >= 3 && memcmp(text + i, "\xE2\x96\x81", 3) == 0;
+        out[n++] = space ? ' ' : text[i];
+        i += space ? 3 : 1;
     }
     *out_len = n;
     return true;
@@ -87,7 +99,7 @@ static uint64_t make_secret(void)
 const char *vocab_text(const struct vocab *v, uint32_t id, size_t *len)
 {
     *len = v->starts[id + 1] - v->starts[id];
-    return v->bytes + v->starts[id];
+    return v->text + v->starts[id];
 }
 
 /* The slot of these bytes, or the empty one where they would go. */
@@ -111,15 +123,14 @@ int32_t vocab_find(const struct vocab *v, const char *bytes, size_t len, bool pl
     return (int32_t)v->slots[slot_of(v, bytes, len, plain)] - 1;
 }
 
-static void index_tokens(struct vocab *v)
+void vocab_index(struct vocab *v)
 {
-    uint32_t size = 16;
-    while (size < v->count * 2)
-        size *= 2;
-    v->slots = mem_array(size, sizeof(*v->slots));
-    v->slot_mask = size - 1;
-    v->secret = make_secret();
+    memset(v->slots, 0, ((size_t)v->slot_mask + 1) * sizeof(*v->slots));
     for (uint32_t id = 0; id < v->count; id++) {
+        if (v->flags[id] & (VOCAB_CONTROL | VOCAB_UNUSED | VOCAB_BYTE))
+            v->flags[id] &= (uint16_t)~VOCAB_PLAIN;
+        if (v->flags[id] & VOCAB_BYTE)
+            continue;
         size_t len;
         const char *text = vocab_text(v, id, &len);
         uint32_t slot = slot_of(v, text, len, (v->flags[id] & VOCAB_PLAIN) != 0);
@@ -131,7 +142,7 @@ static void index_tokens(struct vocab *v)
 /* ---- reading ---- */
 
 /* "<0x0A>" is the byte itself. */
-static bool parse_byte_token(struct gguf_string s, char *byte)
+static bool parse_byte_token(struct source_text s, char *byte)
 {
     if (s.len != 6 || memcmp(s.text, "<0x", 3) != 0 || s.text[5] != '>')
         return false;
@@ -147,98 +158,82 @@ static bool parse_byte_token(struct gguf_string s, char *byte)
     return true;
 }
 
-/* Append the bytes of one token and its flags. `out` has room for s.len bytes. */
-static size_t add_token(struct gguf_string s, int64_t type, char *out, uint8_t *flags)
+/* Append the bytes of one token, and correct its flags. `out` has room for text.len bytes. */
+static size_t add_token(struct vocab *v, uint32_t id, struct source_text text, char *out)
 {
-    size_t len = s.len;
-    *flags = 0;
-    if (type == TYPE_CONTROL || type == TYPE_UNKNOWN)
-        *flags = VOCAB_CONTROL;
-    else if (type == TYPE_USER)
-        *flags = VOCAB_USER;
-    else if (type == TYPE_UNUSED)
-        *flags = VOCAB_UNUSED;
-    else if (type == TYPE_BYTE && parse_byte_token(s, out))
+    uint16_t *flags = &v->flags[id];
+    size_t len;
+    if ((*flags & VOCAB_BYTE) && parse_byte_token(text, out)) {
+        v->bytes[(unsigned char)*out] = (int32_t)id;
         return 1;
-    else if (vocab_unmap(s.text, s.len, out, &len)) {
-        *flags = VOCAB_PLAIN;
+    }
+    *flags &= (uint16_t)~VOCAB_BYTE;
+    if ((*flags & VOCAB_PLAIN) && vocab_unspell(v, text.text, text.len, out, &len)) {
+        /* Recognised as text it would have to be spelled as it stands there. */
+        if ((*flags & VOCAB_USER) && (len != text.len || memcmp(out, text.text, len) != 0))
+            *flags &= (uint16_t)~VOCAB_USER;
         return len;
     }
-    if (s.len)
-        memcpy(out, s.text, s.len);
-    return s.len;
+    *flags &= (uint16_t)~VOCAB_PLAIN;
+    if (text.len)
+        memcpy(out, text.text, text.len);
+    return text.len;
 }
 
-/* Number and total length of the tokens, within bounds. */
-static int measure(const struct gguf *g, uint32_t *count, size_t *bytes, struct error *e)
+/* The length of the tokens together, within bounds. */
+static int measure(const struct source *s, size_t *bytes, struct error *e)
 {
-    enum gguf_type type;
-    uint64_t n;
-    if (!gguf_array(g, "tokenizer.ggml.tokens", &type, &n) || type != GGUF_STRING)
-        return error_set(e, ERR_CORRUPT, "%s: the tokenizer has no list of tokens", gguf_path(g));
-    if (n == 0 || n > VOCAB_TOKENS_MAX)
-        return error_set(e, ERR_LIMIT, "%s: %llu tokens; between 1 and %d can be", gguf_path(g),
-                         (unsigned long long)n, VOCAB_TOKENS_MAX);
     *bytes = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        struct gguf_string s;
-        if (!gguf_array_string(g, "tokenizer.ggml.tokens", i, &s))
-            return error_set(e, ERR_CORRUPT, "%s: token %llu cannot be read", gguf_path(g), (unsigned long long)i);
-        if (s.len > TOKENIZER_TOKEN_MAX)
-            return error_set(e, ERR_LIMIT, "%s: token %llu has %zu bytes; at most %d can be", gguf_path(g),
-                             (unsigned long long)i, s.len, TOKENIZER_TOKEN_MAX);
-        *bytes += s.len;
+    for (uint32_t id = 0; id < s->n_tokens; id++) {
+        size_t len = s->tokens[id].text.len;
+        if (len > TOKENIZER_TOKEN_MAX)
+            return error_set(e, ERR_LIMIT, "%s: token %u has %zu bytes; at most %d can be", s->where, id, len,
+                             TOKENIZER_TOKEN_MAX);
+        *bytes += len;
     }
     if (*bytes > VOCAB_BYTES_MAX)
-        return error_set(e, ERR_LIMIT, "%s: the tokens have %zu bytes; at most %d can be", gguf_path(g), *bytes,
+        return error_set(e, ERR_LIMIT, "%s: the tokens have %zu bytes; at most %d can be", s->where, *bytes,
                          VOCAB_BYTES_MAX);
-    *count = (uint32_t)n;
     return 0;
 }
 
-/* The list of types is optional, but one that is there must fit. */
-static int check_types(const struct gguf *g, uint32_t count, bool *typed, struct error *e)
+static void make_table(struct vocab *v)
 {
-    enum gguf_type type;
-    uint64_t n;
-    *typed = gguf_has(g, "tokenizer.ggml.token_type");
-    if (!*typed)
-        return 0;
-    if (!gguf_array(g, "tokenizer.ggml.token_type", &type, &n) || type == GGUF_STRING || n != count)
-        return error_set(e, ERR_CORRUPT, "%s: the list of token types does not fit the %u tokens", gguf_path(g), count);
-    return 0;
+    uint32_t size = 16;
+    while (size < v->count * 2)
+        size *= 2;
+    v->slots = mem_array(size, sizeof(*v->slots));
+    v->slot_mask = size - 1;
+    v->secret = make_secret();
 }
 
-int vocab_open(struct vocab *v, const struct gguf *g, struct error *e)
+int vocab_open(struct vocab *v, const struct source *s, struct error *e)
 {
-    uint32_t count = 0;
     size_t bytes = 0;
-    bool typed = false;
     memset(v, 0, sizeof(*v));
-    int status = measure(g, &count, &bytes, e);
-    if (status == 0)
-        status = check_types(g, count, &typed, e);
+    int status = measure(s, &bytes, e);
     if (status != 0)
         return status;
-    v->count = count;
-    v->bytes = mem_array(bytes + 1, 1);
-    v->starts = mem_array((size_t)count + 1, sizeof(*v->starts));
-    v->flags = mem_array(count, 1);
-    for (uint32_t id = 0; id < count; id++) {
-        struct gguf_string s = {"", 0};
-        int64_t type = TYPE_NORMAL;
-        (void)gguf_array_string(g, "tokenizer.ggml.tokens", id, &s);
-        if (typed)
-            (void)gguf_array_i64(g, "tokenizer.ggml.token_type", id, &type);
-        v->starts[id + 1] = v->starts[id] + (uint32_t)add_token(s, type, v->bytes + v->starts[id], &v->flags[id]);
+    v->count = s->n_tokens;
+    v->alphabet = s->kind == SOURCE_BYTES;
+    v->spaces = s->spaces;
+    v->text = mem_array(bytes + 1, 1);
+    v->starts = mem_array((size_t)v->count + 1, sizeof(*v->starts));
+    v->flags = mem_array(v->count, sizeof(*v->flags));
+    memset(v->bytes, 0xFF, sizeof(v->bytes));
+    for (uint32_t id = 0; id < v->count; id++) {
+        v->flags[id] = s->tokens[id].flags;
+        size_t n = add_token(v, id, s->tokens[id].text, v->text + v->starts[id]);
+        v->starts[id + 1] = v->starts[id] + (uint32_t)n;
     }
-    index_tokens(v);
+    make_table(v);
+    vocab_index(v);
     return 0;
 }
 
 void vocab_close(struct vocab *v)
 {
-    mem_free(v->bytes);
+    mem_free(v->text);
     mem_free(v->starts);
     mem_free(v->flags);
     mem_free(v->slots);

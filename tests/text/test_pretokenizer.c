@@ -292,7 +292,7 @@ static void test_any_bytes_come_back(void **state)
 static void test_unknown_rows_are_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const names[] = {"", "gpt", "gpt-22", "no-such-thing", "gemma4"};
+    static const char *const names[] = {"", "gpt", "gpt-22", "no-such-thing", "gemma5"};
     for (size_t i = 0; i < COUNTOF(names); i++) {
         struct pretokenizer *p;
         struct error e = {0};

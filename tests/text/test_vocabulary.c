@@ -536,8 +536,11 @@ static void test_wrong_vocabularies_are_refused(void **state)
 {
     (void)state;
     struct recipe *r = recipe_of_letters();
+    r->kind = "bert";
+    refused(r, ERR_UNSUPPORTED, "'bert'");
+    r = recipe_of_letters();
     r->kind = "llama";
-    refused(r, ERR_UNSUPPORTED, "'llama'");
+    refused(r, ERR_CORRUPT, "scores");
     r = recipe_of_letters();
     r->kind = NULL;
     refused(r, ERR_CORRUPT, "kind");
