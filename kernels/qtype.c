@@ -7,7 +7,10 @@
 #include "kernels/quant/blocks.h"
 
 static const struct qtype *const types[] = {
-    &qtype_f32, &qtype_f16, &qtype_bf16, &qtype_q8_0, &qtype_q4_0, &qtype_q4_k, &qtype_q5_k, &qtype_q6_k,
+    &qtype_f32,     &qtype_f16,    &qtype_bf16,  &qtype_q8_0,  &qtype_q4_0,  &qtype_q4_k,   &qtype_q5_k,
+    &qtype_q6_k,    &qtype_q4_1,   &qtype_q5_0,  &qtype_q5_1,  &qtype_q2_k,  &qtype_q3_k,   &qtype_iq4_nl,
+    &qtype_iq4_xs,  &qtype_mxfp4,  &qtype_nvfp4, &qtype_iq1_s, &qtype_iq1_m, &qtype_iq2_xxs, &qtype_iq2_xs,
+    &qtype_iq2_s,   &qtype_iq3_xxs, &qtype_iq3_s, &qtype_tq1_0, &qtype_tq2_0,
 };
 
 const struct qtype *qtype_at(size_t i)

@@ -22,11 +22,37 @@ enum qtype_id {
     QTYPE_F32 = 0,
     QTYPE_F16 = 1,
     QTYPE_Q4_0 = 2,
+    QTYPE_Q4_1 = 3,
+    QTYPE_Q5_0 = 6,
+    QTYPE_Q5_1 = 7,
     QTYPE_Q8_0 = 8,
+    QTYPE_Q2_K = 10,
+    QTYPE_Q3_K = 11,
     QTYPE_Q4_K = 12,
     QTYPE_Q5_K = 13,
     QTYPE_Q6_K = 14,
+    QTYPE_IQ2_XXS = 16,
+    QTYPE_IQ2_XS = 17,
+    QTYPE_IQ3_XXS = 18,
+    QTYPE_IQ1_S = 19,
+    QTYPE_IQ4_NL = 20,
+    QTYPE_IQ3_S = 21,
+    QTYPE_IQ2_S = 22,
+    QTYPE_IQ4_XS = 23,
+    QTYPE_IQ1_M = 29,
     QTYPE_BF16 = 30,
+    QTYPE_TQ1_0 = 34,
+    QTYPE_TQ2_0 = 35,
+    QTYPE_MXFP4 = 39,
+    QTYPE_NVFP4 = 40,
+};
+
+/* 256 values as small integers: x = d * scale[g] * q - dmin * min[g], g = place / 16.  |q| <= 127, and every scale and
+ * min fits a signed byte. */
+struct quanta {
+    float d, dmin;
+    int16_t scale[16], min[16];
+    int8_t q[256];
 };
 
 struct qtype {
@@ -38,6 +64,8 @@ struct qtype {
     void (*to_f32)(const void *blocks, float *out, size_t n);
     /* floats to blocks; NULL where the house does not write the type. */
     void (*from_f32)(const float *in, void *blocks, size_t n);
+    /* One block of 256 values; NULL for types that have products of their own in every instruction set. */
+    void (*unpack)(const void *block, struct quanta *out);
 };
 
 /* NULL when the id or the name (any case) is not known. */

@@ -36,10 +36,11 @@ const struct isa *isa_find(const char *name)
 
 static const struct matmul_kernel *find(const struct isa *isa, uint32_t type)
 {
+    const struct qtype *t = qtype_find(type);
     for (const struct matmul_kernel *k = isa->kernels; k->rows; k++)
         if (k->type == type)
             return k;
-    return NULL;
+    return t && t->unpack && isa->quanta.rows ? &isa->quanta : NULL;
 }
 
 const struct matmul_kernel *isa_kernel(const struct isa *isa, uint32_t type)

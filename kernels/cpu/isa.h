@@ -83,6 +83,7 @@ struct isa {
     const char *name;
     bool (*usable)(void);
     const struct matmul_kernel *kernels; /* ends with rows == NULL */
+    struct matmul_kernel quanta;         /* for types that have qtype.unpack and no row above */
     void (*prepare[FORM_COUNT])(const float *x, void *out, size_t n); /* FORM_F32: NULL */
     /* scores = q . keys;  out += scores * values, in order of position.  A value depends on its own query and
      * positions alone.  NULL: attention.c does it with the dots and axpys that follow. */
@@ -108,7 +109,8 @@ extern const struct isa isa_neon;   /* AArch64, dot product extension */
 size_t form_row_bytes(enum form form, size_t n);
 /* The best usable set, or the one named; NULL when it is unknown or not usable here. */
 const struct isa *isa_find(const char *name);
-/* The set's kernel of a type, else the scalar one; never NULL for a known type. */
+/* The set's kernel of a type, else its product of unpacked blocks, else the scalar set's; never NULL for a known
+ * type. */
 const struct matmul_kernel *isa_kernel(const struct isa *isa, uint32_t type);
 
 #endif

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/blocks32.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/quant/blocks.h"
 
@@ -182,6 +183,36 @@ static float dot_row_q6_k(const uint8_t *w, const void *x, size_t n)
     return sum;
 }
 
+static float dot_groups(const uint8_t *w, const void *x, size_t n, group32_fn open)
+{
+    const struct q8_block *b = x;
+    float sum = 0;
+    for (size_t i = 0; i < n / 32; i++) {
+        struct group32 g;
+        int s[2] = {0};
+        open(w, i, &g);
+        for (int j = 0; j < 16; j++) {
+            s[0] += g.q[j] * b[i].q[j];
+            s[1] += g.q[j + 16] * b[i].q[j + 16];
+        }
+        sum += (g.d[0] * (float)s[0] + g.d[1] * (float)s[1] + g.m * (float)b[i].sum) * b[i].scale;
+    }
+    return sum;
+}
+
+#define DOT_GROUPS(type)                                                \
+    static float dot_row_##type(const uint8_t *w, const void *x, size_t n) \
+    {                                                                   \
+        return dot_groups(w, x, n, group_##type);                       \
+    }
+DOT_GROUPS(q4_1)
+DOT_GROUPS(q5_0)
+DOT_GROUPS(q5_1)
+DOT_GROUPS(iq4_nl)
+DOT_GROUPS(mxfp4)
+DOT_GROUPS(nvfp4)
+#undef DOT_GROUPS
+
 static void rows_of(const struct matmul_job *job, size_t first, size_t last, dot_fn dot)
 {
     for (size_t i = first; i < last; i++)
@@ -203,7 +234,44 @@ ROWS(q4_0)
 ROWS(q4_k)
 ROWS(q5_k)
 ROWS(q6_k)
+ROWS(q4_1)
+ROWS(q5_0)
+ROWS(q5_1)
+ROWS(iq4_nl)
+ROWS(mxfp4)
+ROWS(nvfp4)
 #undef ROWS
+
+/* ---- blocks of 256 of every other type, unpacked once for all rows of x ---- */
+
+static float dot_quanta(const struct quanta *w, const struct q8k_block *x)
+{
+    int s = 0, m = 0;
+    for (int g = 0; g < 16; g++) {
+        int group = 0;
+        for (int l = 0; l < 16; l++)
+            group += w->q[16 * g + l] * x->q[16 * g + l];
+        s += w->scale[g] * group;
+        m += w->min[g] * x->sums[g];
+    }
+    return w->d * x->scale * (float)s - w->dmin * x->scale * (float)m;
+}
+
+static void rows_quanta(const struct matmul_job *job, size_t first, size_t last)
+{
+    for (size_t i = first; i < last; i++) {
+        for (size_t j = 0; j < job->n_x; j++)
+            job->y[j * job->y_stride + i] = 0;
+        for (size_t b = 0; b < job->cols / 256; b++) {
+            struct quanta w;
+            job->type->unpack(job->w + i * job->w_stride + b * job->type->block_bytes, &w);
+            for (size_t j = 0; j < job->n_x; j++) {
+                const void *x = (const uint8_t *)job->x + j * job->x_stride;
+                job->y[j * job->y_stride + i] += dot_quanta(&w, (const struct q8k_block *)x + b);
+            }
+        }
+    }
+}
 
 /* ---- attention and activations ---- */
 
@@ -260,13 +328,16 @@ static float softmax_exp(float *x, float max, size_t n)
 static const struct matmul_kernel kernels[] = {
     {QTYPE_F32, FORM_F32, rows_f32},   {QTYPE_F16, FORM_F32, rows_f16},   {QTYPE_BF16, FORM_F32, rows_bf16},
     {QTYPE_Q8_0, FORM_Q8, rows_q8_0},  {QTYPE_Q4_0, FORM_Q8, rows_q4_0},  {QTYPE_Q4_K, FORM_Q8K, rows_q4_k},
-    {QTYPE_Q5_K, FORM_Q8K, rows_q5_k}, {QTYPE_Q6_K, FORM_Q8K, rows_q6_k}, {0, FORM_F32, NULL},
+    {QTYPE_Q5_K, FORM_Q8K, rows_q5_k}, {QTYPE_Q6_K, FORM_Q8K, rows_q6_k}, {QTYPE_Q4_1, FORM_Q8, rows_q4_1},
+    {QTYPE_Q5_0, FORM_Q8, rows_q5_0},  {QTYPE_Q5_1, FORM_Q8, rows_q5_1},  {QTYPE_IQ4_NL, FORM_Q8, rows_iq4_nl},
+    {QTYPE_MXFP4, FORM_Q8, rows_mxfp4}, {QTYPE_NVFP4, FORM_Q8, rows_nvfp4}, {0, FORM_F32, NULL},
 };
 
 const struct isa isa_scalar = {
     .name = "scalar",
     .usable = usable,
     .kernels = kernels,
+    .quanta = {.form = FORM_Q8K, .rows = rows_quanta},
     .prepare = {[FORM_Q8] = prepare_q8, [FORM_Q8K] = prepare_q8k},
     .dot_f32 = dot_f32,
     .dot_f16 = dot_f16,

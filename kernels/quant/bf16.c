@@ -22,4 +22,4 @@ static void from_f32(const float *in, void *blocks, size_t n)
     }
 }
 
-const struct qtype qtype_bf16 = {QTYPE_BF16, "BF16", 1, sizeof(uint16_t), to_f32, from_f32};
+const struct qtype qtype_bf16 = {QTYPE_BF16, "BF16", 1, sizeof(uint16_t), to_f32, from_f32, NULL};

@@ -22,4 +22,4 @@ static void from_f32(const float *in, void *blocks, size_t n)
     }
 }
 
-const struct qtype qtype_f16 = {QTYPE_F16, "F16", 1, sizeof(uint16_t), to_f32, from_f32};
+const struct qtype qtype_f16 = {QTYPE_F16, "F16", 1, sizeof(uint16_t), to_f32, from_f32, NULL};

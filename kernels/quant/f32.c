@@ -13,4 +13,4 @@ static void from_f32(const float *in, void *blocks, size_t n)
     memcpy(blocks, in, n * sizeof(float));
 }
 
-const struct qtype qtype_f32 = {QTYPE_F32, "F32", 1, sizeof(float), to_f32, from_f32};
+const struct qtype qtype_f32 = {QTYPE_F32, "F32", 1, sizeof(float), to_f32, from_f32, NULL};

@@ -16,12 +16,6 @@ static void to_f32(const void *blocks, float *out, size_t n)
     }
 }
 
-static uint8_t nearest(float x, float inverse)
-{
-    float q = roundf(x * inverse) + 8;
-    return q < 0 ? 0 : q > 15 ? 15 : (uint8_t)q;
-}
-
 /* The value of largest magnitude is stored as -8 exactly: its sign chooses that of d. */
 static void from_f32(const float *in, void *blocks, size_t n)
 {
@@ -34,8 +28,9 @@ static void from_f32(const float *in, void *blocks, size_t n)
         float d = extreme / -8, inverse = d != 0 ? 1 / d : 0;
         b[i].d = f32_to_f16(d);
         for (int j = 0; j < 16; j++)
-            b[i].qs[j] = (uint8_t)(nearest(in[j], inverse) | nearest(in[j + 16], inverse) << 4);
+            b[i].qs[j] = (uint8_t)((nearest_of(in[j] * inverse, -8, 7) + 8) |
+                                   (nearest_of(in[j + 16] * inverse, -8, 7) + 8) << 4);
     }
 }
 
-const struct qtype qtype_q4_0 = {QTYPE_Q4_0, "Q4_0", 32, sizeof(struct q4_0), to_f32, from_f32};
+const struct qtype qtype_q4_0 = {QTYPE_Q4_0, "Q4_0", 32, sizeof(struct q4_0), to_f32, from_f32, NULL};

@@ -22,12 +22,6 @@ static void to_f32(const void *blocks, float *out, size_t n)
     }
 }
 
-static int nearest(float x, float s, float m)
-{
-    float q = s > 0 ? rintf((x + m) / s) : 0;
-    return q < 0 ? 0 : q > 15 ? 15 : (int)q;
-}
-
 static void from_f32(const float *in, void *blocks, size_t n)
 {
     struct q4_k *b = blocks;
@@ -35,7 +29,7 @@ static void from_f32(const float *in, void *blocks, size_t n)
         float scales[8], mins[8], top_scale = 0, top_min = 0;
         uint8_t scale[8], min[8];
         for (int g = 0; g < 8; g++) {
-            scales[g] = search_scale_min(in + 32 * g, 32, 15, &mins[g]);
+            scales[g] = search_scale_min(in + 32 * g, 15, false, &mins[g]);
             top_scale = fmaxf(top_scale, scales[g]);
             top_min = fmaxf(top_min, mins[g]);
         }
@@ -44,10 +38,11 @@ static void from_f32(const float *in, void *blocks, size_t n)
         b[i].dmin = f32_to_f16(top_min / 63);
         float d = f16_to_f32(b[i].d), dmin = f16_to_f32(b[i].dmin);
         for (int g = 0; g < 8; g++) {
-            scale[g] = top_scale > 0 ? (uint8_t)lrintf(63 * scales[g] / top_scale) : 0;
-            min[g] = top_min > 0 ? (uint8_t)lrintf(63 * mins[g] / top_min) : 0;
+            scale[g] = (uint8_t)nearest_of(63 * scales[g] / top_scale, 0, 63); /* 0 / 0 counts as 0 */
+            min[g] = (uint8_t)nearest_of(63 * mins[g] / top_min, 0, 63);
+            float s = d * scale[g], m = dmin * min[g], inverse = s > 0 ? 1 / s : 0;
             for (int l = 0; l < 32; l++) {
-                int q = nearest(in[32 * g + l], d * scale[g], dmin * min[g]);
+                int q = nearest_of((in[32 * g + l] + m) * inverse, 0, 15);
                 b[i].qs[32 * (g / 2) + l] |= (uint8_t)((q & 15) << 4 * (g % 2));
             }
         }
@@ -55,4 +50,4 @@ static void from_f32(const float *in, void *blocks, size_t n)
     }
 }
 
-const struct qtype qtype_q4_k = {QTYPE_Q4_K, "Q4_K", 256, sizeof(struct q4_k), to_f32, from_f32};
+const struct qtype qtype_q4_k = {QTYPE_Q4_K, "Q4_K", 256, sizeof(struct q4_k), to_f32, from_f32, NULL};

@@ -23,8 +23,8 @@ static void from_f32(const float *in, void *blocks, size_t n)
         float d = amax / 127, inverse = d > 0 ? 1 / d : 0;
         b[i].d = f32_to_f16(d);
         for (int j = 0; j < 32; j++)
-            b[i].qs[j] = (int8_t)roundf(in[j] * inverse);
+            b[i].qs[j] = (int8_t)nearest_of(in[j] * inverse, -127, 127);
     }
 }
 
-const struct qtype qtype_q8_0 = {QTYPE_Q8_0, "Q8_0", 32, sizeof(struct q8_0), to_f32, from_f32};
+const struct qtype qtype_q8_0 = {QTYPE_Q8_0, "Q8_0", 32, sizeof(struct q8_0), to_f32, from_f32, NULL};

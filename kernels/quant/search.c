@@ -1,103 +1,152 @@
-/* search: alternate between rounding with a trial scale and solving the weighted least squares for
- * the scale (and min) that fits those integers best; keep the best of a range of trial scales. */
+/* search: round with a range of trial scales, solve the weighted least squares for the scale (and min) that fits
+ * each trial's integers best, once more from there, and keep the best of all.
+ *
+ * Four trials stand side by side in the lanes of a vector, which compilers lower to what the machine has; what is
+ * summed in which order is the same everywhere, and so is the result.                                            */
 #include <math.h>
 
 #include "kernels/quant/blocks.h"
 
-enum { TRIALS = 30, VALUES_MAX = 32 };
+enum { LANES = 4, PARTS = 2, TRIALS = LANES * PARTS, ROUNDS = 2, GROUP = 32 };
 
-static int clamp_round(float v, int low, int high)
+/* Adding and taking it away rounds a float below 2^22 to the nearest even integer. */
+static const float ROUNDER = 0x1.8p23F;
+/* Of a scale alone: how far from -half the trials put the extreme. */
+static const float FIRST = 0.9F, STEP = 0.26F;
+
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t lane_masks __attribute__((vector_size(4 * LANES)));
+
+static inline lanes choose(lane_masks mask, lanes yes, lanes no)
 {
-    int q = (int)lrintf(v);
-    return q < low ? low : q > high ? high : q;
+    return (lanes)(((lane_masks)yes & mask) | ((lane_masks)no & ~mask));
 }
 
-struct fit {
-    float scale, min; /* x ~ scale*q - min */
-    double loss;
+/* A lane a trial: x ~ scale * q - min, q = (x + min) * inverse, rounded, in low..high. */
+struct trials {
+    lanes scale, min, inverse;
+    lanes gain; /* how much of the sum of x*x it explains */
 };
 
-/* The weighted least squares of scale and min for the given integers; min is kept >= 0. */
-static void solve(const float *x, const float *w, const int *q, int n, struct fit *f)
+/* Weighted sums over a group. */
+struct sums {
+    lanes q, qq, qx;
+};
+
+static inline void add_value(struct sums *s, const struct trials *t, float x, float w, lanes low, lanes high)
 {
-    double sw = 0, sq = 0, sqq = 0, sx = 0, sqx = 0;
-    for (int i = 0; i < n; i++) {
-        sw += w[i];
-        sq += (double)w[i] * q[i];
-        sqq += (double)w[i] * q[i] * q[i];
-        sx += (double)w[i] * x[i];
-        sqx += (double)w[i] * q[i] * x[i];
+    lanes v = (x + t->min) * t->inverse;
+    v = choose(v > low, v, low);
+    v = choose(v < high, v, high);
+    lanes q = v + ROUNDER - ROUNDER, wq = w * q;
+    s->q += wq;
+    s->qq += wq * q;
+    s->qx += wq * x;
+}
+
+/* What does not depend on q. */
+struct group {
+    float w[GROUP], sw, sx;
+    float low, high;
+};
+
+static void group_open(struct group *g, const float *x)
+{
+    float square = 0;
+    *g = (struct group){.low = x[0], .high = x[0]};
+    for (int i = 0; i < GROUP; i++) {
+        square += x[i] * x[i];
+        g->low = x[i] < g->low ? x[i] : g->low;
+        g->high = x[i] > g->high ? x[i] : g->high;
     }
-    double det = sw * sqq - sq * sq;
-    if (det > 0) {
-        f->scale = (float)((sw * sqx - sq * sx) / det);
-        f->min = (float)-((sqq * sx - sq * sqx) / det);
-    }
-    if (det <= 0 || f->min < 0) {
-        f->min = 0;
-        f->scale = sqq > 0 ? (float)(sqx / sqq) : 0;
-    }
-    f->loss = 0;
-    for (int i = 0; i < n; i++) {
-        double err = (double)f->scale * q[i] - f->min - x[i];
-        f->loss += w[i] * err * err;
+    float rms = sqrtf(square / GROUP);
+    for (int i = 0; i < GROUP; i++) {
+        g->w[i] = rms + fabsf(x[i]);
+        g->sw += g->w[i];
+        g->sx += g->w[i] * x[i];
     }
 }
 
-float search_scale_min(const float *x, int n, int q_max, float *min_out)
+/* The weighted least squares of scale and min for the integers of each trial; one that fails gains nothing. */
+static void solve(struct trials *t, const struct group *g, const struct sums *s, bool any_min)
 {
-    float low = x[0], high = x[0], square = 0, w[VALUES_MAX];
-    for (int i = 0; i < n; i++) {
-        low = fminf(low, x[i]);
-        high = fmaxf(high, x[i]);
-        square += x[i] * x[i];
-    }
-    float rms = sqrtf(square / (float)n);
-    for (int i = 0; i < n; i++)
-        w[i] = rms + fabsf(x[i]);
-    low = fminf(low, 0);
-    *min_out = -low;
-    if (high <= low)
-        return 0;
-    struct fit best = {(high - low) / (float)q_max, -low, INFINITY};
-    for (int t = 0; t <= TRIALS; t++) {
-        float inverse = ((float)q_max - 1 + 0.1F * (float)t * 2 / 3) / (high - low);
-        int q[VALUES_MAX];
-        struct fit f = {1 / inverse, -low, 0};
-        for (int round = 0; round < 2; round++) {
-            for (int i = 0; i < n; i++)
-                q[i] = f.scale > 0 ? clamp_round((x[i] + f.min) / f.scale, 0, q_max) : 0;
-            solve(x, w, q, n, &f);
-            if (f.scale > 0 && f.loss < best.loss)
-                best = f;
+    const lanes zero = {0}, one = zero + 1;
+    lanes det = g->sw * s->qq - s->q * s->q;
+    lane_masks two = det > zero;
+    lanes unit = one / choose(two, det, one);
+    lanes scale = (g->sw * s->qx - s->q * g->sx) * unit, min = (s->q * s->qx - s->qq * g->sx) * unit;
+    if (!any_min)
+        two &= min >= zero;
+    scale = choose(two, scale, s->qx / choose(s->qq > zero, s->qq, one));
+    t->min = choose(two, min, zero);
+    lane_masks good = scale > zero;
+    t->scale = scale;
+    t->inverse = choose(good, one / scale, zero);
+    t->gain = choose(good, scale * s->qx - t->min * g->sx, zero - INFINITY);
+}
+
+/* The trials' rounds; returns the best of their gains that is above `gain`, with its scale and min. */
+static float try_part(struct trials t, const float *x, const struct group *g, int q_max, bool any_min, float gain,
+                      float *scale, float *min)
+{
+    const lanes zero = {0}, top = zero + (float)q_max;
+    for (int round = 0; round < ROUNDS; round++) {
+        struct sums s = {.q = zero};
+        for (int i = 0; i < GROUP; i++)
+            add_value(&s, &t, x[i], g->w[i], zero, top);
+        solve(&t, g, &s, any_min);
+        for (int l = 0; l < LANES; l++) {
+            if (t.gain[l] > gain) {
+                gain = t.gain[l];
+                *scale = t.scale[l];
+                *min = t.min[l];
+            }
         }
     }
-    *min_out = best.min;
-    return best.scale;
+    return gain;
+}
+
+float search_scale_min(const float *x, int q_max, bool any_min, float *min)
+{
+    const lanes zero = {0};
+    lanes number = {0, 1, 2, 3};
+    struct group g;
+    group_open(&g, x);
+    if (!any_min && g.low > 0)
+        g.low = 0;
+    *min = -g.low;
+    float range = g.high - g.low, scale = range / (float)q_max, gain = -INFINITY;
+    if (!(range > 0))
+        return 0;
+    for (int part = 0; part < PARTS; part++, number += LANES) {
+        struct trials t = {.inverse = ((float)q_max - 1 + number * (2.0F / (TRIALS - 1))) / range,
+                           .min = zero - g.low};
+        gain = try_part(t, x, &g, q_max, any_min, gain, &scale, min);
+    }
+    return scale;
 }
 
 float search_scale(const float *x, int n, int half)
 {
-    float extreme = 0;
+    const lanes zero = {0}, bottom = zero - (float)half;
+    lanes number = {0, 1, 2, 3};
+    float extreme = 0, gain = 0;
     for (int i = 0; i < n; i++)
-        if (fabsf(x[i]) > fabsf(extreme))
-            extreme = x[i];
-    if (extreme == 0)
+        extreme = fabsf(x[i]) > fabsf(extreme) ? x[i] : extreme;
+    float unit = 1 / extreme, best = extreme / (float)-half;
+    if (!(fabsf(unit) < 0x1p100F))
         return 0;
-    double best_gain = -1;
-    float best = extreme / (float)-half;
-    for (int t = -9; t <= 9; t++) {
-        float inverse = -((float)half + 0.1F * (float)t) / extreme;
-        double sqx = 0, sqq = 0;
-        for (int i = 0; i < n; i++) {
-            int q = clamp_round(x[i] * inverse, -half, half - 1);
-            double w = (double)x[i] * x[i];
-            sqx += w * q * x[i];
-            sqq += w * q * q;
-        }
-        if (sqq > 0 && sqx * sqx / sqq > best_gain) {
-            best_gain = sqx * sqx / sqq;
-            best = (float)(sqx / sqq);
+    for (int part = 0; part < PARTS; part++, number += LANES) {
+        struct trials t = {.inverse = (bottom + FIRST - STEP * number) * unit, .min = zero};
+        struct sums s = {.q = zero};
+        for (int i = 0; i < n; i++) /* the weight is at most 1, whatever the size of x */
+            add_value(&s, &t, x[i], x[i] * unit * (x[i] * unit), bottom, -bottom - 1);
+        for (int l = 0; l < LANES; l++) {
+            float qx = s.qx[l] * unit, got = s.qq[l] > 0 ? qx * qx / s.qq[l] : 0;
+            if (got > gain) {
+                gain = got;
+                best = s.qx[l] / s.qq[l];
+            }
         }
     }
     return best;

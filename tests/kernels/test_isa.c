@@ -72,10 +72,21 @@ static uint16_t random_half(uint64_t *state)
     return f32_to_f16(0.05F * random_float(state));
 }
 
+/* Where a type keeps its half floats: offset of the first, and how many follow one another. */
+static const struct {
+    uint32_t type;
+    size_t at, n;
+} half_places[] = {
+    {QTYPE_Q4_1, 0, 2}, {QTYPE_Q5_1, 0, 2}, {QTYPE_Q4_K, 0, 2}, {QTYPE_Q5_K, 0, 2},
+    {QTYPE_Q2_K, offsetof(struct q2_k, d), 2}, {QTYPE_Q3_K, offsetof(struct q3_k, d), 1},
+    {QTYPE_Q6_K, offsetof(struct q6_k, d), 1}, {QTYPE_TQ1_0, offsetof(struct tq1_0, d), 1},
+    {QTYPE_TQ2_0, offsetof(struct tq2_0, d), 1}, {QTYPE_NVFP4, 0, 0},
+};
+
 /* A block of any bits: every quant and every scale occurs; the factors are finite. */
 static void random_block(uint64_t *state, uint32_t type, uint8_t *block, size_t bytes)
 {
-    uint16_t d = random_half(state), dmin = random_half(state);
+    size_t at = 0, n = 1;
     for (size_t i = 0; i < bytes; i++)
         block[i] = (uint8_t)random_bits(state);
     if (type == QTYPE_F32) {
@@ -83,13 +94,21 @@ static void random_block(uint64_t *state, uint32_t type, uint8_t *block, size_t 
         memcpy(block, &v, sizeof v);
         return;
     }
-    if (type == QTYPE_F16)
-        d = f32_to_f16(random_float(state));
-    if (type == QTYPE_BF16)
-        d = f32_to_bf16(random_float(state));
-    memcpy(block + (type == QTYPE_Q6_K ? offsetof(struct q6_k, d) : 0), &d, sizeof d);
-    if (type == QTYPE_Q4_K || type == QTYPE_Q5_K)
-        memcpy(block + offsetof(struct q4_k, dmin), &dmin, sizeof dmin);
+    for (size_t i = 0; i < COUNTOF(half_places); i++)
+        if (half_places[i].type == type) {
+            at = half_places[i].at;
+            n = half_places[i].n;
+        }
+    for (size_t i = 0; i < n; i++) {
+        uint16_t d = type == QTYPE_F16    ? f32_to_f16(random_float(state))
+                     : type == QTYPE_BF16 ? f32_to_bf16(random_float(state))
+                                          : random_half(state);
+        memcpy(block + at + 2 * i, &d, sizeof d);
+    }
+    if (type == QTYPE_MXFP4)
+        block[0] = (uint8_t)(110 + random_bits(state) % 20);
+    if (type == QTYPE_IQ1_M) /* a half below 1 */
+        block[55] &= 0x3f;
 }
 
 /* ---- products ---- */

@@ -330,7 +330,7 @@ static void typed(struct raw *r, uint32_t type)
     buffer_grow(&r->data, 512);
 }
 
-static void type_q2_k(struct raw *r) { typed(r, 10); }
+static void type_q1_0(struct raw *r) { typed(r, 41); }
 static void type_removed(struct raw *r) { typed(r, 4); }
 static void type_max(struct raw *r) { typed(r, UINT32_MAX); }
 static void type_block(struct raw *r) { typed(r, QTYPE_Q4_K); } /* 32 values are no block of 256 */
@@ -425,7 +425,7 @@ static const struct lie {
     {ne_wraps, ERR_CORRUPT, "tensor three has dimensions that its type F32 cannot have"},
     {ne_wraps_to_little, ERR_CORRUPT, "tensor three has dimensions that its type F32 cannot have"},
     {ne_past_end, ERR_CORRUPT, "tensor three ends past the end of the file"},
-    {type_q2_k, ERR_UNSUPPORTED, "tensor three is stored as Q2_K"},
+    {type_q1_0, ERR_UNSUPPORTED, "tensor three is stored as Q1_0"},
     {type_removed, ERR_UNSUPPORTED, "tensor three is stored as type 4,"},
     {type_max, ERR_UNSUPPORTED, "tensor three is stored as type 4294967295"},
     {type_block, ERR_CORRUPT, "tensor three has dimensions that its type Q4_K cannot have"},
