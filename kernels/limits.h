@@ -11,6 +11,7 @@ enum {
     EXPERTS_MAX = 1024,
     HEAD_DIM_MAX = 576,
     MOE_ROWS_MAX = 512, /* rows that an expert layer takes at a time */
+    MLA_ROWS_MAX = 64, /* rows that attention over compressed keys takes at a time */
 };
 
 enum kv_type { KV_F32, KV_F16 };

@@ -37,6 +37,19 @@ static const struct arch families[] = {
     {.name = "glm4moe", .words = "GLM-4.5, GLM-4.6", .rope_halves = true, .scores = SCORE_SIGMOID,
      .flags = ARCH_MOE | ARCH_QKV_BIAS | ARCH_QK_NORM_MAYBE | ARCH_ODD_FFN_NORM | ARCH_SHARED | ARCH_SELECT_BIAS |
               ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS | ARCH_NEXTN},
+    {.name = "gpt-oss", .words = "gpt-oss", .rope_halves = true, .ffn = FFN_CLAMPED, .window_period = 2,
+     .scores = SCORE_SOFTMAX_CHOSEN,
+     .flags = ARCH_MOE | ARCH_QKV_BIAS | ARCH_ODD_FFN_NORM | ARCH_SINKS | ARCH_EXPERT_BIAS},
+    {.name = "llama4", .words = "Llama 4", .scores = SCORE_SIGMOID_INPUT, .window_period = 4,
+     .flags = ARCH_MOE | ARCH_SHARED | ARCH_MOE_STEP | ARCH_CHUNKS},
+    {.name = "mistral3", .words = "Mistral 3, Ministral 3", .yarn_log_unit = 1,
+     .flags = ARCH_DENSE | ARCH_MOE | ARCH_NORM_EXPERTS | ARCH_TEMPER},
+    {.name = "deepseek2", .words = "DeepSeek V2, V3, R1, Kimi K2", .yarn_log_unit = 0.1F,
+     .flags = ARCH_MOE | ARCH_MLA | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS | ARCH_NEXTN |
+              ARCH_TEMPER},
+    {.name = "mistral4", .words = "Mistral 4", .yarn_log_unit = 0.1F,
+     .flags = ARCH_MOE | ARCH_MLA | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS | ARCH_NEXTN |
+              ARCH_TEMPER},
     {.name = "minimax-m2", .words = "MiniMax M2", .rope_halves = true, .scores = SCORE_SIGMOID,
      .flags = ARCH_MOE | ARCH_QK_NORM_WIDE | ARCH_SELECT_BIAS | ARCH_ROUTER_KEYS | ARCH_NORM_EXPERTS},
 };

@@ -31,6 +31,7 @@ enum role {
     ROLE_ATTN_NORM, ROLE_ATTN_NORM_BIAS, ROLE_ATTN_Q, ROLE_ATTN_K, ROLE_ATTN_V,
     ROLE_ATTN_Q_BIAS, ROLE_ATTN_K_BIAS, ROLE_ATTN_V_BIAS, ROLE_ATTN_Q_NORM, ROLE_ATTN_K_NORM, ROLE_ATTN_SINKS,
     ROLE_ATTN_OUT, ROLE_ATTN_OUT_BIAS, ROLE_ATTN_POST_NORM,
+    ROLE_Q_DOWN, ROLE_Q_DOWN_NORM, ROLE_Q_UP, ROLE_KV_DOWN, ROLE_KV_DOWN_NORM, ROLE_K_UP, ROLE_V_UP,
     ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_FFN_GATE, ROLE_FFN_UP, ROLE_FFN_DOWN, ROLE_FFN_POST_NORM,
     ROLE_ROUTER, ROLE_ROUTER_BIAS, ROLE_SELECT_BIAS, ROLE_GATE_EXPERTS, ROLE_UP_EXPERTS, ROLE_DOWN_EXPERTS,
     ROLE_GATE_EXPERTS_BIAS, ROLE_UP_EXPERTS_BIAS, ROLE_DOWN_EXPERTS_BIAS,
@@ -65,12 +66,18 @@ enum arch_flags {
     ARCH_SCALES = 1 << 19,        /* scales of embedding, attention, branches and logits */
     ARCH_SOFTCAPS = 1 << 20,      /* soft caps of attention scores and logits */
     ARCH_NEXTN = 1 << 21,         /* files may hold layers that predict further tokens; they are left out */
+    ARCH_SINKS = 1 << 22,         /* attention has sinks */
+    ARCH_EXPERT_BIAS = 1 << 23,   /* router and experts have biases */
+    ARCH_TEMPER = 1 << 24,        /* q may grow with the position */
+    ARCH_CHUNKS = 1 << 25,        /* as Llama 4: of a period, the last layer sees all, has no RoPE and a q that
+                                     grows with the position; the others see their chunk, and norm q and k late */
+    ARCH_MLA = 1 << 26,           /* keys and values are kept in compressed form */
 };
 
 enum rope_kind { ROPE_KIND_NONE, ROPE_KIND_LINEAR, ROPE_KIND_YARN, ROPE_KIND_LONG };
 
-enum ffn_kind { FFN_SILU, FFN_GELU };
-enum score_kind { SCORE_SOFTMAX, SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN };
+enum ffn_kind { FFN_SILU, FFN_GELU, FFN_CLAMPED };
+enum score_kind { SCORE_SOFTMAX, SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN, SCORE_SIGMOID_INPUT };
 
 struct arch {
     const char *name;      /* general.architecture */
@@ -80,6 +87,7 @@ struct arch {
     enum ffn_kind ffn;
     enum score_kind scores;   /* of the router, unless the file says otherwise */
     uint32_t window_period;   /* the last of so many layers attends to everything, the others to a window; 0: all do */
+    float yarn_log_unit;      /* what the file's yarn_log_multiplier is a multiple of; 0: it has none */
     float local_rope_base;    /* of layers with a window, whose RoPE is not scaled; 0: as the others */
     uint32_t wide_scale_layers; /* a model of so many layers scales scores by the heads' share of the width */
 };
@@ -87,11 +95,12 @@ struct arch {
 /* Sizes of tensors in terms of the hyper-parameters. */
 enum extent {
     EXTENT_ONE, EXTENT_EMBD, EXTENT_VOCAB, EXTENT_HEADS, EXTENT_KV_HEADS, EXTENT_V_HEADS, EXTENT_OUT_HEADS,
-    EXTENT_HEAD_DIM, EXTENT_FFN, EXTENT_EXPERT_FFN, EXTENT_SHARED_FFN, EXTENT_EXPERTS, EXTENT_ROPE_HALF,
+    EXTENT_HEAD_DIM, EXTENT_VALUE_DIM, EXTENT_HEAD_COUNT, EXTENT_FFN, EXTENT_EXPERT_FFN, EXTENT_SHARED_FFN,
+    EXTENT_EXPERTS, EXTENT_ROPE_HALF, EXTENT_Q_RANK, EXTENT_KV_RANK, EXTENT_KV_DOWN, EXTENT_NOT_ROTATED,
 };
 
 /* Which layers have a tensor. */
-enum rule_when { WHEN_ALWAYS, WHEN_DENSE, WHEN_EXPERTS, WHEN_SHARED };
+enum rule_when { WHEN_ALWAYS, WHEN_DENSE, WHEN_EXPERTS, WHEN_SHARED, WHEN_Q_WHOLE, WHEN_Q_RANK };
 
 /* Which files: all; those of families with the flag, and others may; some. */
 enum rule_need { NEED_ALWAYS, NEED_FLAGGED, NEED_NEVER };
@@ -125,8 +134,11 @@ const struct fused_rule *arch_fused_at(size_t i);
 /* What sets one layer apart. */
 struct layer_facts {
     bool experts;    /* else dense */
-    bool local_rope;
+    bool local_rope, no_rope;
+    bool tempered;   /* q grows with the position */
+    bool late_norm;  /* of q and k, without weights, after RoPE */
     uint32_t window; /* positions that it attends to; 0: all */
+    uint32_t chunk;  /* it attends to its own chunk of so many; 0: all */
 };
 
 /* Hyper-parameters of one model, validated: no later code divides by an unchecked number. */
@@ -141,22 +153,29 @@ struct hparams {
     uint32_t n_shared_ffn;                        /* of all shared experts together; 0: none */
     uint32_t n_groups, n_groups_used;             /* of experts; 0: none */
     uint32_t lead_dense, moe_step;
+    uint32_t q_rank;  /* of compressed q; 0: it is not */
+    uint32_t kv_rank; /* of what is kept in place of keys and values; 0: they are kept */
+    /* what is kept of a position; values of 0 width are the front of the keys */
+    uint32_t cache_heads, cache_key_dim, cache_value_dim;
     enum score_kind scores;
     bool experts_norm;
     float experts_scale; /* 0: none */
     float norm_eps;
     float rope_base, rope_factor;      /* factor 1: none */
     enum rope_kind rope_kind;
+    bool no_rope;          /* in any layer */
     float rope_attn_factor;
     uint32_t rope_context; /* original context of the scaling */
-    uint32_t window, window_period;
+    uint32_t window, window_period, chunk;
+    float temper_scale; /* q is multiplied by 1 + scale * ln(1 + (position + offset) / length); 0: it is not */
+    uint32_t temper_length, temper_offset;
     float attention_scale; /* of q . k */
     float embedding_scale, residual_scale, logit_scale; /* 1: none; logits are multiplied */
     float attention_cap, logit_cap;                     /* 0: none */
     struct layer_facts layers[ARCH_LAYERS_MAX];
 };
 
-/* Fill in `layers` from the other numbers. */
+/* Fill in the cache's numbers and `layers` from the others. */
 void hparams_layers(struct hparams *h);
 /* True when a model of these hyper-parameters has the rule's tensor in a layer (of global ones: at all);
  * *required: must have. */
@@ -215,7 +234,7 @@ struct layer_range {
 bool model_in_range(const struct model *m, const struct model_tensor *t, const struct layer_range *r);
 uint64_t model_range_bytes(const struct model *m, const struct layer_range *r);
 uint64_t model_layer_bytes(const struct model *m, uint32_t layer);
-/* KV bytes of one position over `layers` layers with elements of kv_bytes (2 or 4). */
+/* Bytes that are kept of one position over `layers` layers with elements of kv_bytes (2 or 4). */
 uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32_t kv_bytes);
 /* Parameters in all, and those that one token uses (router, n_experts_used experts, attention, head, norms). */
 uint64_t model_params_total(const struct model *m);

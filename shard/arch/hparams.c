@@ -6,6 +6,11 @@
 #include "kernels/limits.h"
 #include "shard/arch/arch.h"
 
+enum {
+    CHUNK = 8192,               /* of Llama 4, of which files do not say more than whether there are any */
+    LLAMA4_PLAIN_EXPERTS = 128, /* Maverick, which has no norm of q and k */
+};
+
 struct reader {
     const struct gguf *g;
     const struct arch *family;
@@ -86,7 +91,8 @@ static void refuse_mechanisms(struct reader *r)
         {"nextn_predict_layers", 0, ARCH_NEXTN}, {"expert_shared_count", 0, ARCH_SHARED},
         {"expert_group_count", 1, ARCH_ROUTER_KEYS}, {"expert_gating_func", 1, ARCH_ROUTER_KEYS},
         {"leading_dense_block_count", 0, ARCH_LEAD_DENSE}, {"interleave_moe_layer_step", 1, ARCH_MOE_STEP},
-        {"attention.scale", 0, ARCH_SCALES}, {"attention.temperature_scale", 0, 0}, {"attention.clamp_kqv", 0, 0},
+        {"attention.scale", 0, ARCH_SCALES}, {"attention.temperature_scale", 0, ARCH_TEMPER},
+        {"attention.clamp_kqv", 0, 0},
         {"attn_logit_softcapping", 0, ARCH_SOFTCAPS}, {"final_logit_softcapping", 0, ARCH_SOFTCAPS},
         {"logit_scale", 1, ARCH_SCALES}, {"residual_scale", 1, ARCH_SCALES}, {"embedding_scale", 1, ARCH_SCALES},
     };
@@ -143,13 +149,27 @@ static void read_vocab(struct hparams *h, struct reader *r)
         h->n_vocab = (uint32_t)t->ne[1];
 }
 
+/* Of compressed attention. Every head has a part that is not rotated; what is kept must be a key that kernels take. */
+static void read_ranks(struct hparams *h, struct reader *r)
+{
+    h->q_rank = read_count(r, "attention.q_lora_rank", 0, ARCH_WIDTH_MAX, 0);
+    h->kv_rank = read_count(r, "attention.kv_lora_rank", 1, HEAD_DIM_MAX, UINT64_MAX);
+    if (r->status == 0 && (h->n_rot >= h->head_dim || h->kv_rank + h->n_rot > HEAD_DIM_MAX || h->n_kv_heads != 1))
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: compressed keys of %u and %u values in %u KV heads for heads of "
+                                                 "%u cannot be", gguf_path(r->g), h->kv_rank, h->n_rot, h->n_kv_heads,
+                              h->head_dim);
+}
+
 static void read_attention(struct hparams *h, struct reader *r)
 {
     h->n_heads = read_count(r, "attention.head_count", 1, ARCH_HEADS_MAX, UINT64_MAX);
     h->n_kv_heads = read_count(r, "attention.head_count_kv", 1, ARCH_HEADS_MAX, h->n_heads);
     uint32_t dim = h->n_heads ? h->n_embd / h->n_heads : 0;
-    h->head_dim = read_count(r, "attention.key_length", 2, HEAD_DIM_MAX, dim);
-    h->value_dim = read_count(r, "attention.value_length", 1, HEAD_DIM_MAX, dim);
+    bool mla = (h->arch->flags & ARCH_MLA) != 0;
+    h->head_dim = read_count(r, mla ? "attention.key_length_mla" : "attention.key_length", 2, HEAD_DIM_MAX,
+                             mla ? UINT64_MAX : dim);
+    h->value_dim = read_count(r, mla ? "attention.value_length_mla" : "attention.value_length", 1, HEAD_DIM_MAX,
+                              mla ? UINT64_MAX : dim);
     h->n_rot = read_count(r, "rope.dimension_count", 2, HEAD_DIM_MAX, h->head_dim);
     h->norm_eps = read_real(r, "attention.layer_norm_rms_epsilon", 0, 1, NAN);
     if (r->status != 0)
@@ -160,6 +180,8 @@ static void read_attention(struct hparams *h, struct reader *r)
     else if (h->n_rot > h->head_dim || h->n_rot % 2 != 0)
         r->status = error_set(r->e, ERR_CORRUPT, "%s: rope.dimension_count %u does not fit heads of %u values",
                               gguf_path(r->g), h->n_rot, h->head_dim);
+    else if (mla)
+        read_ranks(h, r);
 }
 
 /* What scores count; the layers that do not see everything. */
@@ -177,6 +199,7 @@ static void read_scores(struct hparams *h, struct reader *r)
         h->logit_scale = logits != 0 ? 1 / logits : 1;
         h->embedding_scale = read_real(r, "embedding_scale", 1e-6, 1e6, 1);
         h->residual_scale = read_real(r, "residual_scale", 1e-6, 1e6, 1);
+        h->no_rope = !read_bool(r, "rope.scaling.finetuned", true); /* so these files say it */
     }
     if (flags & ARCH_SOFTCAPS) {
         h->attention_cap = read_real(r, "attn_logit_softcapping", 0, 1e6, 0);
@@ -184,7 +207,23 @@ static void read_scores(struct hparams *h, struct reader *r)
     }
     h->window_period = h->arch->window_period;
     if (h->window_period > 0)
-        h->window = read_count(r, "attention.sliding_window", 0, ARCH_CONTEXT_MAX, 0);
+        h->window = read_count(r, "attention.sliding_window", 0, ARCH_CONTEXT_MAX, flags & ARCH_CHUNKS ? CHUNK : 0);
+    if ((flags & ARCH_CHUNKS) && h->window > 0) {
+        h->window = 0;
+        h->chunk = read_count(r, "attention.chunk_size", 1, ARCH_CONTEXT_MAX, CHUNK);
+        h->temper_scale = 0.1F;
+        h->temper_length = CHUNK;
+        h->temper_offset = 1;
+    }
+}
+
+static void read_temper(struct hparams *h, struct reader *r)
+{
+    if (!(h->arch->flags & ARCH_TEMPER))
+        return;
+    h->temper_scale = read_real(r, "attention.temperature_scale", 0, 1e3, 0);
+    h->temper_length = read_count(r, "attention.temperature_length", 1, ARCH_CONTEXT_MAX,
+                                  h->rope_context ? h->rope_context : 1);
 }
 
 /* What a tensor of the first layer that has it says: more than a few files carry keys that say otherwise. */
@@ -267,14 +306,26 @@ static void read_experts(struct hparams *h, struct reader *r)
     read_router(h, r);
 }
 
+static void set_cache(struct hparams *h)
+{
+    h->cache_heads = h->n_kv_heads;
+    h->cache_key_dim = h->kv_rank > 0 ? h->kv_rank + h->n_rot : h->head_dim;
+    h->cache_value_dim = h->kv_rank > 0 ? 0 : h->value_dim;
+}
+
 void hparams_layers(struct hparams *h)
 {
+    set_cache(h);
     for (uint32_t i = 0; i < h->n_layers; i++) {
         struct layer_facts *f = &h->layers[i];
-        bool windowed = h->window > 0 && h->window_period > 0 && i % h->window_period < h->window_period - 1;
+        bool last = h->window_period > 0 && i % h->window_period == h->window_period - 1;
+        bool windowed = h->window > 0 && h->window_period > 0 && !last, chunks = h->chunk > 0;
         *f = (struct layer_facts){
             .experts = h->n_experts > 0 && i >= h->lead_dense && (i + 1) % h->moe_step == 0,
-            .window = windowed ? h->window : 0, .local_rope = windowed && h->arch->local_rope_base > 0};
+            .window = windowed ? h->window : 0, .local_rope = windowed && h->arch->local_rope_base > 0,
+            .chunk = last ? 0 : h->chunk, .no_rope = h->no_rope || (chunks && last),
+            .tempered = h->temper_scale != 0 && (!chunks || last),
+            .late_norm = chunks && !last && h->n_experts != LLAMA4_PLAIN_EXPERTS};
     }
 }
 
@@ -289,6 +340,20 @@ static void find_routers(struct hparams *h, const struct gguf *g)
 static bool is_text(struct gguf_string s, const char *text)
 {
     return s.len == strlen(text) && memcmp(s.text, text, s.len) == 0;
+}
+
+/* YaRN whose growth of cos and sin is divided by that of a multiple m, or (compressed attention) left out altogether:
+ * there all scores grow by (0.1 m ln(factor) + 1) twice. */
+static void read_yarn(struct hparams *h, struct reader *r)
+{
+    float unit = h->arch->yarn_log_unit;
+    bool mla = (h->arch->flags & ARCH_MLA) != 0;
+    if (unit <= 0 || h->rope_kind != ROPE_KIND_YARN || h->rope_factor <= 1)
+        return;
+    float m = read_real(r, "rope.scaling.yarn_log_multiplier", 0, 1e3, mla ? unit : 0) / unit;
+    float step = 0.1F * logf(h->rope_factor), grown = 1 + m * step;
+    h->rope_attn_factor /= mla ? 1 + step : grown;
+    h->attention_scale *= mla ? grown * grown : 1;
 }
 
 static void read_rope(struct hparams *h, struct reader *r)
@@ -317,6 +382,7 @@ static void read_rope(struct hparams *h, struct reader *r)
         r->status = error_set(r->e, ERR_UNSUPPORTED, "%s: %s is \"%.*s\"; none, linear, yarn and longrope with its "
                                                      "tensors are supported",
                               gguf_path(r->g), key, (int)(kind.len < 40 ? kind.len : 40), kind.text);
+    read_yarn(h, r);
 }
 
 static void read_layers(struct hparams *h, struct reader *r)
@@ -343,6 +409,7 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct error *e)
     read_scores(h, &r);
     read_experts(h, &r);
     read_rope(h, &r);
+    read_temper(h, &r);
     refuse_mechanisms(&r);
     if (r.status == 0) {
         hparams_layers(h);

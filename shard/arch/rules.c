@@ -21,12 +21,24 @@ static const struct tensor_rule rules[] = {
     /* attention */
     {VECTOR("blk.%u.attn_norm.weight", ROLE_ATTN_NORM, EXTENT_EMBD)},
     {VECTOR("blk.%u.attn_norm.bias", ROLE_ATTN_NORM_BIAS, EXTENT_EMBD), .with = ARCH_NORM_BIAS},
-    {MATRIX("blk.%u.attn_q.weight", ROLE_ATTN_Q, EXTENT_EMBD, EXTENT_HEADS)},
-    {MATRIX("blk.%u.attn_k.weight", ROLE_ATTN_K, EXTENT_EMBD, EXTENT_KV_HEADS)},
-    {MATRIX("blk.%u.attn_v.weight", ROLE_ATTN_V, EXTENT_EMBD, EXTENT_V_HEADS)},
-    {VECTOR("blk.%u.attn_q.bias", ROLE_ATTN_Q_BIAS, EXTENT_HEADS), .with = ARCH_QKV_BIAS, .need = NEED_FLAGGED},
-    {VECTOR("blk.%u.attn_k.bias", ROLE_ATTN_K_BIAS, EXTENT_KV_HEADS), .with = ARCH_QKV_BIAS, .need = NEED_FLAGGED},
-    {VECTOR("blk.%u.attn_v.bias", ROLE_ATTN_V_BIAS, EXTENT_V_HEADS), .with = ARCH_QKV_BIAS, .need = NEED_FLAGGED},
+    {MATRIX("blk.%u.attn_q.weight", ROLE_ATTN_Q, EXTENT_EMBD, EXTENT_HEADS), .when = WHEN_Q_WHOLE},
+    {MATRIX("blk.%u.attn_k.weight", ROLE_ATTN_K, EXTENT_EMBD, EXTENT_KV_HEADS), .without = ARCH_MLA},
+    {MATRIX("blk.%u.attn_v.weight", ROLE_ATTN_V, EXTENT_EMBD, EXTENT_V_HEADS), .without = ARCH_MLA},
+    {MATRIX("blk.%u.attn_q_a.weight", ROLE_Q_DOWN, EXTENT_EMBD, EXTENT_Q_RANK), .when = WHEN_Q_RANK},
+    {VECTOR("blk.%u.attn_q_a_norm.weight", ROLE_Q_DOWN_NORM, EXTENT_Q_RANK), .when = WHEN_Q_RANK},
+    {MATRIX("blk.%u.attn_q_b.weight", ROLE_Q_UP, EXTENT_Q_RANK, EXTENT_HEADS), .when = WHEN_Q_RANK},
+    {MATRIX("blk.%u.attn_kv_a_mqa.weight", ROLE_KV_DOWN, EXTENT_EMBD, EXTENT_KV_DOWN), .with = ARCH_MLA},
+    {VECTOR("blk.%u.attn_kv_a_norm.weight", ROLE_KV_DOWN_NORM, EXTENT_KV_RANK), .with = ARCH_MLA},
+    {STACK("blk.%u.attn_k_b.weight", ROLE_K_UP, EXTENT_NOT_ROTATED, EXTENT_KV_RANK, EXTENT_HEAD_COUNT),
+     .with = ARCH_MLA},
+    {STACK("blk.%u.attn_v_b.weight", ROLE_V_UP, EXTENT_KV_RANK, EXTENT_VALUE_DIM, EXTENT_HEAD_COUNT),
+     .with = ARCH_MLA},
+    {VECTOR("blk.%u.attn_q.bias", ROLE_ATTN_Q_BIAS, EXTENT_HEADS), .with = ARCH_QKV_BIAS, .without = ARCH_MLA,
+     .need = NEED_FLAGGED},
+    {VECTOR("blk.%u.attn_k.bias", ROLE_ATTN_K_BIAS, EXTENT_KV_HEADS), .with = ARCH_QKV_BIAS, .without = ARCH_MLA,
+     .need = NEED_FLAGGED},
+    {VECTOR("blk.%u.attn_v.bias", ROLE_ATTN_V_BIAS, EXTENT_V_HEADS), .with = ARCH_QKV_BIAS, .without = ARCH_MLA,
+     .need = NEED_FLAGGED},
     {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM},
     {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM},
     {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM_MAYBE,
@@ -35,6 +47,7 @@ static const struct tensor_rule rules[] = {
      .need = NEED_NEVER},
     {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEADS), .with = ARCH_QK_NORM_WIDE},
     {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_KV_HEADS), .with = ARCH_QK_NORM_WIDE},
+    {VECTOR("blk.%u.attn_sinks.weight", ROLE_ATTN_SINKS, EXTENT_HEAD_COUNT), .with = ARCH_SINKS},
     {MATRIX("blk.%u.attn_output.weight", ROLE_ATTN_OUT, EXTENT_OUT_HEADS, EXTENT_EMBD)},
     {VECTOR("blk.%u.attn_output.bias", ROLE_ATTN_OUT_BIAS, EXTENT_EMBD), .need = NEED_NEVER},
     {VECTOR("blk.%u.post_attention_norm.weight", ROLE_ATTN_POST_NORM, EXTENT_EMBD), .with = ARCH_POST_NORMS},
@@ -48,6 +61,14 @@ static const struct tensor_rule rules[] = {
     {VECTOR("blk.%u.post_ffw_norm.weight", ROLE_FFN_POST_NORM, EXTENT_EMBD), .with = ARCH_POST_NORMS},
     /* experts */
     {MATRIX("blk.%u.ffn_gate_inp.weight", ROLE_ROUTER, EXTENT_EMBD, EXTENT_EXPERTS), .when = WHEN_EXPERTS},
+    {VECTOR("blk.%u.ffn_gate_inp.bias", ROLE_ROUTER_BIAS, EXTENT_EXPERTS), .when = WHEN_EXPERTS,
+     .with = ARCH_EXPERT_BIAS},
+    {MATRIX("blk.%u.ffn_gate_exps.bias", ROLE_GATE_EXPERTS_BIAS, EXTENT_EXPERT_FFN, EXTENT_EXPERTS),
+     .when = WHEN_EXPERTS, .with = ARCH_EXPERT_BIAS},
+    {MATRIX("blk.%u.ffn_up_exps.bias", ROLE_UP_EXPERTS_BIAS, EXTENT_EXPERT_FFN, EXTENT_EXPERTS),
+     .when = WHEN_EXPERTS, .with = ARCH_EXPERT_BIAS},
+    {MATRIX("blk.%u.ffn_down_exps.bias", ROLE_DOWN_EXPERTS_BIAS, EXTENT_EMBD, EXTENT_EXPERTS), .when = WHEN_EXPERTS,
+     .with = ARCH_EXPERT_BIAS},
     {VECTOR("blk.%u.exp_probs_b.bias", ROLE_SELECT_BIAS, EXTENT_EXPERTS), .when = WHEN_EXPERTS,
      .with = ARCH_SELECT_BIAS, .need = NEED_NEVER},
     {STACK("blk.%u.ffn_gate_exps.weight", ROLE_GATE_EXPERTS, EXTENT_EMBD, EXTENT_EXPERT_FFN, EXTENT_EXPERTS),
@@ -108,6 +129,8 @@ static bool has_layer(const struct tensor_rule *rule, const struct hparams *h, i
     case WHEN_DENSE: return !facts->experts;
     case WHEN_EXPERTS: return facts->experts;
     case WHEN_SHARED: return facts->experts && h->n_shared_ffn > 0;
+    case WHEN_Q_WHOLE: return h->q_rank == 0;
+    case WHEN_Q_RANK: return h->q_rank > 0;
     }
     return false;
 }
@@ -151,11 +174,17 @@ uint64_t arch_extent(const struct hparams *h, enum extent x)
     case EXTENT_V_HEADS: return (uint64_t)h->n_kv_heads * h->value_dim;
     case EXTENT_OUT_HEADS: return (uint64_t)h->n_heads * h->value_dim;
     case EXTENT_HEAD_DIM: return h->head_dim;
+    case EXTENT_VALUE_DIM: return h->value_dim;
+    case EXTENT_HEAD_COUNT: return h->n_heads;
     case EXTENT_FFN: return h->n_ffn;
     case EXTENT_EXPERT_FFN: return h->n_expert_ffn;
     case EXTENT_SHARED_FFN: return h->n_shared_ffn;
     case EXTENT_EXPERTS: return h->n_experts;
     case EXTENT_ROPE_HALF: return h->n_rot / 2;
+    case EXTENT_Q_RANK: return h->q_rank;
+    case EXTENT_KV_RANK: return h->kv_rank;
+    case EXTENT_KV_DOWN: return h->kv_rank + h->n_rot;
+    case EXTENT_NOT_ROTATED: return h->head_dim - h->n_rot;
     }
     return 0;
 }

@@ -41,7 +41,7 @@ uint64_t model_layer_bytes(const struct model *m, uint32_t layer)
 uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32_t kv_bytes)
 {
     const struct hparams *h = model_hparams(m);
-    return (uint64_t)layers * h->n_kv_heads * (h->head_dim + h->value_dim) * kv_bytes;
+    return (uint64_t)layers * h->cache_heads * (h->cache_key_dim + h->cache_value_dim) * kv_bytes;
 }
 
 static uint64_t at_most(uint64_t a, uint64_t b)
@@ -82,7 +82,7 @@ static bool has_experts(const struct hparams *h)
 static uint64_t row_values(const struct hparams *h, const struct layer_range *r)
 {
     uint64_t heads = (uint64_t)h->n_heads * (at_least(h->head_dim, h->value_dim) + h->value_dim) +
-                     (uint64_t)h->n_kv_heads * (h->head_dim + h->value_dim);
+                     (uint64_t)h->cache_heads * (h->cache_key_dim + h->cache_value_dim) + h->q_rank;
     uint64_t layers = r->first < r->last ? heads + 2 * widest_ffn(h) + 1 : 0;
     return 5 * (uint64_t)h->n_embd + layers;
 }
@@ -100,7 +100,9 @@ uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r,
     const struct hparams *h = model_hparams(m);
     uint64_t rows = batch_rows_max, widest = at_least(h->n_embd, (uint64_t)h->n_heads * h->value_dim), prepared = rows;
     uint64_t bytes = rows * row_values(h, r) * 4 + (rows + 1) * h->n_rot * 4 + rows * 64;
-    widest = at_least(widest, widest_ffn(h));
+    widest = at_least(at_least(widest, widest_ffn(h)), h->q_rank);
+    if (h->kv_rank > 0) /* q and the heads' output as compressed keys and values know them */
+        bytes += at_most(rows, MLA_ROWS_MAX) * h->n_heads * (2 * (uint64_t)h->kv_rank + h->n_rot) * 4;
     if (r->first < r->last && has_experts(h)) {
         uint64_t expert_rows = at_most(rows, MOE_ROWS_MAX);
         prepared = at_least(rows, expert_rows * h->n_experts_used);

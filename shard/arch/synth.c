@@ -20,6 +20,7 @@ enum {
     SYNTH_CONTEXT = 4096,
     SYNTH_VOCAB = 32000,
     SYNTH_WINDOW = 1024,
+    SYNTH_RANK_MAX = 512,
 };
 
 static const float DEVIATION = 0.02F;
@@ -155,6 +156,17 @@ static int open_tokenizer(struct synth *s, uint64_t *tokens)
     return 0;
 }
 
+/* As DeepSeek's shapes are: half of a head's width more, rotated, and a rank of four heads. */
+static void compress(struct hparams *h)
+{
+    h->n_kv_heads = 1;
+    h->n_rot = h->head_dim / 2;
+    h->value_dim = h->head_dim;
+    h->head_dim += h->n_rot;
+    h->q_rank = h->n_embd / 2;
+    h->kv_rank = 4 * h->value_dim < SYNTH_RANK_MAX ? 4 * h->value_dim : SYNTH_RANK_MAX;
+}
+
 static int set_hparams(struct synth *s)
 {
     const struct synth_options *o = s->o;
@@ -186,6 +198,10 @@ static int set_hparams(struct synth *s)
     h->n_shared_ffn = h->arch->flags & ARCH_SHARED ? h->n_expert_ffn : 0;
     h->window_period = h->arch->window_period;
     h->window = h->window_period ? SYNTH_WINDOW : 0;
+    if (h->arch->flags & ARCH_CHUNKS)
+        h->window = 0;
+    if (h->arch->flags & ARCH_MLA)
+        compress(h);
     r = check_counts(s);
     if (r == 0)
         hparams_layers(h);
@@ -278,8 +294,12 @@ static void write_keys(struct synth *s)
         {"feed_forward_length", h->n_ffn, false},
         {"attention.head_count", h->n_heads, false},
         {"attention.head_count_kv", h->n_kv_heads, false},
-        {"attention.key_length", h->head_dim, false},
-        {"attention.value_length", h->value_dim, false},
+        {"attention.key_length", h->kv_rank ? h->kv_rank + h->n_rot : h->head_dim, false},
+        {"attention.value_length", h->kv_rank ? h->kv_rank : h->value_dim, false},
+        {"attention.key_length_mla", h->head_dim, h->kv_rank == 0},
+        {"attention.value_length_mla", h->value_dim, h->kv_rank == 0},
+        {"attention.q_lora_rank", h->q_rank, h->q_rank == 0},
+        {"attention.kv_lora_rank", h->kv_rank, h->kv_rank == 0},
         {"rope.dimension_count", h->n_rot, false},
         {"vocab_size", h->n_vocab, false},
         {"expert_count", h->n_experts, h->n_experts == 0},

@@ -31,8 +31,9 @@ static int open_kv(struct forward *f, const struct shard_options *o, struct erro
     const struct hparams *h = f->h;
     size_t positions = (size_t)forward_pages(o->kv_tokens) * KV_PAGE_TOKENS, at = 0;
     size_t value = o->kv_type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
-    size_t keys = aligned(positions * h->n_kv_heads * h->head_dim * value);
-    size_t values = aligned(positions * h->n_kv_heads * h->value_dim * value);
+    size_t keys = aligned(positions * h->cache_heads * h->cache_key_dim * value);
+    size_t values = aligned(positions * h->cache_heads * h->cache_value_dim * value);
+    bool shared = h->cache_value_dim == 0;
     f->kv_bytes = (keys + values) * f->weights->n_layers;
     int r = f->device->backend->mem_create(f->device, &f->kv_mem, f->kv_bytes, e);
     if (r != 0)
@@ -40,7 +41,8 @@ static int open_kv(struct forward *f, const struct shard_options *o, struct erro
     for (uint32_t i = 0; i < f->weights->n_layers; i++, at += keys + values)
         f->layers[i] = (struct kv_layer){
             .type = o->kv_type, .keys = {f->kv_mem, at}, .values = {f->kv_mem, at + keys},
-            .n_kv_heads = h->n_kv_heads, .key_dim = h->head_dim, .value_dim = h->value_dim};
+            .n_kv_heads = h->cache_heads, .key_dim = h->cache_key_dim, .shared = shared,
+            .value_dim = shared ? h->kv_rank : h->cache_value_dim};
     return r;
 }
 
@@ -83,8 +85,14 @@ static size_t lay_out(struct forward *f)
     f->normed = take(f->mem, &at, rows, h->n_embd);
     /* q lends its place to the wanted rows of mixed */
     f->q = take(f->mem, &at, rows, key_width > mixed_width ? key_width : mixed_width);
-    f->k = take(f->mem, &at, rows, (size_t)h->n_kv_heads * h->head_dim);
-    f->v = take(f->mem, &at, rows, (size_t)h->n_kv_heads * h->value_dim);
+    f->k = take(f->mem, &at, rows, (size_t)h->cache_heads * h->cache_key_dim);
+    f->v = take(f->mem, &at, rows, (size_t)h->cache_heads * h->cache_value_dim);
+    if (h->kv_rank > 0) {
+        size_t at_once = rows < MLA_ROWS_MAX ? rows : MLA_ROWS_MAX;
+        f->q_low = take(f->mem, &at, rows, h->q_rank);
+        f->absorbed = take(f->mem, &at, at_once, (size_t)h->n_heads * h->cache_key_dim);
+        f->latent = take(f->mem, &at, at_once, (size_t)h->n_heads * h->kv_rank);
+    }
     f->mixed = take(f->mem, &at, rows, mixed_width);
     f->gate = take(f->mem, &at, rows, widest_ffn(h));
     f->up = take(f->mem, &at, rows, widest_ffn(h));
@@ -112,9 +120,9 @@ static int open_buffers(struct forward *f, struct error *e)
 static int reserve(const struct forward *f, struct error *e)
 {
     const struct hparams *h = f->h;
+    uint32_t widest = larger(larger(h->n_embd, h->n_heads * h->value_dim), larger(widest_ffn(h), h->q_rank));
     struct reserve_args r = {
-        .rows = f->rows_max, .cols = larger(larger(h->n_embd, h->n_heads * h->value_dim), widest_ffn(h)),
-        .rope_half = h->n_rot / 2};
+        .rows = f->rows_max, .cols = widest, .rope_half = h->n_rot / 2};
     if (has_experts(h)) {
         r.experts = h->n_experts;
         r.experts_used = h->n_experts_used;
@@ -133,6 +141,7 @@ int forward_open(struct forward *f, struct device *d, const struct model *m, con
         .logits_max = o->batch_rows_max < LOGITS_ROWS_MAX ? o->batch_rows_max : LOGITS_ROWS_MAX};
     f->layers = mem_array(w->n_layers, sizeof(*f->layers));
     f->inv_freq = mem_array(f->h->n_rot / 2, sizeof(*f->inv_freq));
+    f->tempers = mem_array(f->rows_max, sizeof(*f->tempers));
     f->inv_freq_local = mem_array(f->h->n_rot / 2, sizeof(*f->inv_freq_local));
     model_rope(m, f->inv_freq, &f->rope_scale);
     model_rope_local(m, f->inv_freq_local);
@@ -150,6 +159,7 @@ void forward_close(struct forward *f)
     f->device->backend->mem_destroy(f->device, f->kv_mem);
     mem_free(f->inv_freq);
     mem_free(f->inv_freq_local);
+    mem_free(f->tempers);
     mem_free(f->layers);
     memset(f, 0, sizeof(*f));
 }
@@ -183,6 +193,7 @@ void forward_run(struct forward *f, const struct forward_batch *b)
     struct layer_rows rows = {f->x, f->mixed, b->n};
     assert(b->n > 0 && b->n <= f->rows_max && b->n_wanted <= b->n);
     enter(f, b);
+    layer_note_positions(f, b);
     for (uint32_t layer = 0; layer < n_layers; layer++) {
         layer_attend(f, layer, b);
         if (f->head && layer == n_layers - 1)

@@ -29,11 +29,14 @@ struct forward {
     struct span kept;   /* n_embd: the wanted ones of them */
     struct span normed; /* n_embd */
     struct span q, k, v, mixed; /* heads; mixed: what attention gives */
+    struct span q_low;          /* q_rank */
+    struct span absorbed, latent; /* [MLA_ROWS_MAX]: q, and what attention gives, of compressed keys and values */
     struct span gate, up;       /* of the widest feed-forward that is no routed expert */
     struct span gates;          /* 1: what a shared expert counts */
     struct span branch;         /* n_embd, where what is added to x is changed first */
     struct span logits;         /* [logits_max, n_vocab] */
     float *inv_freq, *inv_freq_local;
+    float *tempers; /* [rows_max]: what q of each row is multiplied by */
     float rope_scale;
     bool timing;
     struct shard_times times;

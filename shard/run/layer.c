@@ -7,6 +7,8 @@
  * an absent operation, and no family is asked for by name.                   */
 #include "shard/run/layer.h"
 
+#include <math.h>
+
 #include "base/clock.h"
 
 /* ---- time ---- */
@@ -28,7 +30,7 @@ uint64_t forward_start(const struct forward *f)
 
 /* ---- parts ---- */
 
-static const struct layer_facts *facts_of(const struct forward *f, uint32_t layer)
+const struct layer_facts *forward_facts(const struct forward *f, uint32_t layer)
 {
     return &f->h->layers[f->weights->first + layer];
 }
@@ -54,26 +56,50 @@ static void norm_heads(struct forward *f, const struct weight *w, struct span x,
     bool wide = (f->h->arch->flags & ARCH_QK_NORM_WIDE) != 0;
     struct norm_args a = {.weight = w, .x = x, .y = x, .n_rows = n, .width = width,
                           .group = wide ? width : f->h->head_dim, .eps = f->h->norm_eps};
-    if (w)
-        f->device->backend->norm(f->device, &a);
+    f->device->backend->norm(f->device, &a);
 }
 
-static void rope(struct forward *f, uint32_t layer, struct span x, const struct forward_batch *b, uint32_t n_heads)
+struct span forward_behind(struct span s, size_t values)
 {
-    bool local = facts_of(f, layer)->local_rope;
+    return (struct span){s.mem, s.offset + values * sizeof(float)};
+}
+
+void forward_rope(struct forward *f, uint32_t layer, struct span x, const struct forward_batch *b, uint32_t n_heads,
+                  uint32_t stride)
+{
+    bool local = forward_facts(f, layer)->local_rope;
     struct rope_args a = {
         .pairing = f->h->arch->rope_halves ? ROPE_HALVES : ROPE_PAIRS,
         .inv_freq = local ? f->inv_freq_local : f->inv_freq, .scale = local ? 1 : f->rope_scale, .n_rot = f->h->n_rot,
-        .head_dim = f->h->head_dim, .n_heads = n_heads, .x = x, .positions = b->positions, .n_rows = b->n};
-    f->device->backend->rope(f->device, &a);
+        .head_dim = stride, .n_heads = n_heads, .x = x, .positions = b->positions, .n_rows = b->n};
+    if (!forward_facts(f, layer)->no_rope)
+        f->device->backend->rope(f->device, &a);
+}
+
+void layer_note_positions(struct forward *f, const struct forward_batch *b)
+{
+    const struct hparams *h = f->h;
+    for (uint32_t i = 0; h->temper_scale != 0 && i < b->n; i++) {
+        uint32_t lengths = (b->positions[i] + h->temper_offset) / h->temper_length;
+        f->tempers[i] = 1 + h->temper_scale * logf(1 + (float)lengths);
+    }
+}
+
+void forward_temper(struct forward *f, struct span q, uint32_t first, uint32_t n, uint32_t width)
+{
+    struct scale_args a = {.x = q, .n_rows = n, .width = width, .factor = 1, .factors = f->tempers + first};
+    f->device->backend->scale(f->device, &a);
 }
 
 /* ---- attention ---- */
 
+/* A norm without weights is asked for by a layer's facts. */
 static void norm_both(struct forward *f, uint32_t layer, uint32_t n)
 {
     struct weight *const *w = f->weights->layers[layer].at;
     uint64_t t = forward_start(f);
+    if (!w[ROLE_ATTN_Q_NORM] && !forward_facts(f, layer)->late_norm)
+        return;
     norm_heads(f, w[ROLE_ATTN_Q_NORM], f->q, n, f->h->n_heads);
     norm_heads(f, w[ROLE_ATTN_K_NORM], f->k, n, f->h->n_kv_heads);
     forward_lap(f, &f->times.norm_ns, &t);
@@ -82,8 +108,8 @@ static void norm_both(struct forward *f, uint32_t layer, uint32_t n)
 static void rope_both(struct forward *f, uint32_t layer, const struct forward_batch *b)
 {
     uint64_t t = forward_start(f);
-    rope(f, layer, f->q, b, f->h->n_heads);
-    rope(f, layer, f->k, b, f->h->n_kv_heads);
+    forward_rope(f, layer, f->q, b, f->h->n_heads, f->h->head_dim);
+    forward_rope(f, layer, f->k, b, f->h->n_kv_heads, f->h->head_dim);
     forward_lap(f, &f->times.rope_ns, &t);
 }
 
@@ -103,18 +129,25 @@ static void project_qkv(struct forward *f, uint32_t layer, uint32_t n)
 
 void layer_attend(struct forward *f, uint32_t layer, const struct forward_batch *b)
 {
-    bool late = (f->h->arch->flags & ARCH_QK_NORM_LATE) != 0;
+    const struct layer_facts *facts = forward_facts(f, layer);
+    bool late = (f->h->arch->flags & ARCH_QK_NORM_LATE) != 0 || facts->late_norm;
+    if (f->h->kv_rank > 0) {
+        mla_attend(f, layer, b);
+        return;
+    }
     project_qkv(f, layer, b->n);
     if (!late)
         norm_both(f, layer, b->n);
     rope_both(f, layer, b);
     if (late)
         norm_both(f, layer, b->n);
+    if (facts->tempered)
+        forward_temper(f, f->q, 0, b->n, f->h->n_heads * f->h->head_dim);
     uint64_t t = forward_start(f);
     struct attention_args a = {
         .kv = f->layers[layer], .q = f->q, .k = f->k, .v = f->v, .out = f->mixed, .rows = b->rows, .n_rows = b->n,
-        .n_heads = f->h->n_heads, .scale = f->h->attention_scale, .window = facts_of(f, layer)->window,
-        .cap = f->h->attention_cap};
+        .n_heads = f->h->n_heads, .scale = f->h->attention_scale, .window = facts->window,
+        .chunk = facts->chunk, .cap = f->h->attention_cap, .sinks = f->weights->layers[layer].at[ROLE_ATTN_SINKS]};
     f->device->backend->attention(f->device, &a);
     forward_lap(f, &f->times.attention_ns, &t);
 }
@@ -159,7 +192,8 @@ void layer_project(struct forward *f, uint32_t layer, const struct layer_rows *r
 
 static enum activation activation_of(const struct hparams *h)
 {
-    static const enum activation activations[] = {[FFN_SILU] = ACT_SILU, [FFN_GELU] = ACT_GELU};
+    static const enum activation activations[] = {[FFN_SILU] = ACT_SILU, [FFN_GELU] = ACT_GELU,
+                                                   [FFN_CLAMPED] = ACT_CLAMPED};
     return activations[h->arch->ffn];
 }
 
@@ -212,10 +246,13 @@ static float experts_scale(const struct hparams *h)
 static void run_experts(struct forward *f, struct weight *const *w, const struct layer_rows *rows)
 {
     static const enum router_scores scores[] = {[SCORE_SOFTMAX] = ROUTER_SOFTMAX, [SCORE_SIGMOID] = ROUTER_SIGMOID,
-                                                [SCORE_SOFTMAX_CHOSEN] = ROUTER_SOFTMAX_CHOSEN};
+                                                [SCORE_SOFTMAX_CHOSEN] = ROUTER_SOFTMAX_CHOSEN,
+                                                [SCORE_SIGMOID_INPUT] = ROUTER_SIGMOID_INPUT};
     const struct hparams *h = f->h;
     struct moe_args a = {
         .router = w[ROLE_ROUTER], .gate = w[ROLE_GATE_EXPERTS], .up = w[ROLE_UP_EXPERTS], .down = w[ROLE_DOWN_EXPERTS],
+        .router_bias = w[ROLE_ROUTER_BIAS], .gate_bias = w[ROLE_GATE_EXPERTS_BIAS],
+        .up_bias = w[ROLE_UP_EXPERTS_BIAS], .down_bias = w[ROLE_DOWN_EXPERTS_BIAS],
         .select_bias = w[ROLE_SELECT_BIAS], .scores = scores[h->scores], .act = activation_of(h),
         .normalise = h->experts_norm, .scale = experts_scale(h), .n_groups = h->n_groups,
         .n_groups_used = h->n_groups_used, .n_used = h->n_experts_used, .x = f->normed, .out = rows->x,

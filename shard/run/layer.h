@@ -15,6 +15,8 @@ struct layer_rows {
 
 /* True when what attention and feed-forward give is changed before it is added. */
 bool layer_has_branch(const struct hparams *h);
+/* Once a batch, before its layers. */
+void layer_note_positions(struct forward *f, const struct forward_batch *b);
 /* x -> mixed: projections, rotation, attention. `layer` counts from the range's first. */
 void layer_attend(struct forward *f, uint32_t layer, const struct forward_batch *b);
 /* x += Wo mixed */
@@ -22,7 +24,17 @@ void layer_project(struct forward *f, uint32_t layer, const struct layer_rows *r
 /* x += ffn(norm(x)) */
 void layer_feed(struct forward *f, uint32_t layer, const struct layer_rows *rows);
 
+/* mla.c: layer_attend() over compressed keys and values. */
+void mla_attend(struct forward *f, uint32_t layer, const struct forward_batch *b);
+
 /* ---- what layers and the range share ---- */
+
+const struct layer_facts *forward_facts(const struct forward *f, uint32_t layer);
+/* The rest of a span, `values` further. */
+struct span forward_behind(struct span s, size_t values);
+void forward_rope(struct forward *f, uint32_t layer, struct span x, const struct forward_batch *b, uint32_t n_heads,
+                  uint32_t stride);
+void forward_temper(struct forward *f, struct span q, uint32_t first, uint32_t n, uint32_t width);
 
 /* Add the time since *since to a kind of operation, where somebody wants to know. */
 void forward_lap(struct forward *f, uint64_t *kind, uint64_t *since);

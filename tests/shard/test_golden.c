@@ -72,6 +72,8 @@ static void check_split(const struct golden *g, const struct route_options *o, c
     route_close(&r);
 }
 
+enum { DEEP = 8 }; /* layers, of which all splits in three would be hundreds */
+
 static void check_splits(const struct golden *g)
 {
     struct route r;
@@ -82,7 +84,7 @@ static void check_splits(const struct golden *g)
     assert_true(n_layers > 1);
     for (uint32_t a = 1; a < n_layers; a++) {
         check_split(g, &(struct route_options){.path = g->path, .n = 2, .cuts = {a}}, whole);
-        for (uint32_t b = a + 1; b < n_layers; b++)
+        for (uint32_t b = a + 1; b < n_layers && (n_layers <= DEEP || b == a + 1); b++) /* of deep ones, the short */
             check_split(g, &(struct route_options){.path = g->path, .n = 3, .cuts = {a, b}}, whole);
     }
     mem_free(whole);
