@@ -98,7 +98,7 @@ void *link_context(int io_threads);
 void link_context_destroy(void **zmq_context);
 
 /* Start-up self-test of the gate, with the running zap of this context and a domain of its own: a random key
- * and a plain-text client must be refused within LINK_HANDSHAKE_MS, an allowed key accepted and seen as
+ * and a plain-text client must be refused, an allowed key accepted and seen as
  * itself.  ERR_CONFIG with a sentence otherwise. */
 MUST_USE int link_self_test(void *zmq_context, struct zap *zap, struct error *e);
 

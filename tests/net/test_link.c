@@ -1,6 +1,7 @@
 /* test_link: what honest ends of a link see: messages both ways with their sender's key, limits, full queues,
  * peers that go and come back. */
 #include <errno.h>
+#include <netdb.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -276,6 +277,13 @@ static void test_ipv6_and_ipv4_through_it(void **state)
     }
     static const char *const hosts[] = {"127.0.0.1", "[::1]", "localhost"};
     for (size_t i = 0; i < COUNTOF(hosts); i++) {
+        struct addrinfo *found = NULL;
+        if (i == 2 && getaddrinfo(hosts[i], NULL, NULL, &found) != 0) {
+            print_message("no name for this machine here\n");
+            break;
+        }
+        if (found)
+            freeaddrinfo(found);
         snprintf(endpoint, sizeof(endpoint), "tcp://%s:%u", hosts[i], link_port(six));
         assert_int_equal(link_dial(&l, p->context, endpoint, p->host.public_key, &g, NULL), 0);
         pair_send(l, NULL, "six", 3);
