@@ -13,6 +13,7 @@
 #include "text/normalizer.h"
 #include "text/pretokenizer.h"
 #include "text/source.h"
+#include "text/source_hf.h"
 #include "text/special.h"
 #include "text/tokenizer_spans.h"
 #include "text/unigram.h"
@@ -136,6 +137,14 @@ int tokenizer_open(struct tokenizer **out, const struct gguf *g, struct error *e
     struct source s;
     e = e ? e : &own;
     return open_source(out, &s, source_gguf(&s, g, e), e);
+}
+
+int tokenizer_open_folder(struct tokenizer **out, const char *folder, struct error *e)
+{
+    struct error own;
+    struct source s;
+    e = e ? e : &own;
+    return open_source(out, &s, source_hf(&s, folder, e), e);
 }
 
 void tokenizer_close(struct tokenizer **t)

@@ -32,6 +32,8 @@ struct token_list {
 
 /* Copies what it needs; g may be closed afterwards. */
 MUST_USE int tokenizer_open(struct tokenizer **out, const struct gguf *g, struct error *e);
+/* From tokenizer.json and the files beside it in a Hugging Face folder. */
+MUST_USE int tokenizer_open_folder(struct tokenizer **out, const char *folder, struct error *e);
 void tokenizer_close(struct tokenizer **t);
 
 uint32_t tokenizer_count(const struct tokenizer *t); /* 0: no vocabulary */

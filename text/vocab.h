@@ -33,7 +33,6 @@ enum vocab_flags {
     VOCAB_RSTRIP = 1 << 6,  /* ... after it */
     VOCAB_BYTE = 1 << 7,    /* one byte that no ordinary token has */
     VOCAB_LATE = 1 << 8,    /* recognised in the normalised text, not in the raw one */
-    VOCAB_WORD = 1 << 9,    /* recognised only where it is no part of a longer word */
 };
 
 struct vocab {
