@@ -30,6 +30,7 @@ int keys_command(const struct settings *s, struct error *e);
 int show_command(const struct settings *s, struct error *e);
 int tokenize_command(const struct settings *s, struct error *e);
 int synth_command(const struct settings *s, struct error *e);
+int quantize_command(const struct settings *s, struct error *e);
 int bench_command(const struct settings *s, struct error *e);
 int logits_command(const struct settings *s, struct error *e);
 

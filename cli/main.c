@@ -27,6 +27,10 @@ static const struct command commands[] = {
     {"tokenize", CMD_TOKENIZE, "MODEL", 1, 1, "standard input to token ids, or back", NULL, tokenize_command},
     {"synth", CMD_SYNTH, "FAMILY OUT.gguf", 2, 2, "write a random-weight model of a family and shape, to measure with",
      NULL, synth_command},
+    {"quantize", CMD_QUANTIZE, "IN.gguf OUT.gguf TYPE", 3, 3, "write a model in another type",
+     "TYPE is F16, BF16, Q8_0, Q4_0, Q4_K_M, Q5_K_M, Q6_K or MXFP4. Norms, routers and what is small already stay as\n"
+     "they are. OUT appears when it is complete; the memory taken does not depend on the model's size.",
+     quantize_command},
     {"bench", CMD_BENCH, "[MODEL]", 0, 1, "prefill and decode tokens a second, of one process or of a cluster", NULL,
      bench_command},
     {"logits", CMD_LOGITS, "[MODEL]", 0, 1, "raw float32 logits of given tokens, by one process or by a cluster", NULL,

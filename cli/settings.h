@@ -36,7 +36,8 @@ enum command_bit {
     CMD_LOGITS = 1 << 10,
     CMD_INVITE = 1 << 11,
     CMD_KEYS = 1 << 12,
-    CMD_ALL = (1 << 13) - 1,
+    CMD_QUANTIZE = 1 << 13,
+    CMD_ALL = (1 << 14) - 1,
 };
 
 enum setting_kind {

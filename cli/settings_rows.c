@@ -52,7 +52,8 @@ const struct setting setting_rows[] = {
     {"batch_rows", 0, SETTING_COUNT, HEADS, "512", 1, 1024, "ROWS", "most rows of a step"},
 
     /* how it computes */
-    {"threads", 't', SETTING_COUNT, COMPUTES | CMD_LOGITS, "0", 0, 256, "N", "compute threads (every core)"},
+    {"threads", 't', SETTING_COUNT, COMPUTES | CMD_LOGITS | CMD_QUANTIZE, "0", 0, 256, "N",
+     "compute threads (every core)"},
     {"threads", 't', SETTING_COUNT, CMD_UP, "0", 0, 256, "N", "compute threads of each node (the cores, shared out)"},
     {"threads", 't', SETTING_LIST, CMD_BENCH, "0", 0, 256, "N,N...", "thread counts to measure (every core)"},
     {"backend", 0, SETTING_TEXT, COMPUTES | CMD_BENCH | CMD_LOGITS, NULL, 0, 0, "NAME", "cpu (the best there is)"},

@@ -97,6 +97,7 @@ void gguf_writer_i32s(struct gguf_writer *w, const char *key, const int32_t *v, 
 void gguf_writer_f32s(struct gguf_writer *w, const char *key, const float *v, size_t n);
 /* Copy every metadata key of g whose name starts with prefix (a borrowed tokenizer: "tokenizer."). */
 void gguf_writer_copy_keys(struct gguf_writer *w, const struct gguf *g, const char *prefix);
+void gguf_writer_copy_key(struct gguf_writer *w, const struct gguf *g, size_t i);
 void gguf_writer_tensor(struct gguf_writer *w, const char *name, const struct qtype *type, uint32_t n_dims,
                         const uint64_t *ne);
 /* After the last declaration: header to disk (ERR_LIMIT: more was declared than a reader takes); then each tensor's

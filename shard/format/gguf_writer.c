@@ -132,6 +132,14 @@ static void copy_value(struct gguf_writer *w, const struct gguf_value *v)
     buffer_add(b, v->data, bytes);
 }
 
+void gguf_writer_copy_key(struct gguf_writer *w, const struct gguf *g, size_t i)
+{
+    const struct gguf_value *v = &g->values[i];
+    add_string(&w->values, v->key.text, v->key.len);
+    copy_value(w, v);
+    w->n_values++;
+}
+
 void gguf_writer_copy_keys(struct gguf_writer *w, const struct gguf *g, const char *prefix)
 {
     size_t n = strlen(prefix);
@@ -139,9 +147,7 @@ void gguf_writer_copy_keys(struct gguf_writer *w, const struct gguf *g, const ch
         const struct gguf_value *v = &g->values[i];
         if (v->key.len < n || memcmp(v->key.text, prefix, n) != 0)
             continue;
-        add_string(&w->values, v->key.text, v->key.len);
-        copy_value(w, v);
-        w->n_values++;
+        gguf_writer_copy_key(w, g, i);
     }
 }
 

@@ -128,6 +128,54 @@ class Commands(unittest.TestCase):
         self.refused(shoal("logits", out, "--tokens", "1,600", "--out", rows), 64, "600", "512")
         self.refused(shoal("synth", "gpt9", out), 64, "gpt9", "qwen3moe")
 
+    def tiny(self, name="tiny.gguf"):
+        """A random model in F32, with rows that are no multiple of 256 among others."""
+        out = self.path / name
+        done = shoal("synth", "qwen3moe", out, "--layers", 2, "--hidden", 256, "--heads", 3, "--kv-heads", 1,
+                     "--head-dim", 32, "--experts", 4, "--experts-used", 2, "--expert-ffn", 256, "--vocab", 512,
+                     "--type", "f32")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return out
+
+    def logits(self, model):
+        rows = self.path / "rows.f32"
+        done = shoal("logits", model, "--tokens", "1,2,3,4", "--out", rows)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return [x for (x,) in struct.iter_unpack("<f", rows.read_bytes())]
+
+    def test_quantize_writes_every_type(self):
+        source = self.tiny()
+        want = self.logits(source)
+        power = sum(x * x for x in want)
+        bounds = {"F16": 1e-4, "BF16": 1e-3, "q8_0": 2e-3, "Q6_K": 0.01, "Q5_K_M": 0.03, "Q4_K_M": 0.1, "Q4_0": 0.15,
+                  "MXFP4": 0.2}
+        for name, bound in bounds.items():
+            out = self.path / f"{name}.gguf"
+            self.assertEqual(shoal("quantize", source, out, name, "-t", 2).returncode, 0)
+            got = self.logits(out)
+            self.assertLess(sum((a - b) ** 2 for a, b in zip(got, want)) / power, bound, name)
+            again = self.path / "again.gguf"
+            self.assertEqual(shoal("quantize", source, again, name, "-t", 1).returncode, 0)
+            self.assertEqual(again.read_bytes(), out.read_bytes(), name)
+        types = json.loads(shoal("show", self.path / "Q4_K_M.gguf", "--json").stdout)["types"]
+        self.assertEqual(set(types), {"F32", "Q4_K", "Q6_K", "Q5_0"})  # Q5_0: attn_output's rows of 96 values
+        same = self.path / "same.gguf"
+        self.assertEqual(shoal("quantize", self.path / "MXFP4.gguf", same, "Q8_0").returncode, 0)
+        self.assertEqual(self.logits(same), self.logits(self.path / "MXFP4.gguf"))  # nothing grows
+
+    def test_quantize_refuses_and_leaves_nothing(self):
+        source, out = self.tiny(), self.path / "out.gguf"
+        self.refused(shoal("quantize", source, out, "Q9"), 64, "Q9", "Q4_K_M")
+        self.refused(shoal("quantize", source, source, "Q8_0"), 64, "another")
+        self.refused(shoal("quantize", self.path / "absent.gguf", out, "Q8_0"), 66, "absent.gguf")
+        whole = bytearray(source.read_bytes())
+        for bad, words in ((b"\xff\xff\xff\xff", "not numbers"), (struct.pack("<f", 1e30), "too large")):
+            middle = len(whole) // 2 & ~3
+            whole[middle:middle + 4096] = bad * 1024
+            source.write_bytes(whole)
+            self.refused(shoal("quantize", source, out, "Q8_0"), 64, "tensor", words)
+        self.assertEqual(sorted(p.name for p in self.path.iterdir()), ["tiny.gguf"])
+
     def test_bench_reports_positive_rates(self):
         done = shoal("bench", DEMO, "-t", "1,2", "-p", 32, "-n", 8, "-r", 2, "--json")
         self.assertEqual(done.returncode, 0, done.stderr)
