@@ -35,6 +35,13 @@ void assembly_close(struct assembly *a)
     memset(a, 0, sizeof(*a));
 }
 
+/* Absent arrays are NULL. */
+static void copy(void *to, const void *from, size_t n, size_t size)
+{
+    if (n > 0)
+        memcpy(to, from, n * size);
+}
+
 static void copy_opens(struct assembly *a, const struct frame *f)
 {
     size_t n = 0;
@@ -68,9 +75,9 @@ static int begin(struct assembly *a, const struct frame *f, uint32_t expect_widt
         return error_set(e, ERR_CORRUPT, "the step has passed more stages than a route can have");
     a->header = *h;
     a->started_us = clock_us();
-    memcpy(a->rows, f->rows, f->n_rows * sizeof(*a->rows));
-    memcpy(a->ends, f->ends, f->n_ends * sizeof(*a->ends));
-    memcpy(a->traces, f->traces, f->n_traces * sizeof(*a->traces));
+    copy(a->rows, f->rows, f->n_rows, sizeof(*a->rows));
+    copy(a->ends, f->ends, f->n_ends, sizeof(*a->ends));
+    copy(a->traces, f->traces, f->n_traces, sizeof(*a->traces));
     a->n_rows = f->n_rows;
     a->n_ends = f->n_ends;
     a->n_traces = f->n_traces;
