@@ -68,33 +68,42 @@ static int encode(const struct settings *s, const struct tokenizer *t, const str
     return 0;
 }
 
-/* Ids with anything but digits between them. Nothing is printed unless all of them are in the vocabulary. */
-static int decode(const struct tokenizer *t, const struct buffer *in, struct error *e)
+/* Ids with anything but digits between them. The list is the caller's, also on error. */
+static int read_ids(const struct tokenizer *t, const struct buffer *in, struct token_list *list, struct error *e)
 {
     const char *at = buffer_text(in), *end = at + in->len;
-    struct buffer text;
-    int r = 0;
-    buffer_init(&text, DECODED_MAX);
-    while (r == 0 && at < end) {
+    list->ids = mem_array(in->len / 2 + 1, sizeof(*list->ids));
+    list->count = 0;
+    while (at < end) {
         if (!isdigit((unsigned char)*at)) {
             at++;
             continue;
         }
         char *stop;
         unsigned long id = strtoul(at, &stop, 10);
-        if (id >= tokenizer_count(t)) {
-            r = error_set(e, ERR_INVALID, "%.*s is not a token id; the vocabulary has %u", (int)(stop - at), at,
-                          tokenizer_count(t));
-            break;
-        }
-        tokenizer_decode(t, (int32_t)id, true, &text);
+        if (id >= tokenizer_count(t))
+            return error_set(e, ERR_INVALID, "%.*s is not a token id; the vocabulary has %u", (int)(stop - at), at,
+                             tokenizer_count(t));
+        list->ids[list->count++] = (int32_t)id;
         at = stop;
     }
+    return 0;
+}
+
+static int decode(const struct tokenizer *t, const struct buffer *in, struct error *e)
+{
+    struct token_list list;
+    struct buffer text;
+    buffer_init(&text, DECODED_MAX);
+    int r = read_ids(t, in, &list, e);
+    if (r == 0)
+        tokenizer_decode_list(t, list.ids, list.count, true, &text);
     if (r == 0 && buffer_failed(&text))
         r = error_set(e, ERR_LIMIT, "the text would be longer than %d bytes", DECODED_MAX);
     if (r == 0)
         fwrite(buffer_text(&text), 1, text.len, stdout);
     buffer_close(&text);
+    token_list_free(&list);
     return r;
 }
 

@@ -89,8 +89,7 @@ static char *text_of(const struct api *a, const struct token_list *tokens)
     struct stream s;
     buffer_init(&bytes, TOKENIZER_TEXT_MAX);
     buffer_init(&text, TOKENIZER_TEXT_MAX);
-    for (size_t i = 0; i < tokens->count; i++)
-        tokenizer_decode(a->options.tokenizer, tokens->ids[i], true, &bytes);
+    tokenizer_decode_list(a->options.tokenizer, tokens->ids, tokens->count, true, &bytes);
     if (stream_init(&s, NULL, 0, NULL) == 0) {
         stream_push(&s, buffer_text(&bytes), bytes.len, &text);
         stream_finish(&s, &text);
