@@ -192,5 +192,15 @@ void avx512_rows_q4_0(const struct matmul_job *job, size_t first, size_t last);
 void avx512_rows_q4_k(const struct matmul_job *job, size_t first, size_t last);
 void avx512_rows_q5_k(const struct matmul_job *job, size_t first, size_t last);
 void avx512_rows_q6_k(const struct matmul_job *job, size_t first, size_t last);
+void avx512_rows_q4_1(const struct matmul_job *job, size_t first, size_t last);
+void avx512_rows_q5_0(const struct matmul_job *job, size_t first, size_t last);
+void avx512_rows_q5_1(const struct matmul_job *job, size_t first, size_t last);
+void avx512_rows_iq4_nl(const struct matmul_job *job, size_t first, size_t last);
+void avx512_rows_mxfp4(const struct matmul_job *job, size_t first, size_t last);
+void avx512_rows_nvfp4(const struct matmul_job *job, size_t first, size_t last);
+void avx512_rows_q2_k(const struct matmul_job *job, size_t first, size_t last);
+void avx512_rows_q3_k(const struct matmul_job *job, size_t first, size_t last);
+void avx512_rows_iq4_xs(const struct matmul_job *job, size_t first, size_t last);
+void avx512_rows_quanta(const struct matmul_job *job, size_t first, size_t last);
 
 #endif

@@ -228,6 +228,11 @@ static const struct matmul_kernel kernels[] = {
     {QTYPE_BF16, FORM_F32, avx512_rows_bf16}, {QTYPE_Q8_0, FORM_Q8, avx512_rows_q8_0},
     {QTYPE_Q4_0, FORM_Q8, avx512_rows_q4_0},  {QTYPE_Q4_K, FORM_Q8K, avx512_rows_q4_k},
     {QTYPE_Q5_K, FORM_Q8K, avx512_rows_q5_k}, {QTYPE_Q6_K, FORM_Q8K, avx512_rows_q6_k},
+    {QTYPE_Q4_1, FORM_Q8, avx512_rows_q4_1},  {QTYPE_Q5_0, FORM_Q8, avx512_rows_q5_0},
+    {QTYPE_Q5_1, FORM_Q8, avx512_rows_q5_1},  {QTYPE_IQ4_NL, FORM_Q8, avx512_rows_iq4_nl},
+    {QTYPE_MXFP4, FORM_Q8, avx512_rows_mxfp4}, {QTYPE_NVFP4, FORM_Q8, avx512_rows_nvfp4},
+    {QTYPE_Q2_K, FORM_Q8K, avx512_rows_q2_k}, {QTYPE_Q3_K, FORM_Q8K, avx512_rows_q3_k},
+    {QTYPE_IQ4_XS, FORM_Q8K, avx512_rows_iq4_xs},
     {0, FORM_F32, NULL},
 };
 
@@ -235,6 +240,7 @@ const struct isa isa_avx512 = {
     .name = "avx512",
     .usable = usable,
     .kernels = kernels,
+    .quanta = {.form = FORM_Q8K, .rows = avx512_rows_quanta},
     .prepare = {[FORM_Q8] = prepare_q8, [FORM_Q8K] = prepare_q8k},
     .page_scores = avx512_page_scores,
     .page_mix = avx512_page_mix,
