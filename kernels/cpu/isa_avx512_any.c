@@ -16,7 +16,8 @@
 /* One group of 32 of a panel: x = d * (q - surplus) + m; NVFP4 has a d for each half. */
 struct table32 {
     uint8_t q[PANEL_ROWS][32];
-    float d[2][PANEL_ROWS], m[PANEL_ROWS];
+    uint16_t d[2][PANEL_ROWS], m[PANEL_ROWS]; /* half floats: 16 are converted at once */
+    float exact[PANEL_ROWS];                  /* d where a half float cannot hold it */
 };
 
 struct kind32 {
@@ -24,6 +25,7 @@ struct kind32 {
     size_t bytes;  /* a row's, for 32 values */
     int surplus;
     bool has_m, halves;
+    float factor;  /* of d; 0: `exact` is */
 };
 
 FORCE_INLINE float half_of(uint16_t h) {
@@ -49,21 +51,21 @@ FORCE_INLINE __m256i fifth_bits(const uint8_t *qh) {
 
 FORCE_INLINE void open_q4_1(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
     const struct q4_1 *w = (const struct q4_1 *)(const void *)row + b;
-    t->d[0][r] = half_of(w->d);
-    t->m[r] = half_of(w->m);
+    t->d[0][r] = w->d;
+    t->m[r] = w->m;
     put32(t, r, nibbles32(w->qs));
 }
 
 FORCE_INLINE void open_q5_0(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
     const struct q5_0 *w = (const struct q5_0 *)(const void *)row + b;
-    t->d[0][r] = half_of(w->d);
+    t->d[0][r] = w->d;
     put32(t, r, _mm256_or_si256(nibbles32(w->qs), fifth_bits(w->qh)));
 }
 
 FORCE_INLINE void open_q5_1(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
     const struct q5_1 *w = (const struct q5_1 *)(const void *)row + b;
-    t->d[0][r] = half_of(w->d);
-    t->m[r] = half_of(w->m);
+    t->d[0][r] = w->d;
+    t->m[r] = w->m;
     put32(t, r, _mm256_or_si256(nibbles32(w->qs), fifth_bits(w->qh)));
 }
 
@@ -80,20 +82,19 @@ FORCE_INLINE __m256i looked_up(const uint8_t *qs, const int8_t values[16]) {
 
 FORCE_INLINE void open_iq4_nl(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
     const struct iq4_nl *w = (const struct iq4_nl *)(const void *)row + b;
-    t->d[0][r] = half_of(w->d);
+    t->d[0][r] = w->d;
     put32(t, r, looked_up(w->qs, iq4_values));
 }
 
 FORCE_INLINE void open_mxfp4(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
     const struct mxfp4 *w = (const struct mxfp4 *)(const void *)row + b;
-    t->d[0][r] = e8m0_half(w->e);
+    t->exact[r] = e8m0_half(w->e);
     put32(t, r, looked_up(w->qs, fp4_doubled));
 }
 
-/* Half of ue4m3(v): its bits are a half float's that is 2^8 too small. */
-FORCE_INLINE float small_float(uint8_t v) {
-    uint16_t bits = (v & 0x7f) == 0x7f ? 0 : (uint16_t)((v & 0x7f) << 7);
-    return half_of(bits) * 128;
+/* The bits of ue4m3(v) as those of a half float, which is 2^8 too small. */
+FORCE_INLINE uint16_t small_float(uint8_t v) {
+    return (v & 0x7f) == 0x7f ? 0 : (uint16_t)((v & 0x7f) << 7);
 }
 
 FORCE_INLINE void open_nvfp4(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
@@ -103,6 +104,10 @@ FORCE_INLINE void open_nvfp4(const uint8_t *row, size_t b, struct table32 *t, si
     t->d[0][r] = small_float(w->d[g]);
     t->d[1][r] = small_float(w->d[g + 1]);
     put32(t, r, _mm256_permute4x64_epi64(q, 0xd8));
+}
+
+FORCE_INLINE __m512 halves_of(const uint16_t h[PANEL_ROWS]) {
+    return _mm512_cvtph_ps(_mm256_load_si256((const void *)h));
 }
 
 /* What a panel holds of one group of 32, in the order of the products. */
@@ -117,9 +122,13 @@ FORCE_INLINE void words32_open(struct words32 *o, const struct panel *p, size_t 
         k->open(p->row[r], b, &t, r);
     table_words(t.q, 32, o->w[0]);
     table_words(t.q[0] + 16, 32, o->w[0] + 4);
-    o->d[0] = _mm512_load_ps(t.d[0]);
-    o->d[1] = k->halves ? _mm512_load_ps(t.d[1]) : o->d[0];
-    o->m = k->has_m ? _mm512_load_ps(t.m) : o->d[0];
+    for (int h = 0; h < (k->halves ? 2 : 1); h++) {
+        o->d[h] = k->factor != 0 ? halves_of(t.d[h]) : _mm512_load_ps(t.exact);
+        if (k->factor != 0 && k->factor != 1)
+            o->d[h] = _mm512_mul_ps(o->d[h], _mm512_set1_ps(k->factor));
+    }
+    if (k->has_m)
+        o->m = halves_of(t.m);
 }
 
 /* acc += d * scale * sum, where the integers of both halves meet only if they have one d. */
@@ -166,17 +175,18 @@ FORCE_INLINE void rows32(const struct matmul_job *job, size_t first, size_t last
     }
 }
 
-#define ROWS32(type, surplus, has_m, halves)                                              \
-    void avx512_rows_##type(const struct matmul_job *job, size_t first, size_t last) {    \
-        const struct kind32 k = {open_##type, sizeof(struct type) / ((halves) ? 2 : 1), surplus, has_m, halves}; \
-        rows32(job, first, last, &k);                                                     \
+#define ROWS32(type, surplus, has_m, halves, factor)                                                            \
+    void avx512_rows_##type(const struct matmul_job *job, size_t first, size_t last) {                          \
+        const struct kind32 k = {open_##type, sizeof(struct type) / ((halves) ? 2 : 1), surplus, has_m, halves, \
+                                 factor};                                                                       \
+        rows32(job, first, last, &k);                                                                           \
     }
-ROWS32(q4_1, 0, true, false)
-ROWS32(q5_0, 16, false, false)
-ROWS32(q5_1, 0, true, false)
-ROWS32(iq4_nl, 128, false, false)
-ROWS32(mxfp4, 128, false, false)
-ROWS32(nvfp4, 128, false, true)
+ROWS32(q4_1, 0, true, false, 1)
+ROWS32(q5_0, 16, false, false, 1)
+ROWS32(q5_1, 0, true, false, 1)
+ROWS32(iq4_nl, 128, false, false, 1)
+ROWS32(mxfp4, 128, false, false, 0)
+ROWS32(nvfp4, 128, false, true, 128) /* values are doubled */
 #undef ROWS32
 
 /* ---- blocks of 256: integer scales, and mins, of 16 values ---- */
