@@ -150,7 +150,8 @@ static int measure(struct hop *h, uint16_t port)
     double busy = throw_many(h, l, ROUNDS, 0), idle = throw_many(h, l, PAUSED_ROUNDS, PAUSE_MS);
     printf("a frame of %zu bytes, one way, median microseconds\n", h->bytes.len);
     printf("%8.1f  frame written, checked and read\n%8.1f  sealed and opened (XSalsa20-Poly1305)\n", codec, cipher);
-    printf("%8.1f  whole hop, both ends awake: %.1f of it wake-ups, queues and the kernel's TCP\n", busy, busy - cipher);
+    printf("%8.1f  whole hop, both ends awake: %.1f of it wake-ups, queues and the kernel's TCP\n", busy,
+           busy - cipher);
     printf("%8.1f  whole hop after %d ms of rest: %.1f more for cores that slept\n", idle, PAUSE_MS, idle - busy);
     link_close(&l);
     link_context_destroy(&context);
@@ -159,7 +160,8 @@ static int measure(struct hop *h, uint16_t port)
 
 int main(int argc, char **argv)
 {
-    unsigned long width = argc > 1 ? strtoul(argv[1], NULL, 10) : 1024, rows = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
+    unsigned long width = argc > 1 ? strtoul(argv[1], NULL, 10) : 1024;
+    unsigned long rows = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
     if (width < 1 || width > 16384 || rows < 1 || rows * width * sizeof(float) > FRAME_CHUNK_MAX)
         return fprintf(stderr, "usage: hop [WIDTH [ROWS]], of at most %d bytes\n", FRAME_CHUNK_MAX), 64;
     int pipes[2], status = 1;
