@@ -16,12 +16,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/avx2.h"
 #include "kernels/quant/blocks.h"
 
-#define FORCE_INLINE static inline __attribute__((always_inline))
-
 enum {
-    LANES = 8,
     X_MAX = 4,   /* rows of x that share the unpacking of a row of W */
     F16C_BIT = 1 << 29,
 };
@@ -34,13 +32,6 @@ static bool usable(void)
 }
 
 /* ---- what everything shares ---- */
-
-FORCE_INLINE float sum_lanes(__m256 v)
-{
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
 
 /* All bits set in the first n lanes. */
 FORCE_INLINE __m256i first_lanes(size_t n)
@@ -538,13 +529,18 @@ static float softmax_exp(float *x, float max, size_t n)
 static const struct matmul_kernel kernels[] = {
     {QTYPE_F32, FORM_F32, rows_f32},   {QTYPE_F16, FORM_F32, rows_f16},   {QTYPE_BF16, FORM_F32, rows_bf16},
     {QTYPE_Q8_0, FORM_Q8, rows_q8_0},  {QTYPE_Q4_0, FORM_Q8, rows_q4_0},  {QTYPE_Q4_K, FORM_Q8K, rows_q4_k},
-    {QTYPE_Q5_K, FORM_Q8K, rows_q5_k}, {QTYPE_Q6_K, FORM_Q8K, rows_q6_k}, {0, FORM_F32, NULL},
+    {QTYPE_Q5_K, FORM_Q8K, rows_q5_k}, {QTYPE_Q6_K, FORM_Q8K, rows_q6_k}, {QTYPE_Q4_1, FORM_Q8, avx2_rows_q4_1},
+    {QTYPE_Q5_0, FORM_Q8, avx2_rows_q5_0},   {QTYPE_Q5_1, FORM_Q8, avx2_rows_q5_1},
+    {QTYPE_IQ4_NL, FORM_Q8, avx2_rows_iq4_nl}, {QTYPE_MXFP4, FORM_Q8, avx2_rows_mxfp4},
+    {QTYPE_NVFP4, FORM_Q8, avx2_rows_nvfp4}, {QTYPE_Q2_K, FORM_Q8K, avx2_rows_q2_k},
+    {QTYPE_Q3_K, FORM_Q8K, avx2_rows_q3_k},  {QTYPE_IQ4_XS, FORM_Q8K, avx2_rows_iq4_xs}, {0, FORM_F32, NULL},
 };
 
 const struct isa isa_avx2 = {
     .name = "avx2",
     .usable = usable,
     .kernels = kernels,
+    .quanta = {.form = FORM_Q8K, .rows = avx2_rows_quanta},
     .prepare = {[FORM_Q8] = prepare_q8, [FORM_Q8K] = prepare_q8k},
     .dot_f32 = dot_f32,
     .dot_f16 = dot_f16,
