@@ -16,9 +16,12 @@
 /* One group of 32 of a panel: x = d * (q - surplus) + m; NVFP4 has a d for each half. */
 struct table32 {
     uint8_t q[PANEL_ROWS][32];
-    uint16_t d[2][PANEL_ROWS], m[PANEL_ROWS]; /* half floats: 16 are converted at once */
     float exact[PANEL_ROWS];                  /* d where a half float cannot hold it */
+    uint16_t d[2][PANEL_ROWS], m[PANEL_ROWS]; /* half floats: 16 are converted at once */
 };
+
+_Static_assert(offsetof(struct table32, exact) % 64 == 0 && offsetof(struct table32, d) % 32 == 0 &&
+                   offsetof(struct table32, m) % 32 == 0, "vectors lie there");
 
 struct kind32 {
     void (*open)(const uint8_t *row, size_t b, struct table32 *t, size_t r);
@@ -196,6 +199,9 @@ struct table256 {
     int16_t scale[PANEL_ROWS][16], min[PANEL_ROWS][16];
     float d[PANEL_ROWS], dmin[PANEL_ROWS];
 };
+
+_Static_assert(offsetof(struct table256, d) % 64 == 0 && offsetof(struct table256, dmin) % 64 == 0 &&
+                   offsetof(struct table256, scale) % 32 == 0, "vectors lie there");
 
 struct kind256 {
     void (*open)(const struct qtype *type, const uint8_t *block, struct table256 *t, size_t r);
