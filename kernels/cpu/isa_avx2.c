@@ -6,6 +6,7 @@
  * a masked rest, the same tree.  Every step that rounds is written as one
  * intrinsic (never a product that a compiler may or may not fuse into a sum):
  * so the bits of a pair do not depend on how many rows of x there are.       */
+#include "kernels/cpu/forms.h"
 #include "kernels/cpu/isa.h"
 
 #if defined(__x86_64__)
@@ -405,31 +406,14 @@ FORCE_INLINE float quantise(const float *x, int8_t *q, size_t n)
     return amax / 127.0F;
 }
 
-static int sum_of(const int8_t *q, size_t n)
-{
-    int sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += q[i];
-    return sum;
-}
-
 static void prepare_q8(const float *x, void *out, size_t n)
 {
-    struct q8_block *b = out;
-    for (size_t i = 0; i < n / 32; i++) {
-        b[i].scale = quantise(x + 32 * i, b[i].q, 32);
-        b[i].sum = sum_of(b[i].q, 32);
-    }
+    forms_q8(x, out, n, quantise);
 }
 
 static void prepare_q8k(const float *x, void *out, size_t n)
 {
-    struct q8k_block *b = out;
-    for (size_t i = 0; i < n / 256; i++) {
-        b[i].scale = quantise(x + 256 * i, b[i].q, 256);
-        for (int g = 0; g < 16; g++)
-            b[i].sums[g] = (int16_t)sum_of(b[i].q + 16 * g, 16);
-    }
+    forms_q8k(x, out, n, quantise);
 }
 
 /* ---- attention ---- */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/cpu/blocks32.h"
+#include "kernels/cpu/forms.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/quant/blocks.h"
 
@@ -36,31 +37,14 @@ static float quantise(const float *x, int8_t *q, size_t n)
     return amax / 127.0F;
 }
 
-static int sum_of(const int8_t *q, size_t n)
-{
-    int sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += q[i];
-    return sum;
-}
-
 static void prepare_q8(const float *x, void *out, size_t n)
 {
-    struct q8_block *b = out;
-    for (size_t i = 0; i < n / 32; i++) {
-        b[i].scale = quantise(x + 32 * i, b[i].q, 32);
-        b[i].sum = sum_of(b[i].q, 32);
-    }
+    forms_q8(x, out, n, quantise);
 }
 
 static void prepare_q8k(const float *x, void *out, size_t n)
 {
-    struct q8k_block *b = out;
-    for (size_t i = 0; i < n / 256; i++) {
-        b[i].scale = quantise(x + 256 * i, b[i].q, 256);
-        for (int g = 0; g < 16; g++)
-            b[i].sums[g] = (int16_t)sum_of(b[i].q + 16 * g, 16);
-    }
+    forms_q8k(x, out, n, quantise);
 }
 
 /* ---- products of one row ---- */
