@@ -163,6 +163,25 @@ class Commands(unittest.TestCase):
         self.assertEqual(shoal("quantize", self.path / "MXFP4.gguf", same, "Q8_0").returncode, 0)
         self.assertEqual(self.logits(same), self.logits(self.path / "MXFP4.gguf"))  # nothing grows
 
+    def test_quantize_spends_more_where_it_matters(self):
+        source, out = self.path / "eight.gguf", self.path / "out.gguf"
+        done = shoal("synth", "llama", source, "--layers", 8, "--hidden", 256, "--heads", 4, "--kv-heads", 2,
+                     "--experts", 8, "--experts-used", 2, "--expert-ffn", 256, "--vocab", 512, "--type", "f16")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        matrix = 256 * 256
+        expect = {
+            # eight experts: keys and values as Q8_0, attn_output as Q5_K; layers 0, 3, 6 and 7 have better ffn_down
+            "Q4_K_M": {"Q4_K": (8 * (1 + 8 + 8) + 4 * 8 + 2) * matrix // 256 * 144, "Q5_K": 8 * matrix // 256 * 176,
+                       "Q6_K": (4 * 8 + 2) * matrix // 256 * 210, "Q8_0": 8 * matrix // 32 * 34},
+            # the experts alone
+            "MXFP4": {"MXFP4": 8 * 3 * 8 * matrix // 32 * 17, "Q8_0": (8 * 3 + 4) * matrix // 32 * 34},
+        }
+        for name, types in expect.items():
+            self.assertEqual(shoal("quantize", source, out, name).returncode, 0)
+            got = json.loads(shoal("show", out, "--json").stdout)["types"]
+            del got["F32"]
+            self.assertEqual(got, types, name)
+
     def test_quantize_refuses_and_leaves_nothing(self):
         source, out = self.tiny(), self.path / "out.gguf"
         self.refused(shoal("quantize", source, out, "Q9"), 64, "Q9", "Q4_K_M")
