@@ -187,6 +187,38 @@ struct heads_args {
     uint32_t n_rows;
 };
 
+/* Rows of one sequence in a call of delta(). The state is read from one place and left in another. */
+struct delta_run {
+    uint32_t first, n;
+    uint32_t from, to; /* numbers of states; from DELTA_NOTHING: all 0 */
+};
+
+enum { DELTA_NOTHING = UINT32_MAX };
+
+/* The gated delta rule.  A row's channels are queries, then keys [k_heads][k_dim], then values [v_heads][v_dim]. They
+ * go through a causal convolution of `kernel` positions a channel and SiLU; queries and keys are divided by their
+ * length (at least eps), queries by sqrt(k_dim) too.  Then for every value head, which reads key head
+ * h / (v_heads / k_heads), or h % k_heads when tiled, with b = sigmoid(beta) and g = a softplus(alpha + dt):
+ *     S = exp(g) S;   S = S + k (b (v - S^T k))^T;   out = S^T q
+ * A state is S [v_heads][k_dim][v_dim], then the last kernel - 1 rows of channels.  beta and alpha of head h are at
+ * gate_row * row + h / each * gate_group + h % each, each = v_heads / k_heads. */
+struct delta_args {
+    uint32_t k_heads, v_heads, k_dim, v_dim, kernel;
+    bool tiled;
+    float eps;
+    const struct weight *conv;      /* [channels, kernel] F32 */
+    const struct weight *a, *dt;    /* [1, v_heads] F32 */
+    struct span x;                  /* [n_rows, channels] */
+    struct span work;               /* the same */
+    struct span beta, alpha;
+    uint32_t gate_row, gate_group;
+    struct span states;             /* state i: `state_values` floats at i * state_values */
+    uint32_t state_values;
+    const struct delta_run *runs;   /* host [n_runs]: every row is in one */
+    uint32_t n_runs;
+    struct span out;                /* [n_rows, v_heads * v_dim] */
+};
+
 /* The largest operations to come. */
 struct reserve_args {
     uint32_t rows;                   /* rows a call */
@@ -238,6 +270,7 @@ struct backend {
     void (*scale)(struct device *d, const struct scale_args *a);
     void (*copy)(struct device *d, const struct copy_args *a);
     void (*heads)(struct device *d, const struct heads_args *a);
+    void (*delta)(struct device *d, const struct delta_args *a);
     void (*add)(struct device *d, struct span to, struct span from, size_t count); /* to += from */
     /* rows[i] of from -> row i of to, width values each */
     void (*gather)(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,

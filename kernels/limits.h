@@ -11,6 +11,8 @@ enum {
     EXPERTS_MAX = 1024,
     HEAD_DIM_MAX = 576,
     MOE_ROWS_MAX = 512, /* rows that an expert layer takes at a time */
+    DELTA_KERNEL_MAX = 8,   /* positions that a layer with a state convolves */
+    DELTA_HEADS_MAX = 256,  /* value heads of such a layer */
     MLA_ROWS_MAX = 64, /* rows that attention over compressed keys takes at a time */
 };
 

@@ -216,6 +216,7 @@ const struct backend backend_cpu = {
     .scale = cpu_scale,
     .copy = cpu_copy,
     .heads = cpu_heads,
+    .delta = cpu_delta,
     .add = cpu_add,
     .gather = cpu_gather,
 };

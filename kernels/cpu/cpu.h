@@ -124,6 +124,7 @@ float cpu_sigmoid(float x);
 void cpu_scale(struct device *d, const struct scale_args *a);
 void cpu_copy(struct device *d, const struct copy_args *a);
 void cpu_heads(struct device *d, const struct heads_args *a);
+void cpu_delta(struct device *d, const struct delta_args *a);
 void cpu_add(struct device *d, struct span to, struct span from, size_t count);
 void cpu_gather(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,
                 uint32_t width);

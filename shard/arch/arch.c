@@ -50,6 +50,12 @@ static const struct arch families[] = {
     {.name = "mistral4", .words = "Mistral 4", .yarn_log_unit = 0.1F,
      .flags = ARCH_MOE | ARCH_MLA | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS | ARCH_NEXTN |
               ARCH_TEMPER},
+    {.name = "qwen3next", .words = "Qwen3 Next", .rope_halves = true,
+     .flags = ARCH_MOE | ARCH_QK_NORM | ARCH_ODD_FFN_NORM | ARCH_SHARED | ARCH_SHARED_GATE | ARCH_NORM_EXPERTS |
+              ARCH_DELTA | ARCH_DELTA_BOTH | ARCH_NEXTN},
+    {.name = "qwen35moe", .words = "Qwen3.5 MoE", .rope_halves = true,
+     .flags = ARCH_MOE | ARCH_QK_NORM | ARCH_ODD_FFN_NORM | ARCH_SHARED | ARCH_SHARED_GATE | ARCH_NORM_EXPERTS |
+              ARCH_DELTA | ARCH_DELTA_TILED | ARCH_SECTIONS | ARCH_NEXTN},
     {.name = "minimax-m2", .words = "MiniMax M2", .rope_halves = true, .scores = SCORE_SIGMOID,
      .flags = ARCH_MOE | ARCH_QK_NORM_WIDE | ARCH_SELECT_BIAS | ARCH_ROUTER_KEYS | ARCH_NORM_EXPERTS},
 };

@@ -32,6 +32,8 @@ enum role {
     ROLE_ATTN_Q_BIAS, ROLE_ATTN_K_BIAS, ROLE_ATTN_V_BIAS, ROLE_ATTN_Q_NORM, ROLE_ATTN_K_NORM, ROLE_ATTN_SINKS,
     ROLE_ATTN_OUT, ROLE_ATTN_OUT_BIAS, ROLE_ATTN_POST_NORM,
     ROLE_Q_DOWN, ROLE_Q_DOWN_NORM, ROLE_Q_UP, ROLE_KV_DOWN, ROLE_KV_DOWN_NORM, ROLE_K_UP, ROLE_V_UP,
+    ROLE_DELTA_QKV, ROLE_DELTA_GATE, ROLE_DELTA_CONV, ROLE_DELTA_DT, ROLE_DELTA_A, ROLE_DELTA_BETA, ROLE_DELTA_ALPHA,
+    ROLE_DELTA_BOTH, ROLE_DELTA_NORM, ROLE_DELTA_OUT,
     ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_FFN_GATE, ROLE_FFN_UP, ROLE_FFN_DOWN, ROLE_FFN_POST_NORM,
     ROLE_ROUTER, ROLE_ROUTER_BIAS, ROLE_SELECT_BIAS, ROLE_GATE_EXPERTS, ROLE_UP_EXPERTS, ROLE_DOWN_EXPERTS,
     ROLE_GATE_EXPERTS_BIAS, ROLE_UP_EXPERTS_BIAS, ROLE_DOWN_EXPERTS_BIAS,
@@ -72,6 +74,10 @@ enum arch_flags {
     ARCH_CHUNKS = 1 << 25,        /* as Llama 4: of a period, the last layer sees all, has no RoPE and a q that
                                      grows with the position; the others see their chunk, and norm q and k late */
     ARCH_MLA = 1 << 26,           /* keys and values are kept in compressed form */
+    ARCH_DELTA = 1 << 27,         /* most layers keep a state (gated delta net); heads of the others are gated */
+    ARCH_DELTA_BOTH = 1 << 28,    /* whose two gates come from one tensor, by key heads */
+    ARCH_DELTA_TILED = 1 << 29,   /* whose value heads read key heads in turn, else in groups */
+    ARCH_SECTIONS = 1 << 30,      /* RoPE's pairs belong to three axes in turn, of which text has the same position */
 };
 
 enum rope_kind { ROPE_KIND_NONE, ROPE_KIND_LINEAR, ROPE_KIND_YARN, ROPE_KIND_LONG };
@@ -96,11 +102,14 @@ struct arch {
 enum extent {
     EXTENT_ONE, EXTENT_EMBD, EXTENT_VOCAB, EXTENT_HEADS, EXTENT_KV_HEADS, EXTENT_V_HEADS, EXTENT_OUT_HEADS,
     EXTENT_HEAD_DIM, EXTENT_VALUE_DIM, EXTENT_HEAD_COUNT, EXTENT_FFN, EXTENT_EXPERT_FFN, EXTENT_SHARED_FFN,
-    EXTENT_EXPERTS, EXTENT_ROPE_HALF, EXTENT_Q_RANK, EXTENT_KV_RANK, EXTENT_KV_DOWN, EXTENT_NOT_ROTATED,
+    EXTENT_Q, EXTENT_DELTA_CHANNELS, EXTENT_DELTA_INNER, EXTENT_DELTA_HEADS, EXTENT_DELTA_TWICE, EXTENT_DELTA_KERNEL,
+    EXTENT_DELTA_VALUE, EXTENT_EXPERTS, EXTENT_ROPE_HALF, EXTENT_Q_RANK, EXTENT_KV_RANK, EXTENT_KV_DOWN,
+    EXTENT_NOT_ROTATED,
 };
 
 /* Which layers have a tensor. */
-enum rule_when { WHEN_ALWAYS, WHEN_DENSE, WHEN_EXPERTS, WHEN_SHARED, WHEN_Q_WHOLE, WHEN_Q_RANK };
+enum rule_when { WHEN_ALWAYS, WHEN_DENSE, WHEN_EXPERTS, WHEN_SHARED, WHEN_ATTENTION, WHEN_Q_WHOLE, WHEN_Q_RANK,
+                 WHEN_DELTA };
 
 /* Which files: all; those of families with the flag, and others may; some. */
 enum rule_need { NEED_ALWAYS, NEED_FLAGGED, NEED_NEVER };
@@ -134,11 +143,20 @@ const struct fused_rule *arch_fused_at(size_t i);
 /* What sets one layer apart. */
 struct layer_facts {
     bool experts;    /* else dense */
+    bool delta;      /* it keeps a state and no keys */
     bool local_rope, no_rope;
     bool tempered;   /* q grows with the position */
     bool late_norm;  /* of q and k, without weights, after RoPE */
     uint32_t window; /* positions that it attends to; 0: all */
     uint32_t chunk;  /* it attends to its own chunk of so many; 0: all */
+};
+
+/* Layers that keep a state: a convolution over `channels` = queries, keys and values, then a matrix a value head. */
+struct delta_shape {
+    uint32_t interval; /* every so many-th layer attends instead; 0: there are no such layers */
+    uint32_t kernel, k_heads, v_heads, k_dim, v_dim;
+    uint32_t channels, inner;
+    uint32_t state_values; /* of one sequence, in one layer */
 };
 
 /* Hyper-parameters of one model, validated: no later code divides by an unchecked number. */
@@ -165,8 +183,10 @@ struct hparams {
     enum rope_kind rope_kind;
     bool no_rope;          /* in any layer */
     float rope_attn_factor;
+    uint32_t rope_sections[3]; /* pairs of each axis: those past them are not rotated; 0, 0, 0: all are */
     uint32_t rope_context; /* original context of the scaling */
     uint32_t window, window_period, chunk;
+    struct delta_shape delta;
     float temper_scale; /* q is multiplied by 1 + scale * ln(1 + (position + offset) / length); 0: it is not */
     uint32_t temper_length, temper_offset;
     float attention_scale; /* of q . k */
@@ -234,8 +254,12 @@ struct layer_range {
 bool model_in_range(const struct model *m, const struct model_tensor *t, const struct layer_range *r);
 uint64_t model_range_bytes(const struct model *m, const struct layer_range *r);
 uint64_t model_layer_bytes(const struct model *m, uint32_t layer);
-/* Bytes that are kept of one position over `layers` layers with elements of kv_bytes (2 or 4). */
+/* Bytes that are kept of one position over (at most) `layers` layers with elements of kv_bytes (2 or 4). */
 uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32_t kv_bytes);
+/* Bytes that one sequence holds in a layer with a state, whatever its length: it can go back to where the last step
+ * began. 0: there are none. */
+uint64_t model_state_bytes(const struct model *m);
+uint32_t model_state_layers(const struct model *m, uint32_t first, uint32_t last);
 /* Parameters in all, and those that one token uses (router, n_experts_used experts, attention, head, norms). */
 uint64_t model_params_total(const struct model *m);
 uint64_t model_params_active(const struct model *m);

@@ -217,6 +217,25 @@ static void read_scores(struct hparams *h, struct reader *r)
     }
 }
 
+static void read_delta(struct hparams *h, struct reader *r)
+{
+    struct delta_shape *d = &h->delta;
+    if (!(h->arch->flags & ARCH_DELTA))
+        return;
+    d->interval = read_count(r, "full_attention_interval", 1, ARCH_LAYERS_MAX, 4);
+    d->kernel = read_count(r, "ssm.conv_kernel", 2, DELTA_KERNEL_MAX, UINT64_MAX);
+    d->k_dim = read_count(r, "ssm.state_size", 1, HEAD_DIM_MAX, UINT64_MAX);
+    d->k_heads = read_count(r, "ssm.group_count", 1, DELTA_HEADS_MAX, UINT64_MAX);
+    d->v_heads = read_count(r, "ssm.time_step_rank", 1, DELTA_HEADS_MAX, UINT64_MAX);
+    uint32_t inner = read_count(r, "ssm.inner_size", 1, ARCH_WIDTH_MAX, UINT64_MAX);
+    if (r->status != 0)
+        return;
+    d->v_dim = inner / d->v_heads;
+    if (inner % d->v_heads != 0 || d->v_heads % d->k_heads != 0 || d->v_dim > HEAD_DIM_MAX)
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: %u values cannot be of %u heads that share %u", gguf_path(r->g),
+                              inner, d->v_heads, d->k_heads);
+}
+
 static void read_temper(struct hparams *h, struct reader *r)
 {
     if (!(h->arch->flags & ARCH_TEMPER))
@@ -308,6 +327,10 @@ static void read_experts(struct hparams *h, struct reader *r)
 
 static void set_cache(struct hparams *h)
 {
+    struct delta_shape *d = &h->delta;
+    d->channels = 2 * d->k_heads * d->k_dim + d->v_heads * d->v_dim;
+    d->inner = d->v_heads * d->v_dim;
+    d->state_values = d->v_heads * d->k_dim * d->v_dim + (d->interval ? d->kernel - 1 : 0) * d->channels;
     h->cache_heads = h->n_kv_heads;
     h->cache_key_dim = h->kv_rank > 0 ? h->kv_rank + h->n_rot : h->head_dim;
     h->cache_value_dim = h->kv_rank > 0 ? 0 : h->value_dim;
@@ -321,6 +344,7 @@ void hparams_layers(struct hparams *h)
         bool last = h->window_period > 0 && i % h->window_period == h->window_period - 1;
         bool windowed = h->window > 0 && h->window_period > 0 && !last, chunks = h->chunk > 0;
         *f = (struct layer_facts){
+            .delta = h->delta.interval > 0 && (i + 1) % h->delta.interval != 0,
             .experts = h->n_experts > 0 && i >= h->lead_dense && (i + 1) % h->moe_step == 0,
             .window = windowed ? h->window : 0, .local_rope = windowed && h->arch->local_rope_base > 0,
             .chunk = last ? 0 : h->chunk, .no_rope = h->no_rope || (chunks && last),
@@ -356,6 +380,16 @@ static void read_yarn(struct hparams *h, struct reader *r)
     h->attention_scale *= mla ? grown * grown : 1;
 }
 
+static void read_sections(struct hparams *h, struct reader *r)
+{
+    char key[ARCH_KEY_BYTES];
+    uint64_t v = 0;
+    arch_key(r->family, "rope.dimension_sections", key);
+    for (uint32_t i = 0; i < 3 && (h->arch->flags & ARCH_SECTIONS); i++)
+        if (gguf_array_u64(r->g, key, i, &v) && v <= HEAD_DIM_MAX)
+            h->rope_sections[i] = (uint32_t)v;
+}
+
 static void read_rope(struct hparams *h, struct reader *r)
 {
     char key[ARCH_KEY_BYTES];
@@ -383,6 +417,7 @@ static void read_rope(struct hparams *h, struct reader *r)
                                                      "tensors are supported",
                               gguf_path(r->g), key, (int)(kind.len < 40 ? kind.len : 40), kind.text);
     read_yarn(h, r);
+    read_sections(h, r);
 }
 
 static void read_layers(struct hparams *h, struct reader *r)
@@ -410,6 +445,7 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct error *e)
     read_experts(h, &r);
     read_rope(h, &r);
     read_temper(h, &r);
+    read_delta(h, &r);
     refuse_mechanisms(&r);
     if (r.status == 0) {
         hparams_layers(h);

@@ -43,6 +43,12 @@ void model_rope_local(const struct model *m, float *inv_freq)
         inv_freq[p] = (float)pow(h->arch->local_rope_base, -2.0 * p / h->n_rot);
 }
 
+static bool in_section(const struct hparams *h, uint32_t pair)
+{
+    const uint32_t *s = h->rope_sections;
+    return s[0] + s[1] + s[2] == 0 || pair < 3 * s[pair % 3];
+}
+
 void model_rope(const struct model *m, float *inv_freq, float *scale)
 {
     const struct hparams *h = model_hparams(m);
@@ -61,7 +67,7 @@ void model_rope(const struct model *m, float *inv_freq, float *scale)
                    sizeof(divisor));
             inv /= divisor;
         }
-        inv_freq[p] = (float)inv;
+        inv_freq[p] = in_section(h, p) ? (float)inv : 0;
     }
     *scale = h->rope_attn_factor;
     if (h->rope_kind == ROPE_KIND_YARN && h->rope_factor > 1)

@@ -21,9 +21,11 @@ static const struct tensor_rule rules[] = {
     /* attention */
     {VECTOR("blk.%u.attn_norm.weight", ROLE_ATTN_NORM, EXTENT_EMBD)},
     {VECTOR("blk.%u.attn_norm.bias", ROLE_ATTN_NORM_BIAS, EXTENT_EMBD), .with = ARCH_NORM_BIAS},
-    {MATRIX("blk.%u.attn_q.weight", ROLE_ATTN_Q, EXTENT_EMBD, EXTENT_HEADS), .when = WHEN_Q_WHOLE},
-    {MATRIX("blk.%u.attn_k.weight", ROLE_ATTN_K, EXTENT_EMBD, EXTENT_KV_HEADS), .without = ARCH_MLA},
-    {MATRIX("blk.%u.attn_v.weight", ROLE_ATTN_V, EXTENT_EMBD, EXTENT_V_HEADS), .without = ARCH_MLA},
+    {MATRIX("blk.%u.attn_q.weight", ROLE_ATTN_Q, EXTENT_EMBD, EXTENT_Q), .when = WHEN_Q_WHOLE},
+    {MATRIX("blk.%u.attn_k.weight", ROLE_ATTN_K, EXTENT_EMBD, EXTENT_KV_HEADS), .when = WHEN_ATTENTION,
+     .without = ARCH_MLA},
+    {MATRIX("blk.%u.attn_v.weight", ROLE_ATTN_V, EXTENT_EMBD, EXTENT_V_HEADS), .when = WHEN_ATTENTION,
+     .without = ARCH_MLA},
     {MATRIX("blk.%u.attn_q_a.weight", ROLE_Q_DOWN, EXTENT_EMBD, EXTENT_Q_RANK), .when = WHEN_Q_RANK},
     {VECTOR("blk.%u.attn_q_a_norm.weight", ROLE_Q_DOWN_NORM, EXTENT_Q_RANK), .when = WHEN_Q_RANK},
     {MATRIX("blk.%u.attn_q_b.weight", ROLE_Q_UP, EXTENT_Q_RANK, EXTENT_HEADS), .when = WHEN_Q_RANK},
@@ -33,22 +35,45 @@ static const struct tensor_rule rules[] = {
      .with = ARCH_MLA},
     {STACK("blk.%u.attn_v_b.weight", ROLE_V_UP, EXTENT_KV_RANK, EXTENT_VALUE_DIM, EXTENT_HEAD_COUNT),
      .with = ARCH_MLA},
-    {VECTOR("blk.%u.attn_q.bias", ROLE_ATTN_Q_BIAS, EXTENT_HEADS), .with = ARCH_QKV_BIAS, .without = ARCH_MLA,
+    {VECTOR("blk.%u.attn_q.bias", ROLE_ATTN_Q_BIAS, EXTENT_HEADS), .when = WHEN_ATTENTION, .with = ARCH_QKV_BIAS,
+     .without = ARCH_MLA,
      .need = NEED_FLAGGED},
-    {VECTOR("blk.%u.attn_k.bias", ROLE_ATTN_K_BIAS, EXTENT_KV_HEADS), .with = ARCH_QKV_BIAS, .without = ARCH_MLA,
+    {VECTOR("blk.%u.attn_k.bias", ROLE_ATTN_K_BIAS, EXTENT_KV_HEADS), .when = WHEN_ATTENTION, .with = ARCH_QKV_BIAS,
+     .without = ARCH_MLA,
      .need = NEED_FLAGGED},
-    {VECTOR("blk.%u.attn_v.bias", ROLE_ATTN_V_BIAS, EXTENT_V_HEADS), .with = ARCH_QKV_BIAS, .without = ARCH_MLA,
+    {VECTOR("blk.%u.attn_v.bias", ROLE_ATTN_V_BIAS, EXTENT_V_HEADS), .when = WHEN_ATTENTION, .with = ARCH_QKV_BIAS,
+     .without = ARCH_MLA,
      .need = NEED_FLAGGED},
-    {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM},
-    {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM},
-    {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM_MAYBE,
+    {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEAD_DIM), .when = WHEN_ATTENTION,
+     .with = ARCH_QK_NORM},
+    {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_HEAD_DIM), .when = WHEN_ATTENTION,
+     .with = ARCH_QK_NORM},
+    {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEAD_DIM), .when = WHEN_ATTENTION,
+     .with = ARCH_QK_NORM_MAYBE,
      .need = NEED_NEVER},
-    {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_HEAD_DIM), .with = ARCH_QK_NORM_MAYBE,
+    {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_HEAD_DIM), .when = WHEN_ATTENTION,
+     .with = ARCH_QK_NORM_MAYBE,
      .need = NEED_NEVER},
-    {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEADS), .with = ARCH_QK_NORM_WIDE},
-    {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_KV_HEADS), .with = ARCH_QK_NORM_WIDE},
+    {VECTOR("blk.%u.attn_q_norm.weight", ROLE_ATTN_Q_NORM, EXTENT_HEADS), .when = WHEN_ATTENTION,
+     .with = ARCH_QK_NORM_WIDE},
+    {VECTOR("blk.%u.attn_k_norm.weight", ROLE_ATTN_K_NORM, EXTENT_KV_HEADS), .when = WHEN_ATTENTION,
+     .with = ARCH_QK_NORM_WIDE},
+    {MATRIX("blk.%u.attn_qkv.weight", ROLE_DELTA_QKV, EXTENT_EMBD, EXTENT_DELTA_CHANNELS), .when = WHEN_DELTA},
+    {MATRIX("blk.%u.attn_gate.weight", ROLE_DELTA_GATE, EXTENT_EMBD, EXTENT_DELTA_INNER), .when = WHEN_DELTA},
+    {MATRIX("blk.%u.ssm_conv1d.weight", ROLE_DELTA_CONV, EXTENT_DELTA_KERNEL, EXTENT_DELTA_CHANNELS),
+     .when = WHEN_DELTA},
+    {VECTOR("blk.%u.ssm_dt.bias", ROLE_DELTA_DT, EXTENT_DELTA_HEADS), .when = WHEN_DELTA},
+    {VECTOR("blk.%u.ssm_a", ROLE_DELTA_A, EXTENT_DELTA_HEADS), .when = WHEN_DELTA},
+    {MATRIX("blk.%u.ssm_beta.weight", ROLE_DELTA_BETA, EXTENT_EMBD, EXTENT_DELTA_HEADS), .when = WHEN_DELTA,
+     .without = ARCH_DELTA_BOTH},
+    {MATRIX("blk.%u.ssm_alpha.weight", ROLE_DELTA_ALPHA, EXTENT_EMBD, EXTENT_DELTA_HEADS), .when = WHEN_DELTA,
+     .without = ARCH_DELTA_BOTH},
+    {MATRIX("blk.%u.ssm_ba.weight", ROLE_DELTA_BOTH, EXTENT_EMBD, EXTENT_DELTA_TWICE), .when = WHEN_DELTA,
+     .with = ARCH_DELTA_BOTH},
+    {VECTOR("blk.%u.ssm_norm.weight", ROLE_DELTA_NORM, EXTENT_DELTA_VALUE), .when = WHEN_DELTA},
+    {MATRIX("blk.%u.ssm_out.weight", ROLE_DELTA_OUT, EXTENT_DELTA_INNER, EXTENT_EMBD), .when = WHEN_DELTA},
     {VECTOR("blk.%u.attn_sinks.weight", ROLE_ATTN_SINKS, EXTENT_HEAD_COUNT), .with = ARCH_SINKS},
-    {MATRIX("blk.%u.attn_output.weight", ROLE_ATTN_OUT, EXTENT_OUT_HEADS, EXTENT_EMBD)},
+    {MATRIX("blk.%u.attn_output.weight", ROLE_ATTN_OUT, EXTENT_OUT_HEADS, EXTENT_EMBD), .when = WHEN_ATTENTION},
     {VECTOR("blk.%u.attn_output.bias", ROLE_ATTN_OUT_BIAS, EXTENT_EMBD), .need = NEED_NEVER},
     {VECTOR("blk.%u.post_attention_norm.weight", ROLE_ATTN_POST_NORM, EXTENT_EMBD), .with = ARCH_POST_NORMS},
     /* feed-forward */
@@ -129,7 +154,9 @@ static bool has_layer(const struct tensor_rule *rule, const struct hparams *h, i
     case WHEN_DENSE: return !facts->experts;
     case WHEN_EXPERTS: return facts->experts;
     case WHEN_SHARED: return facts->experts && h->n_shared_ffn > 0;
-    case WHEN_Q_WHOLE: return h->q_rank == 0;
+    case WHEN_ATTENTION: return !facts->delta;
+    case WHEN_DELTA: return facts->delta;
+    case WHEN_Q_WHOLE: return h->q_rank == 0 && !facts->delta;
     case WHEN_Q_RANK: return h->q_rank > 0;
     }
     return false;
@@ -147,7 +174,8 @@ bool arch_rule_applies(const struct tensor_rule *rule, const struct hparams *h, 
 
 bool arch_is_plain(const struct tensor_rule *rule)
 {
-    return (rule->rows == EXTENT_ONE && rule->slices == EXTENT_ONE) || strstr(rule->name, ".bias") != NULL;
+    return (rule->rows == EXTENT_ONE && rule->slices == EXTENT_ONE) || strstr(rule->name, ".bias") != NULL ||
+           rule->role == ROLE_DELTA_CONV;
 }
 
 bool arch_ignores(const struct hparams *h, const char *tensor_name)
@@ -158,6 +186,8 @@ bool arch_ignores(const struct hparams *h, const char *tensor_name)
             return true;
     if (strncmp(tensor_name, "blk.", 4) != 0)
         return false;
+    if ((h->arch->flags & ARCH_DELTA) && strstr(tensor_name, ".ssm_in.weight")) /* attn_qkv and attn_gate, as once */
+        return true;
     char *end;
     unsigned long layer = strtoul(tensor_name + 4, &end, 10);
     return *end == '.' && layer >= h->n_layers && layer < (unsigned long)h->n_layers + h->n_extra_layers;
@@ -181,6 +211,13 @@ uint64_t arch_extent(const struct hparams *h, enum extent x)
     case EXTENT_SHARED_FFN: return h->n_shared_ffn;
     case EXTENT_EXPERTS: return h->n_experts;
     case EXTENT_ROPE_HALF: return h->n_rot / 2;
+    case EXTENT_Q: return (uint64_t)h->n_heads * h->head_dim * (h->arch->flags & ARCH_DELTA ? 2 : 1);
+    case EXTENT_DELTA_CHANNELS: return h->delta.channels;
+    case EXTENT_DELTA_INNER: return h->delta.inner;
+    case EXTENT_DELTA_HEADS: return h->delta.v_heads;
+    case EXTENT_DELTA_TWICE: return 2 * (uint64_t)h->delta.v_heads;
+    case EXTENT_DELTA_KERNEL: return h->delta.kernel;
+    case EXTENT_DELTA_VALUE: return h->delta.v_dim;
     case EXTENT_Q_RANK: return h->q_rank;
     case EXTENT_KV_RANK: return h->kv_rank;
     case EXTENT_KV_DOWN: return h->kv_rank + h->n_rot;

@@ -41,7 +41,23 @@ uint64_t model_layer_bytes(const struct model *m, uint32_t layer)
 uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32_t kv_bytes)
 {
     const struct hparams *h = model_hparams(m);
+    uint32_t most = h->n_layers - model_state_layers(m, 0, h->n_layers);
+    layers = layers < most ? layers : most;
     return (uint64_t)layers * h->cache_heads * (h->cache_key_dim + h->cache_value_dim) * kv_bytes;
+}
+
+uint32_t model_state_layers(const struct model *m, uint32_t first, uint32_t last)
+{
+    uint32_t n = 0;
+    for (uint32_t i = first; i < last; i++)
+        n += model_hparams(m)->layers[i].delta;
+    return n;
+}
+
+uint64_t model_state_bytes(const struct model *m)
+{
+    const struct delta_shape *d = &model_hparams(m)->delta;
+    return d->interval > 0 ? 2 * sizeof(float) * (uint64_t)d->state_values : 0;
 }
 
 static uint64_t at_most(uint64_t a, uint64_t b)
@@ -83,6 +99,9 @@ static uint64_t row_values(const struct hparams *h, const struct layer_range *r)
 {
     uint64_t heads = (uint64_t)h->n_heads * (at_least(h->head_dim, h->value_dim) + h->value_dim) +
                      (uint64_t)h->cache_heads * (h->cache_key_dim + h->cache_value_dim) + h->q_rank;
+    if (h->delta.interval > 0) /* gated q, the gates; what is convolved, before and after; two gates a head */
+        heads += 3 * (uint64_t)h->n_heads * h->head_dim + 2 * (uint64_t)h->delta.channels +
+                 3 * (uint64_t)h->delta.inner + 2 * (uint64_t)h->delta.v_heads;
     uint64_t layers = r->first < r->last ? heads + 2 * widest_ffn(h) + 1 : 0;
     return 5 * (uint64_t)h->n_embd + layers;
 }
@@ -100,7 +119,7 @@ uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r,
     const struct hparams *h = model_hparams(m);
     uint64_t rows = batch_rows_max, widest = at_least(h->n_embd, (uint64_t)h->n_heads * h->value_dim), prepared = rows;
     uint64_t bytes = rows * row_values(h, r) * 4 + (rows + 1) * h->n_rot * 4 + rows * 64;
-    widest = at_least(at_least(widest, widest_ffn(h)), h->q_rank);
+    widest = at_least(at_least(widest, widest_ffn(h)), at_least(h->q_rank, h->delta.inner));
     if (h->kv_rank > 0) /* q and the heads' output as compressed keys and values know them */
         bytes += at_most(rows, MLA_ROWS_MAX) * h->n_heads * (2 * (uint64_t)h->kv_rank + h->n_rot) * 4;
     if (r->first < r->last && has_experts(h)) {

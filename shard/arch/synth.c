@@ -202,6 +202,9 @@ static int set_hparams(struct synth *s)
         h->window = 0;
     if (h->arch->flags & ARCH_MLA)
         compress(h);
+    if (h->arch->flags & ARCH_DELTA)
+        h->delta = (struct delta_shape){.interval = 4, .kernel = 4, .v_heads = h->n_heads, .k_dim = h->head_dim,
+                                        .k_heads = h->n_heads % 2 ? h->n_heads : h->n_heads / 2, .v_dim = h->head_dim};
     r = check_counts(s);
     if (r == 0)
         hparams_layers(h);
@@ -302,6 +305,12 @@ static void write_keys(struct synth *s)
         {"attention.kv_lora_rank", h->kv_rank, h->kv_rank == 0},
         {"rope.dimension_count", h->n_rot, false},
         {"vocab_size", h->n_vocab, false},
+        {"full_attention_interval", h->delta.interval, h->delta.interval == 0},
+        {"ssm.conv_kernel", h->delta.kernel, h->delta.interval == 0},
+        {"ssm.state_size", h->delta.k_dim, h->delta.interval == 0},
+        {"ssm.group_count", h->delta.k_heads, h->delta.interval == 0},
+        {"ssm.time_step_rank", h->delta.v_heads, h->delta.interval == 0},
+        {"ssm.inner_size", h->delta.inner, h->delta.interval == 0},
         {"expert_count", h->n_experts, h->n_experts == 0},
         {"expert_used_count", h->n_experts_used, h->n_experts == 0},
         {"expert_feed_forward_length", h->n_expert_ffn, h->n_experts == 0},
@@ -343,7 +352,7 @@ static int put(struct synth *s, const void *bytes, size_t n)
 /* Value by value, in pieces that are a whole number of blocks because rows are. */
 static int write_drawn(struct synth *s, const struct planned *t)
 {
-    float mean = strstr(t->rule->name, "norm") ? 1 : 0;
+    float mean = strstr(t->rule->name, "norm") ? 1 : t->rule->role == ROLE_DELTA_A ? -1 : 0;
     size_t per_piece = PIECE_BYTES / sizeof(float) / STRETCH * STRETCH;
     float *values = mem_array(per_piece, sizeof(*values));
     int r = 0;

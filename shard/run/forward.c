@@ -34,15 +34,37 @@ static int open_kv(struct forward *f, const struct shard_options *o, struct erro
     size_t keys = aligned(positions * h->cache_heads * h->cache_key_dim * value);
     size_t values = aligned(positions * h->cache_heads * h->cache_value_dim * value);
     bool shared = h->cache_value_dim == 0;
-    f->kv_bytes = (keys + values) * f->weights->n_layers;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < f->weights->n_layers; i++)
+        n += !forward_facts(f, i)->delta;
+    f->kv_bytes = (keys + values) * (n ? n : 1);
     int r = f->device->backend->mem_create(f->device, &f->kv_mem, f->kv_bytes, e);
     if (r != 0)
         error_context(e, "the KV cache of %u tokens", o->kv_tokens);
-    for (uint32_t i = 0; i < f->weights->n_layers; i++, at += keys + values)
+    for (uint32_t i = 0; i < f->weights->n_layers; at += forward_facts(f, i++)->delta ? 0 : keys + values)
         f->layers[i] = (struct kv_layer){
             .type = o->kv_type, .keys = {f->kv_mem, at}, .values = {f->kv_mem, at + keys},
             .n_kv_heads = h->cache_heads, .key_dim = h->cache_key_dim, .shared = shared,
             .value_dim = shared ? h->kv_rank : h->cache_value_dim};
+    return r;
+}
+
+/* Two states a sequence of every layer that has one. */
+static int open_states(struct forward *f, const struct model *m, const struct shard_options *o, struct error *e)
+{
+    uint32_t n = 0;
+    f->state_of = mem_array(f->weights->n_layers, sizeof(*f->state_of));
+    for (uint32_t i = 0; i < f->weights->n_layers; i++) {
+        f->state_of[i] = n;
+        n += forward_facts(f, i)->delta;
+    }
+    size_t bytes = (size_t)(n * model_state_bytes(m) * o->sequences_max);
+    if (bytes == 0)
+        return 0;
+    f->kv_bytes += bytes;
+    int r = f->device->backend->mem_create(f->device, &f->state_mem, bytes, e);
+    if (r != 0)
+        error_context(e, "the states of %u sequences", o->sequences_max);
     return r;
 }
 
@@ -80,7 +102,7 @@ static size_t lay_out(struct forward *f)
 {
     const struct hparams *h = f->h;
     size_t rows = f->rows_max, at = 0, key_width = (size_t)h->n_heads * h->head_dim;
-    size_t mixed_width = (size_t)h->n_heads * h->value_dim;
+    size_t mixed_width = larger(h->n_heads * h->value_dim, h->delta.inner);
     f->x = take(f->mem, &at, rows, h->n_embd);
     f->normed = take(f->mem, &at, rows, h->n_embd);
     /* q lends its place to the wanted rows of mixed */
@@ -94,6 +116,14 @@ static size_t lay_out(struct forward *f)
         f->latent = take(f->mem, &at, at_once, (size_t)h->n_heads * h->kv_rank);
     }
     f->mixed = take(f->mem, &at, rows, mixed_width);
+    if (h->delta.interval > 0) {
+        f->q_gated = take(f->mem, &at, rows, 2 * key_width);
+        f->head_gates = take(f->mem, &at, rows, key_width);
+        f->channels = take(f->mem, &at, rows, h->delta.channels);
+        f->convolved = take(f->mem, &at, rows, h->delta.channels);
+        f->delta_gates = take(f->mem, &at, rows, h->delta.inner);
+        f->state_gates = take(f->mem, &at, rows, 2 * (size_t)h->delta.v_heads);
+    }
     f->gate = take(f->mem, &at, rows, widest_ffn(h));
     f->up = take(f->mem, &at, rows, widest_ffn(h));
     if (h->arch->flags & ARCH_SHARED_GATE)
@@ -121,6 +151,7 @@ static int reserve(const struct forward *f, struct error *e)
 {
     const struct hparams *h = f->h;
     uint32_t widest = larger(larger(h->n_embd, h->n_heads * h->value_dim), larger(widest_ffn(h), h->q_rank));
+    widest = larger(widest, h->delta.inner);
     struct reserve_args r = {
         .rows = f->rows_max, .cols = widest, .rope_half = h->n_rot / 2};
     if (has_experts(h)) {
@@ -137,7 +168,7 @@ int forward_open(struct forward *f, struct device *d, const struct model *m, con
 {
     *f = (struct forward){
         .device = d, .h = model_hparams(m), .weights = w, .embedding = o->range.embedding, .head = o->range.head,
-        .rows_max = o->batch_rows_max,
+        .sequences_max = o->sequences_max, .rows_max = o->batch_rows_max,
         .logits_max = o->batch_rows_max < LOGITS_ROWS_MAX ? o->batch_rows_max : LOGITS_ROWS_MAX};
     f->layers = mem_array(w->n_layers, sizeof(*f->layers));
     f->inv_freq = mem_array(f->h->n_rot / 2, sizeof(*f->inv_freq));
@@ -146,6 +177,8 @@ int forward_open(struct forward *f, struct device *d, const struct model *m, con
     model_rope(m, f->inv_freq, &f->rope_scale);
     model_rope_local(m, f->inv_freq_local);
     int r = open_kv(f, o, e);
+    if (r == 0)
+        r = open_states(f, m, o, e);
     if (r == 0)
         r = open_buffers(f, e);
     return r == 0 ? reserve(f, e) : r;
@@ -157,6 +190,8 @@ void forward_close(struct forward *f)
         return;
     f->device->backend->mem_destroy(f->device, f->mem);
     f->device->backend->mem_destroy(f->device, f->kv_mem);
+    f->device->backend->mem_destroy(f->device, f->state_mem);
+    mem_free(f->state_of);
     mem_free(f->inv_freq);
     mem_free(f->inv_freq_local);
     mem_free(f->tempers);
@@ -179,11 +214,12 @@ static void enter(struct forward *f, const struct forward_batch *b)
 }
 
 /* The wanted rows move to the front; q's place is free after attention. */
-static struct layer_rows keep_wanted(struct forward *f, const struct forward_batch *b)
+static struct layer_rows keep_wanted(struct forward *f, uint32_t layer, const struct forward_batch *b)
 {
+    uint32_t width = forward_facts(f, layer)->delta ? f->h->delta.inner : f->h->n_heads * f->h->value_dim;
     const struct backend *ops = f->device->backend;
     ops->gather(f->device, f->kept, f->x, b->wanted, b->n_wanted, f->h->n_embd);
-    ops->gather(f->device, f->q, f->mixed, b->wanted, b->n_wanted, f->h->n_heads * f->h->value_dim);
+    ops->gather(f->device, f->q, f->mixed, b->wanted, b->n_wanted, width);
     return (struct layer_rows){f->kept, f->q, b->n_wanted};
 }
 
@@ -197,7 +233,7 @@ void forward_run(struct forward *f, const struct forward_batch *b)
     for (uint32_t layer = 0; layer < n_layers; layer++) {
         layer_attend(f, layer, b);
         if (f->head && layer == n_layers - 1)
-            rows = keep_wanted(f, b);
+            rows = keep_wanted(f, layer, b);
         if (rows.n == 0)
             return;
         layer_project(f, layer, &rows);

@@ -20,15 +20,21 @@ struct forward {
     const struct hparams *h;
     const struct weights *weights; /* borrowed */
     struct kv_layer *layers;       /* [weights->n_layers] */
+    uint32_t *state_of;            /* [weights->n_layers]: the layer's place among those with a state */
+    struct devmem *state_mem;      /* of those, one after the other */
     struct devmem *kv_mem, *mem;
     size_t kv_bytes, bytes;
     bool embedding, head;
+    uint32_t sequences_max;
     uint32_t rows_max, logits_max; /* rows a batch; rows a call of forward_logits */
     /* in mem, [rows_max, ...] */
     struct span x;      /* n_embd: the rows as they go through the layers */
     struct span kept;   /* n_embd: the wanted ones of them */
     struct span normed; /* n_embd */
     struct span q, k, v, mixed; /* heads; mixed: what attention gives */
+    struct span q_gated, head_gates;        /* 2 heads, heads */
+    struct span channels, convolved;        /* of layers with a state: channels of a row */
+    struct span delta_gates, state_gates;   /* inner; 2 v_heads */
     struct span q_low;          /* q_rank */
     struct span absorbed, latent; /* [MLA_ROWS_MAX]: q, and what attention gives, of compressed keys and values */
     struct span gate, up;       /* of the widest feed-forward that is no routed expert */
@@ -47,6 +53,8 @@ struct forward_batch {
     const float *in;                   /* [n, n_embd] host rows, where not */
     const struct attention_row *rows;  /* [n] */
     const uint32_t *positions;         /* [n] */
+    const struct delta_run *runs;      /* [n_runs], where the model has states */
+    uint32_t n_runs;
     const uint32_t *wanted;            /* [n_wanted] rows that go to the head, ascending */
     uint32_t n, n_wanted;
 };

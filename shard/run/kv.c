@@ -18,6 +18,7 @@ struct sequence {
     uint32_t epoch;
     uint32_t length; /* positions held; 0: the place is free */
     uint32_t n_pages;
+    uint32_t held[2]; /* positions that its states know; 0: none */
 };
 
 struct run {
@@ -29,6 +30,8 @@ struct kv {
     struct kv_limits limits;
     struct sequence *sequences; /* [limits.sequences] */
     struct run *runs;           /* [limits.sequences] */
+    struct delta_run *taken;       /* [limits.sequences]: of the last step */
+    uint32_t n_taken;
     uint32_t *pages;            /* [limits.sequences][pages_each] */
     uint32_t pages_each;
     uint32_t *free;             /* a stack of free pages */
@@ -52,6 +55,7 @@ int kv_create(struct kv **out, const struct kv_limits *l, struct error *e)
     kv->pages_bytes = (size_t)kv->pages_each * l->sequences * sizeof(uint32_t);
     kv->sequences = mem_array(l->sequences, sizeof(*kv->sequences));
     kv->runs = mem_array(l->sequences, sizeof(*kv->runs));
+    kv->taken = mem_array(l->sequences, sizeof(*kv->taken));
     kv->free = mem_try_big(kv->free_bytes);
     kv->pages = mem_try_big(kv->pages_bytes);
     if (!kv->free || !kv->pages) {
@@ -70,6 +74,7 @@ void kv_destroy(struct kv **kv_p)
         return;
     mem_big_free(kv->pages, kv->pages_bytes);
     mem_big_free(kv->free, kv->free_bytes);
+    mem_free(kv->taken);
     mem_free(kv->runs);
     mem_free(kv->sequences);
     mem_free(kv);
@@ -117,6 +122,9 @@ static int check_start(const struct kv *kv, const struct run *run, const struct 
     if (row->position > s->length)
         return error_set(e, ERR_CONFLICT, "sequence %llu: position %u comes next here, and the step has %u", id,
                          s->length, row->position);
+    if (kv->limits.states && row->position != 0 && row->position != s->held[0] && row->position != s->held[1])
+        return error_set(e, ERR_CONFLICT, "sequence %llu: its state cannot go back to position %u, only to 0 or to "
+                                          "where its last step began; send it again from 0", id, row->position);
     return 0;
 }
 
@@ -192,12 +200,24 @@ static void cut_all(struct kv *kv, const struct step_row *rows, uint32_t n_runs)
     }
 }
 
+/* Which of the sequence's two states is read and which is left behind; position 0 reads none. */
+static void take_state(struct kv *kv, const struct run *run, struct sequence *s, uint32_t position)
+{
+    uint32_t base = 2 * run->place, from = position > 0 && s->held[1] == position ? 1 : 0, to = 1 - from;
+    kv->taken[kv->n_taken++] = (struct delta_run){.first = run->first, .n = run->n, .to = base + to,
+                                               .from = position > 0 ? base + from : DELTA_NOTHING};
+    s->held[from] = position;
+    s->held[to] = position + run->n;
+}
+
 static void lengthen(struct kv *kv, struct run *run, const struct step_row *rows, struct attention_row *out)
 {
     const struct step_row *row = &rows[run->first];
     if (run->place == NOWHERE)
         run->place = add_sequence(kv, row);
     struct sequence *s = &kv->sequences[run->place];
+    if (kv->limits.states)
+        take_state(kv, run, s, row->position);
     uint32_t *pages = kv->pages + (size_t)run->place * kv->pages_each;
     s->epoch = row->epoch;
     s->length = row->position + run->n;
@@ -216,9 +236,16 @@ int kv_take(struct kv *kv, const struct step_row *rows, uint32_t n, struct atten
     if (r != 0)
         return r;
     cut_all(kv, rows, n_runs);
+    kv->n_taken = 0;
     for (uint32_t i = 0; i < n_runs; i++)
         lengthen(kv, &kv->runs[i], rows, out);
     return 0;
+}
+
+uint32_t kv_runs(const struct kv *kv, const struct delta_run **out)
+{
+    *out = kv->taken;
+    return kv->n_taken;
 }
 
 void kv_end(struct kv *kv, uint64_t sequence)

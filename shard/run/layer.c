@@ -113,28 +113,46 @@ static void rope_both(struct forward *f, uint32_t layer, const struct forward_ba
     forward_lap(f, &f->times.rope_ns, &t);
 }
 
+/* Heads of q come with gates behind each: apart they are q, and what the heads' output is multiplied with. */
+static void part_gates(struct forward *f, uint32_t n)
+{
+    uint32_t dim = f->h->head_dim;
+    struct copy_args c = {.from = f->q_gated, .to = f->q, .from_stride = 2 * dim, .to_stride = dim, .width = dim,
+                          .count = n * f->h->n_heads};
+    f->device->backend->copy(f->device, &c);
+    c.from = forward_behind(f->q_gated, dim);
+    c.to = f->head_gates;
+    f->device->backend->copy(f->device, &c);
+}
+
+static void gate_heads(struct forward *f, uint32_t n)
+{
+    struct glu_args glu = {.act = ACT_SIGMOID, .gate = f->head_gates, .up = f->mixed, .out = f->mixed, .n_rows = n,
+                           .width = f->h->n_heads * f->h->value_dim};
+    f->device->backend->glu(f->device, &glu);
+}
+
 static void project_qkv(struct forward *f, uint32_t layer, uint32_t n)
 {
     struct weight *const *w = f->weights->layers[layer].at;
+    bool gated = (f->h->arch->flags & ARCH_DELTA) != 0;
     uint64_t t = forward_start(f);
     forward_norm(f, w[ROLE_ATTN_NORM], w[ROLE_ATTN_NORM_BIAS], f->x, f->normed, n);
     forward_lap(f, &f->times.norm_ns, &t);
     struct matmul_args qkv = {
         .n_weights = 3, .w = {w[ROLE_ATTN_Q], w[ROLE_ATTN_K], w[ROLE_ATTN_V]},
-        .bias = {w[ROLE_ATTN_Q_BIAS], w[ROLE_ATTN_K_BIAS], w[ROLE_ATTN_V_BIAS]}, .y = {f->q, f->k, f->v},
-        .x = f->normed, .n_rows = n};
+        .bias = {w[ROLE_ATTN_Q_BIAS], w[ROLE_ATTN_K_BIAS], w[ROLE_ATTN_V_BIAS]},
+        .y = {gated ? f->q_gated : f->q, f->k, f->v}, .x = f->normed, .n_rows = n};
     f->device->backend->matmul(f->device, &qkv);
+    if (gated)
+        part_gates(f, n);
     forward_lap(f, &f->times.matmul_ns, &t);
 }
 
-void layer_attend(struct forward *f, uint32_t layer, const struct forward_batch *b)
+static void attend(struct forward *f, uint32_t layer, const struct forward_batch *b)
 {
     const struct layer_facts *facts = forward_facts(f, layer);
     bool late = (f->h->arch->flags & ARCH_QK_NORM_LATE) != 0 || facts->late_norm;
-    if (f->h->kv_rank > 0) {
-        mla_attend(f, layer, b);
-        return;
-    }
     project_qkv(f, layer, b->n);
     if (!late)
         norm_both(f, layer, b->n);
@@ -149,7 +167,19 @@ void layer_attend(struct forward *f, uint32_t layer, const struct forward_batch 
         .n_heads = f->h->n_heads, .scale = f->h->attention_scale, .window = facts->window,
         .chunk = facts->chunk, .cap = f->h->attention_cap, .sinks = f->weights->layers[layer].at[ROLE_ATTN_SINKS]};
     f->device->backend->attention(f->device, &a);
+    if (f->h->arch->flags & ARCH_DELTA)
+        gate_heads(f, b->n);
     forward_lap(f, &f->times.attention_ns, &t);
+}
+
+void layer_attend(struct forward *f, uint32_t layer, const struct forward_batch *b)
+{
+    if (forward_facts(f, layer)->delta)
+        delta_attend(f, layer, b);
+    else if (f->h->kv_rank > 0)
+        mla_attend(f, layer, b);
+    else
+        attend(f, layer, b);
 }
 
 /* ---- branches: what is added to the stream ---- */
@@ -182,7 +212,8 @@ void layer_project(struct forward *f, uint32_t layer, const struct layer_rows *r
 {
     struct weight *const *w = f->weights->layers[layer].at;
     uint64_t t = forward_start(f);
-    struct matmul_args out = branch_product(f, w[ROLE_ATTN_OUT], w[ROLE_ATTN_OUT_BIAS], rows->mixed, rows);
+    struct weight *matrix = w[ROLE_DELTA_OUT] ? w[ROLE_DELTA_OUT] : w[ROLE_ATTN_OUT];
+    struct matmul_args out = branch_product(f, matrix, w[ROLE_ATTN_OUT_BIAS], rows->mixed, rows);
     f->device->backend->matmul(f->device, &out);
     add_branch(f, w[ROLE_ATTN_POST_NORM], rows);
     forward_lap(f, &f->times.matmul_ns, &t);

@@ -27,6 +27,9 @@ void layer_feed(struct forward *f, uint32_t layer, const struct layer_rows *rows
 /* mla.c: layer_attend() over compressed keys and values. */
 void mla_attend(struct forward *f, uint32_t layer, const struct forward_batch *b);
 
+/* delta.c: layer_attend() of layers that keep a state. */
+void delta_attend(struct forward *f, uint32_t layer, const struct forward_batch *b);
+
 /* ---- what layers and the range share ---- */
 
 const struct layer_facts *forward_facts(const struct forward *f, uint32_t layer);

@@ -61,8 +61,10 @@ void shard_need(const struct model *m, const struct shard_options *o, struct sha
     uint64_t positions = (uint64_t)forward_pages(o->kv_tokens) * KV_PAGE_TOKENS;
     uint32_t value = o->kv_type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
     out->weights = model_range_bytes(m, &o->range);
-    if (!mem_mul(positions, model_kv_bytes_per_token(m, o->range.last - o->range.first, value), &out->kv))
+    uint32_t layers = o->range.last - o->range.first - model_state_layers(m, o->range.first, o->range.last);
+    if (!mem_mul(positions, model_kv_bytes_per_token(m, layers, value), &out->kv))
         out->kv = UINT64_MAX / 4; /* more than there is anywhere */
+    out->kv += model_state_bytes(m) * model_state_layers(m, o->range.first, o->range.last) * o->sequences_max;
     out->scratch = model_scratch_bytes(m, &o->range, o->batch_rows_max);
 }
 
@@ -108,7 +110,8 @@ static int open_parts(struct shard *s, const struct weights_progress *progress, 
 {
     const struct shard_options *o = &s->options;
     struct kv_limits limits = {.pages = forward_pages(o->kv_tokens), .sequences = o->sequences_max,
-                               .context = model_hparams(s->model)->context};
+                               .context = model_hparams(s->model)->context,
+                               .states = model_state_bytes(s->model) > 0};
     int r = kv_create(&s->kv, &limits, e);
     if (r == 0)
         r = weights_load(&s->weights, s->device, s->model, &o->range, progress, e);
@@ -213,6 +216,7 @@ int shard_step(struct shard *s, const struct step_row *rows, uint32_t n, const f
     note_rows(s, rows, n);
     struct forward_batch b = {.tokens = s->tokens, .in = in, .rows = s->rows, .positions = s->positions,
                               .wanted = s->wanted, .n = n, .n_wanted = s->n_wanted};
+    b.n_runs = kv_runs(s->kv, &b.runs);
     forward_run(&s->forward, &b);
     if (s->n_wanted > 0)
         compute_logits(s, 0);

@@ -10,6 +10,11 @@
  * of n_embd values; they leave as float rows, and where the range has the head,
  * logits can be read for the rows that were flagged ROW_SAMPLE or ROW_LOGITS.
  *
+ * Models with a recurrent state (model_state_bytes) cannot go back to any lower
+ * position: a step may begin where the sequence ends, where its last step began,
+ * or at 0, and is else refused with ERR_CONFLICT; who wants more sends the
+ * sequence again from 0.
+ *
  * One thread (the stage) owns a shard.                                       */
 #ifndef SHARD_RUN_SHARD_H
 #define SHARD_RUN_SHARD_H

@@ -613,6 +613,122 @@ static void test_ops_weights_take_slices_that_lie_apart(void **state)
     free(x);
 }
 
+/* ---- delta ---- */
+
+enum { K_HEADS = 2, V_HEADS = 4, K_DIM = 16, V_DIM = 24, TAPS = 3, DELTA_ROWS = 20,
+       DELTA_QK = 2 * K_HEADS * K_DIM, DELTA_CHANNELS = DELTA_QK + V_HEADS * V_DIM, DELTA_INNER = V_HEADS * V_DIM,
+       DELTA_STATE = V_HEADS * K_DIM * V_DIM + (TAPS - 1) * DELTA_CHANNELS };
+
+struct delta_case {
+    bool tiled, both;
+    struct matrix conv, a, dt;
+    float *x, *gates; /* [DELTA_ROWS][...]; gates: betas, then alphas, of all heads or of each key head */
+};
+
+/* Rows in steps of `piece`, the state going to and fro between two places. */
+static void run_delta(const struct rig *r, const struct delta_case *c, uint32_t piece, float *out)
+{
+    struct weight *w[3] = {matrix_load(r, &c->conv), matrix_load(r, &c->a), matrix_load(r, &c->dt)};
+    struct span states = rig_span(r, NULL, 2 * DELTA_STATE);
+    for (uint32_t first = 0, n, k = 0; first < DELTA_ROWS; first += n, k++) {
+        n = DELTA_ROWS - first < piece ? DELTA_ROWS - first : piece;
+        struct delta_run run = {0, n, k == 0 ? DELTA_NOTHING : k % 2, 1 - k % 2};
+        struct delta_args a = {.k_heads = K_HEADS, .v_heads = V_HEADS, .k_dim = K_DIM, .v_dim = V_DIM, .kernel = TAPS,
+                               .tiled = c->tiled, .eps = 1e-6F, .conv = w[0], .a = w[1], .dt = w[2], .states = states,
+                               .state_values = DELTA_STATE, .runs = &run, .n_runs = 1, .gate_row = 2 * V_HEADS,
+                               .gate_group = c->both ? 4 : 2};
+        a.x = rig_span(r, c->x + (size_t)first * DELTA_CHANNELS, (size_t)n * DELTA_CHANNELS);
+        a.work = rig_span(r, NULL, (size_t)n * DELTA_CHANNELS);
+        a.out = rig_span(r, NULL, (size_t)n * DELTA_INNER);
+        a.beta = rig_span(r, c->gates + (size_t)first * 2 * V_HEADS, (size_t)n * 2 * V_HEADS);
+        a.alpha = (struct span){a.beta.mem, a.beta.offset + (c->both ? 2 : V_HEADS) * sizeof(float)};
+        r->b->delta(r->d, &a);
+        rig_take(r, a.out, out + (size_t)first * DELTA_INNER, (size_t)n * DELTA_INNER);
+        r->b->mem_destroy(r->d, a.x.mem);
+        r->b->mem_destroy(r->d, a.work.mem);
+        r->b->mem_destroy(r->d, a.beta.mem);
+    }
+    r->b->mem_destroy(r->d, states.mem);
+    for (int i = 0; i < 3; i++)
+        r->b->weight_destroy(r->d, w[i]);
+}
+
+/* Channel i of row r after the convolution and SiLU. */
+static double convolved(const struct delta_case *c, size_t r, size_t i)
+{
+    double sum = 0;
+    for (size_t t = 0; t < TAPS; t++)
+        if (r + t >= TAPS - 1)
+            sum += (double)c->x[(r + t - (TAPS - 1)) * DELTA_CHANNELS + i] * c->conv.values[i * TAPS + t];
+    return sum / (1 + exp(-sum));
+}
+
+static void unit(const struct delta_case *c, size_t r, size_t first, double *out)
+{
+    double square = 0;
+    for (size_t i = 0; i < K_DIM; i++) {
+        out[i] = convolved(c, r, first + i);
+        square += out[i] * out[i];
+    }
+    for (size_t i = 0; i < K_DIM; i++)
+        out[i] /= fmax(sqrt(square), 1e-6);
+}
+
+static void check_delta_head(const struct delta_case *c, size_t h, const float *got)
+{
+    double s[K_DIM][V_DIM] = {{0}}, q[K_DIM], k[K_DIM];
+    size_t key = c->tiled ? h % K_HEADS : h / 2, gate = c->both ? h / 2 * 4 + h % 2 : h;
+    for (size_t r = 0; r < DELTA_ROWS; r++) {
+        unit(c, r, key * K_DIM, q);
+        unit(c, r, (K_HEADS + key) * K_DIM, k);
+        double alpha = c->gates[r * 2 * V_HEADS + gate + (c->both ? 2 : V_HEADS)] + c->dt.values[h];
+        double decay = exp(c->a.values[h] * log1p(exp(alpha)));
+        double beta = 1 / (1 + exp(-c->gates[r * 2 * V_HEADS + gate]));
+        for (size_t v = 0; v < V_DIM; v++) {
+            double seen = 0, want = 0;
+            for (size_t i = 0; i < K_DIM; i++)
+                seen += k[i] * (s[i][v] *= decay);
+            for (size_t i = 0; i < K_DIM; i++) {
+                s[i][v] += k[i] * beta * (convolved(c, r, DELTA_QK + h * V_DIM + v) - seen);
+                want += q[i] / sqrt(K_DIM) * s[i][v];
+            }
+            check_near("delta", r, h * V_DIM + v, got[(r * V_HEADS + h) * V_DIM + v], want, 1e-5 * (1 + fabs(want)));
+        }
+    }
+}
+
+static void test_ops_delta_is_the_rule_however_rows_are_cut(void **state)
+{
+    (void)state;
+    static const uint32_t pieces[] = {DELTA_ROWS, 1, 2, 7};
+    float *whole = rig_alloc(DELTA_ROWS * DELTA_INNER * sizeof(float)), *out = rig_alloc(DELTA_ROWS * DELTA_INNER * 4);
+    for (int k = 0; k < 4; k++) {
+        struct delta_case c = {.tiled = k % 2, .both = k / 2};
+        matrix_make(&c.conv, QTYPE_F32, DELTA_CHANNELS, TAPS, 1);
+        matrix_make(&c.a, QTYPE_F32, 1, V_HEADS, 1);
+        matrix_make(&c.dt, QTYPE_F32, 1, V_HEADS, 1);
+        c.x = rig_random(1, DELTA_ROWS * DELTA_CHANNELS, 2);
+        c.gates = rig_random(2, DELTA_ROWS * 2 * V_HEADS, 3);
+        for (size_t s = 0; rig_isa(s); s++)
+            for (size_t p = 0; p < COUNTOF(pieces); p++) {
+                struct rig r;
+                rig_open(&r, rig_isa(s), p % 2 + 1);
+                run_delta(&r, &c, pieces[p], p ? out : whole);
+                assert_memory_equal(p ? out : whole, whole, DELTA_ROWS * DELTA_INNER * sizeof(float));
+                for (size_t h = 0; p == 0 && h < V_HEADS; h++)
+                    check_delta_head(&c, h, whole);
+                rig_close(&r);
+            }
+        matrix_free(&c.conv);
+        matrix_free(&c.a);
+        matrix_free(&c.dt);
+        free(c.x);
+        free(c.gates);
+    }
+    free(whole);
+    free(out);
+}
+
 /* ---- what is not a number ---- */
 
 enum { BAD_ROWS = 5, BAD_WIDTH = 256 };
@@ -784,6 +900,7 @@ int main(void)
         cmocka_unit_test(test_ops_scale_multiplies_and_caps),
         cmocka_unit_test(test_ops_copy_moves_pieces),
         cmocka_unit_test(test_ops_heads_multiply_their_own),
+        cmocka_unit_test(test_ops_delta_is_the_rule_however_rows_are_cut),
         cmocka_unit_test(test_ops_weights_take_slices_that_lie_apart),
         cmocka_unit_test(test_ops_bad_values_stay_in_their_row),
         cmocka_unit_test(test_ops_weight_create_refuses),

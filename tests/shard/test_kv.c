@@ -198,9 +198,40 @@ static void test_kv_pages_are_never_shared_or_lost(void **state)
     kv_destroy(&kv);
 }
 
+/* With states, a sequence goes on from its end, from where its last step began, or from 0. */
+static void test_kv_states_go_back_one_step(void **state)
+{
+    (void)state;
+    struct kv_limits l = {.pages = 8, .sequences = 2, .context = 4 * PAGE, .states = true};
+    const struct delta_run *runs;
+    struct kv *kv;
+    assert_int_equal(kv_create(&kv, &l, NULL), 0);
+    assert_int_equal(take_one(kv, 5, 0, 0, 10), 0);
+    assert_int_equal(kv_runs(kv, &runs), 1);
+    assert_true(runs[0].from == DELTA_NOTHING && runs[0].n == 10);
+    uint32_t at10 = runs[0].to;
+    assert_int_equal(take_one(kv, 5, 0, 10, 5), 0);
+    assert_int_equal(kv_runs(kv, &runs), 1);
+    assert_true(runs[0].from == at10 && runs[0].to != at10 && runs[0].to < 4);
+    uint32_t other = runs[0].to;
+    assert_int_equal(take_one(kv, 5, 0, 10, 3), 0); /* again, and shorter */
+    kv_runs(kv, &runs);
+    assert_true(runs[0].from == at10 && runs[0].to == other);
+    assert_int_equal(take_one(kv, 5, 0, 12, 1), ERR_CONFLICT);
+    assert_int_equal(take_one(kv, 5, 0, 13, 1), 0);
+    assert_int_equal(take_one(kv, 5, 0, 10, 1), ERR_CONFLICT); /* two steps back */
+    assert_int_equal(kv_length(kv, 5), 14);
+    assert_int_equal(take_one(kv, 5, 0, 0, 2), 0);
+    assert_int_equal(take_one(kv, 6, 0, 0, 2), 0);
+    assert_int_equal(kv_runs(kv, &runs), 1);
+    assert_true(runs[0].from == DELTA_NOTHING && runs[0].to >= 2);
+    kv_destroy(&kv);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_kv_states_go_back_one_step),
         cmocka_unit_test(test_kv_pages_follow_length),
         cmocka_unit_test(test_kv_rows_know_their_pages),
         cmocka_unit_test(test_kv_steps_that_are_none_are_invalid),
