@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
@@ -22,39 +23,77 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
     progress_update(d->bar, done);
 }
 
-static uint32_t count(const struct settings *s, const char *key, uint32_t otherwise)
+/* The setting where the user gave one, or where there is nothing else to go by (0); else the shape's number. */
+static uint32_t count(const struct settings *s, const char *key, uint32_t shape)
 {
-    uint32_t n = (uint32_t)settings_count(s, key);
-    return n ? n : otherwise;
+    return shape && !settings_given(s, key) ? shape : (uint32_t)settings_count(s, key);
+}
+
+/* Numbers of a shape change where the user says so; a family begins with none. */
+static void change(struct synth_options *o, const struct settings *s)
+{
+    bool whole = o->layers > 0; /* a shape: its zeros mean what they say */
+    const struct arch *a = arch_find(o->family);
+    o->layers = count(s, "layers", o->layers);
+    o->hidden = count(s, "hidden", o->hidden);
+    o->heads = count(s, "heads", o->heads);
+    if (!(whole && o->kv_heads == 0) || settings_given(s, "kv_heads"))
+        o->kv_heads = count(s, "kv_heads", o->kv_heads);
+    o->head_dim = count(s, "head_dim", o->head_dim);
+    o->ffn = count(s, "ffn", o->ffn);
+    o->experts = count(s, "experts", o->experts);
+    if (o->experts == 0 && a && !(a->flags & ARCH_DENSE))
+        o->experts = EXPERTS_DEFAULT;
+    if (o->experts > 0) {
+        o->experts_used = count(s, "experts_used", o->experts_used);
+        o->experts_used = o->experts_used ? o->experts_used : EXPERTS_USED_DEFAULT;
+        o->expert_ffn = count(s, "expert_ffn", o->expert_ffn);
+        o->expert_ffn = o->expert_ffn ? o->expert_ffn : EXPERT_FFN_DEFAULT;
+    } else if (o->ffn == 0) {
+        o->ffn = 4 * o->hidden;
+    }
+    o->context = count(s, "context", o->context);
+    if (whole || !o->tokenizer || settings_given(s, "vocab")) /* else what the tokenizer has */
+        o->vocab = count(s, "vocab", o->vocab);
+}
+
+static int refuse(const char *name, struct error *e)
+{
+    struct buffer names;
+    char list[ARCH_LIST_BYTES];
+    buffer_init(&names, ARCH_LIST_BYTES);
+    for (size_t i = 0; i < synth_shape_count(); i++)
+        buffer_printf(&names, "%s%s", i ? ", " : "", synth_shape_at(i)->name);
+    int r = error_set(e, ERR_INVALID, "there is no shape or family \"%.40s\"; there are %s, and the families %s", name,
+                      buffer_text(&names), arch_list(list));
+    buffer_close(&names);
+    return r;
+}
+
+static int write_model(const struct settings *s, struct synth_options *o, struct error *e)
+{
+    struct drawing d = {0};
+    change(o, s);
+    if (isatty(STDERR_FILENO)) {
+        o->progress = on_progress;
+        o->progress_arg = &d;
+    }
+    int r = synth_write(settings_argument(s, 1), o, e);
+    progress_finish(&d.bar);
+    return r;
 }
 
 int synth_command(const struct settings *s, struct error *e)
 {
-    struct drawing d = {0};
-    const char *family = settings_argument(s, 0);
-    const struct arch *a = arch_find(family);
-    bool only_experts = a && !(a->flags & ARCH_DENSE);
-    uint32_t experts = count(s, "experts", only_experts ? EXPERTS_DEFAULT : 0);
-    struct synth_options o = {
-        .family = family,
-        .layers = count(s, "layers", 0), .hidden = count(s, "hidden", 0), .heads = count(s, "heads", 0),
-        .kv_heads = count(s, "kv_heads", 0), .head_dim = count(s, "head_dim", 0), .ffn = count(s, "ffn", 0),
-        .experts = experts,
-        .experts_used = experts ? count(s, "experts_used", EXPERTS_USED_DEFAULT) : 0,
-        .expert_ffn = experts ? count(s, "expert_ffn", EXPERT_FFN_DEFAULT) : 0,
-        .vocab = count(s, "vocab", 0), .context = count(s, "context", 0),
-        .type = settings_text(s, "type"), .seed = settings_count(s, "seed"),
-        .tokenizer = settings_text(s, "tokenizer"),
-    };
-    if (o.ffn == 0 && experts == 0)
-        o.ffn = 4 * o.hidden;
-    if (o.tokenizer && !settings_given(s, "vocab"))
-        o.vocab = 0; /* what the tokenizer has */
-    if (isatty(STDERR_FILENO)) {
-        o.progress = on_progress;
-        o.progress_arg = &d;
-    }
-    int r = synth_write(settings_argument(s, 1), &o, e);
-    progress_finish(&d.bar);
-    return r;
+    const char *name = settings_argument(s, 0);
+    const struct synth_shape *shape = synth_shape_find(name);
+    struct synth_options o = {.family = name};
+    if (shape)
+        o = shape->options;
+    else if (!arch_find(name))
+        return refuse(name, e);
+    o.type = settings_text(s, "type");
+    o.seed = settings_count(s, "seed");
+    o.tokenizer = settings_text(s, "tokenizer");
+    return write_model(s, &o, e);
 }

@@ -21,6 +21,7 @@ enum {
     SYNTH_VOCAB = 32000,
     SYNTH_WINDOW = 1024,
     SYNTH_RANK_MAX = 512,
+    GATING_SIGMOID = 2,   /* as files spell it */
 };
 
 static const float DEVIATION = 0.02F;
@@ -73,6 +74,34 @@ struct synth {
 };
 
 /* ---- options to hyper-parameters ---- */
+
+/* A file must not say what its family does not have. */
+static int check_mechanisms(const struct synth *s)
+{
+    const struct synth_options *o = s->o;
+    const struct hparams *h = &s->h;
+    const struct {
+        const char *name;
+        uint32_t value, most, flags;
+    } options[] = {
+        {"lead_dense", o->lead_dense, ARCH_LAYERS_MAX, ARCH_LEAD_DENSE},
+        {"moe_step", o->moe_step, ARCH_LAYERS_MAX, ARCH_MOE_STEP},
+        {"q_rank", o->q_rank, ARCH_WIDTH_MAX, ARCH_MLA},
+        {"groups", o->groups, EXPERTS_MAX, ARCH_ROUTER_KEYS},
+        {"sigmoid", o->sigmoid, 1, ARCH_ROUTER_KEYS},
+        {"window", o->window, h->window_period && !(h->arch->flags & ARCH_CHUNKS) ? ARCH_CONTEXT_MAX : 0, UINT32_MAX},
+        {"n_rot", o->n_rot, h->arch->flags & ARCH_MLA ? 0 : h->head_dim, UINT32_MAX},
+    };
+    for (size_t i = 0; i < COUNTOF(options); i++)
+        if (options[i].value > 0 && (options[i].value > options[i].most || !(h->arch->flags & options[i].flags)))
+            return error_set(s->e, ERR_INVALID, "%s cannot be %u in family %s", options[i].name, options[i].value,
+                             h->arch->name);
+    if (o->groups && (h->n_experts % o->groups != 0 || o->groups_used == 0 || o->groups_used > o->groups ||
+                      h->n_experts_used > h->n_experts / o->groups * o->groups_used))
+        return error_set(s->e, ERR_INVALID, "%u of %u experts cannot come from %u of %u groups", h->n_experts_used,
+                         h->n_experts, o->groups_used, o->groups);
+    return h->n_rot % 2 ? error_set(s->e, ERR_INVALID, "n_rot is %u; it must be even", h->n_rot) : 0;
+}
 
 static int check_counts(const struct synth *s)
 {
@@ -157,13 +186,13 @@ static int open_tokenizer(struct synth *s, uint64_t *tokens)
 }
 
 /* As DeepSeek's shapes are: half of a head's width more, rotated, and a rank of four heads. */
-static void compress(struct hparams *h)
+static void compress(struct hparams *h, const struct synth_options *o)
 {
     h->n_kv_heads = 1;
     h->n_rot = h->head_dim / 2;
     h->value_dim = h->head_dim;
     h->head_dim += h->n_rot;
-    h->q_rank = h->n_embd / 2;
+    h->q_rank = o->q_rank ? o->q_rank : h->n_embd / 2;
     h->kv_rank = 4 * h->value_dim < SYNTH_RANK_MAX ? 4 * h->value_dim : SYNTH_RANK_MAX;
 }
 
@@ -185,27 +214,34 @@ static int set_hparams(struct synth *s)
     h->n_heads = o->heads;
     h->n_kv_heads = o->kv_heads ? o->kv_heads : o->heads;
     h->head_dim = o->head_dim || o->heads == 0 ? o->head_dim : o->hidden / o->heads;
-    h->value_dim = h->n_rot = h->head_dim;
+    h->value_dim = h->head_dim;
+    h->n_rot = o->n_rot ? o->n_rot : h->head_dim;
     h->n_experts = o->experts;
     h->n_experts_used = o->experts_used;
     h->n_expert_ffn = o->expert_ffn;
     h->n_ffn = o->ffn ? o->ffn : o->expert_ffn;
     h->n_vocab = o->vocab ? o->vocab : tokens ? (uint32_t)tokens : SYNTH_VOCAB;
     h->context = o->context ? o->context : SYNTH_CONTEXT;
-    h->norm_eps = 1e-6F;
-    h->rope_base = 1e6F;
-    h->moe_step = 1;
+    h->norm_eps = o->norm_eps > 0 ? o->norm_eps : 1e-6F;
+    h->rope_base = o->rope_base > 0 ? o->rope_base : 1e6F;
+    h->lead_dense = o->lead_dense;
+    h->moe_step = o->moe_step ? o->moe_step : 1;
+    h->n_groups = o->groups;
+    h->n_groups_used = o->groups_used;
+    h->experts_scale = o->experts_scale;
     h->n_shared_ffn = h->arch->flags & ARCH_SHARED ? h->n_expert_ffn : 0;
     h->window_period = h->arch->window_period;
-    h->window = h->window_period ? SYNTH_WINDOW : 0;
+    h->window = o->window ? o->window : h->window_period ? SYNTH_WINDOW : 0;
     if (h->arch->flags & ARCH_CHUNKS)
         h->window = 0;
     if (h->arch->flags & ARCH_MLA)
-        compress(h);
+        compress(h, o);
     if (h->arch->flags & ARCH_DELTA)
         h->delta = (struct delta_shape){.interval = 4, .kernel = 4, .v_heads = h->n_heads, .k_dim = h->head_dim,
                                         .k_heads = h->n_heads % 2 ? h->n_heads : h->n_heads / 2, .v_dim = h->head_dim};
     r = check_counts(s);
+    if (r == 0)
+        r = check_mechanisms(s);
     if (r == 0)
         hparams_layers(h);
     return r;
@@ -316,6 +352,11 @@ static void write_keys(struct synth *s)
         {"expert_feed_forward_length", h->n_expert_ffn, h->n_experts == 0},
         {"expert_shared_feed_forward_length", h->n_shared_ffn, h->n_shared_ffn == 0},
         {"attention.sliding_window", h->window, h->window == 0},
+        {"leading_dense_block_count", h->lead_dense, h->lead_dense == 0},
+        {"interleave_moe_layer_step", h->moe_step, h->moe_step == 1},
+        {"expert_group_count", h->n_groups, h->n_groups == 0},
+        {"expert_group_used_count", h->n_groups_used, h->n_groups == 0},
+        {"expert_gating_func", GATING_SIGMOID, !s->o->sigmoid},
     };
     char key[ARCH_KEY_BYTES];
     gguf_writer_string(s->w, "general.architecture", h->arch->name);
@@ -327,6 +368,10 @@ static void write_keys(struct synth *s)
             gguf_writer_u32(s->w, arch_key(h->arch, counts[i].name, key), counts[i].value);
     gguf_writer_f32(s->w, arch_key(h->arch, "attention.layer_norm_rms_epsilon", key), h->norm_eps);
     gguf_writer_f32(s->w, arch_key(h->arch, "rope.freq_base", key), h->rope_base);
+    if (h->experts_scale > 0) {
+        gguf_writer_f32(s->w, arch_key(h->arch, "expert_weights_scale", key), h->experts_scale);
+        gguf_writer_bool(s->w, arch_key(h->arch, "expert_weights_norm", key), true);
+    }
     if (s->tokenizer)
         gguf_writer_copy_keys(s->w, s->tokenizer, "tokenizer.");
     else

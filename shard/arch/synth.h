@@ -14,6 +14,7 @@
 #define SHARD_ARCH_SYNTH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -29,6 +30,16 @@ struct synth_options {
     uint32_t experts_used, expert_ffn;
     uint32_t vocab;      /* the borrowed tokenizer's tokens, else 32000; may be more than it has, not fewer */
     uint32_t context;    /* 4096 */
+    /* What only some families have; elsewhere it must be 0. */
+    uint32_t n_rot;      /* values of a head that RoPE turns, where the keys are not compressed: head_dim */
+    uint32_t q_rank;     /* of compressed attention: hidden / 2 */
+    uint32_t lead_dense; /* layers before the first with experts: 0 */
+    uint32_t moe_step;   /* every so many layers one has experts: 1 */
+    uint32_t window;     /* of layers that see one: 1024 */
+    uint32_t groups, groups_used; /* of experts: none */
+    bool sigmoid;        /* the router's scores: the family's */
+    float experts_scale; /* experts' weights are normalised and multiplied by it: the family's habit */
+    float rope_base, norm_eps; /* 1e6, 1e-6 */
     bool tied;           /* the embedding is the output head too */
     /* A type of qtype.h, any case: every matrix in it ("q4_k"); or a mix as llama-quantize makes it:
      * "q4_0", "q4_k_m", "q5_k_m".  "q4_k". Rows that are no multiple of its blocks take Q8_0, else F16. */
@@ -41,5 +52,16 @@ struct synth_options {
 
 /* ERR_INVALID says which option cannot be; ERR_IO leaves no file behind. */
 MUST_USE int synth_write(const char *path, const struct synth_options *o, struct error *e);
+
+/* Published models by name: their options but for type, seed and tokenizer, which are the caller's, as is what to
+ * change of them. The scaling of their RoPE is left out. */
+struct synth_shape {
+    const char *name; /* "mixtral-8x7b" */
+    struct synth_options options;
+};
+
+size_t synth_shape_count(void);
+const struct synth_shape *synth_shape_at(size_t i);
+const struct synth_shape *synth_shape_find(const char *name); /* NULL when absent */
 
 #endif

@@ -126,7 +126,26 @@ class Commands(unittest.TestCase):
         self.assertEqual(len(rows.read_bytes()), 3 * 512 * 4)
         self.assertTrue(all(abs(x) < 1e6 for (x,) in struct.iter_unpack("<f", rows.read_bytes())))
         self.refused(shoal("logits", out, "--tokens", "1,600", "--out", rows), 64, "600", "512")
-        self.refused(shoal("synth", "gpt9", out), 64, "gpt9", "qwen3moe")
+        self.refused(shoal("synth", "gpt9", out), 64, "gpt9", "qwen3moe", "glm-4.5")
+
+    def test_synth_knows_published_shapes(self):
+        shapes = {  # family, experts and experts used, vocabulary, context
+            "mixtral-8x7b": ("llama", 8, 2, 32000, 32768), "qwen3-30b-a3b": ("qwen3moe", 128, 8, 151936, 40960),
+            "qwen3-235b-a22b": ("qwen3moe", 128, 8, 151936, 40960),
+            "deepseek-v3": ("deepseek2", 256, 8, 129280, 163840), "kimi-k2": ("deepseek2", 384, 8, 163840, 131072),
+            "gpt-oss-120b": ("gpt-oss", 128, 4, 201088, 131072),
+            "llama4-maverick": ("llama4", 128, 1, 202048, 1048576), "glm-4.5": ("glm4moe", 160, 8, 151552, 131072)}
+        help_text = shoal("synth", "--help").stdout.decode()
+        out = self.path / "shape.gguf"
+        for name, (family, experts, used, vocabulary, context) in shapes.items():
+            self.assertIn(name, help_text)
+            done = shoal("synth", name, out, "--layers", 2, "--hidden", 64, "--expert-ffn", 32, "--ffn", 32,
+                         "--type", "q8_0")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            j = json.loads(shoal("show", out, "--json").stdout)
+            self.assertEqual((j["family"], j["experts"], j["experts_used"], j["vocabulary"], j["context"]),
+                             (family, experts, used, vocabulary, context), name)
+            self.assertEqual((j["layers"], j["hidden"]), (2, 64), name)
 
     def tiny(self, name="tiny.gguf"):
         """A random model in F32, with rows that are no multiple of 256 among others."""

@@ -203,6 +203,52 @@ static void test_rows_do_not_repeat(void **state)
     }
 }
 
+/* What sets a published shape apart from its family's defaults. */
+static void test_shapes_are_as_published(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t layers, hidden, heads, kv_heads, head_dim, n_rot, q_rank, kv_rank, shared, lead, step, window, groups;
+        float scale, base;
+    } want[] = {
+        {"mixtral-8x7b", 32, 4096, 32, 8, 128, 128, 0, 0, 0, 0, 1, 0, 0, 0, 1e6F},
+        {"qwen3-30b-a3b", 48, 2048, 32, 4, 128, 128, 0, 0, 0, 0, 1, 0, 0, 0, 1e6F},
+        {"qwen3-235b-a22b", 94, 4096, 64, 4, 128, 128, 0, 0, 0, 0, 1, 0, 0, 0, 1e6F},
+        {"deepseek-v3", 61, 7168, 128, 1, 192, 64, 1536, 512, 32, 3, 1, 0, 8, 2.5F, 1e4F},
+        {"kimi-k2", 61, 7168, 64, 1, 192, 64, 1536, 512, 32, 1, 1, 0, 0, 2.827F, 5e4F},
+        {"gpt-oss-120b", 36, 2880, 64, 8, 64, 64, 0, 0, 0, 0, 1, 128, 0, 0, 1.5e5F},
+        {"llama4-maverick", 48, 5120, 40, 8, 128, 128, 0, 0, 32, 0, 2, 0, 0, 0, 5e5F},
+        {"glm-4.5", 92, 5120, 96, 8, 128, 64, 0, 0, 32, 3, 1, 0, 0, 2.5F, 1e6F},
+    };
+    (void)state;
+    assert_int_equal(synth_shape_count(), COUNTOF(want));
+    for (size_t i = 0; i < COUNTOF(want); i++) {
+        struct synth_options o = synth_shape_find(want[i].name)->options;
+        assert_int_equal(o.layers, want[i].layers);
+        assert_int_equal(o.hidden, want[i].hidden);
+        o.layers = 2;
+        o.hidden = o.expert_ffn = o.ffn = 32;
+        o.vocab = 100;
+        o.type = "q8_0";
+        struct model *m = make(&o);
+        const struct hparams *h = model_hparams(m);
+        assert_int_equal(h->n_heads, want[i].heads);
+        assert_int_equal(h->n_kv_heads, want[i].kv_heads);
+        assert_int_equal(h->head_dim, want[i].head_dim);
+        assert_int_equal(h->n_rot, want[i].n_rot);
+        assert_int_equal(h->q_rank, want[i].q_rank);
+        assert_int_equal(h->kv_rank, want[i].kv_rank);
+        assert_int_equal(h->n_shared_ffn, want[i].shared);
+        assert_int_equal(h->lead_dense, want[i].lead);
+        assert_int_equal(h->moe_step, want[i].step);
+        assert_int_equal(h->window, want[i].window);
+        assert_int_equal(h->n_groups, want[i].groups);
+        assert_true(h->experts_scale == want[i].scale && h->rope_base == want[i].base);
+        model_close(&m);
+    }
+    assert_null(synth_shape_find("gpt-9"));
+}
+
 static void test_type_changes_precision_only(void **state)
 {
     static const struct {
@@ -363,6 +409,11 @@ static void test_refusals_name_the_option(void **state)
                                        .experts_used = 5, .expert_ffn = 64}},
         {"expert_ffn is 0", {.family = "qwen3moe", .layers = 1, .hidden = 64, .heads = 1, .experts = 4,
                              .experts_used = 2}},
+        {"moe_step cannot be 2 in family llama", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64,
+                                                  .moe_step = 2}},
+        {"window cannot be 8 in family llama", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64,
+                                                .window = 8}},
+        {"n_rot cannot be 66", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64, .n_rot = 66}},
         {"vocab is 16777216", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64, .vocab = 1 << 24}},
         {"context is 33554432", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64,
                                  .context = 1 << 25}},
@@ -407,6 +458,7 @@ int main(void)
         cmocka_unit_test(test_odd_widths_fall_back),
         cmocka_unit_test(test_values_are_normal),
         cmocka_unit_test(test_rows_do_not_repeat),
+        cmocka_unit_test(test_shapes_are_as_published),
         cmocka_unit_test(test_type_changes_precision_only),
         cmocka_unit_test(test_seed_decides_the_bytes),
         cmocka_unit_test(test_layers_lie_together),
