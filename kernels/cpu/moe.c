@@ -90,7 +90,7 @@ static float group_score(const struct moe_args *a, const float *s, uint32_t n)
 /* Groups that are not among the best lose their experts. */
 static void limit_groups(const struct moe_args *a, float *s, uint32_t n_experts)
 {
-    float scores[EXPERTS_MAX];
+    float scores[EXPERTS_MAX] = {0};
     uint32_t kept[EXPERTS_MAX], each = n_experts / a->n_groups;
     for (uint32_t g = 0; g < a->n_groups; g++)
         scores[g] = group_score(a, s + g * each, each);
