@@ -218,8 +218,8 @@ static void add_random_merges(struct recipe *r, struct random_state *random, cha
         }
         if (strlen(left) + strlen(right) > 12)
             left = "a";
-        snprintf(keep[i][0], 64, "%s%s", left, right);
-        snprintf(keep[i][1], 64, "%s %s", left, right);
+        snprintf(keep[i][0], 64, "%.30s%.30s", left, right);
+        snprintf(keep[i][1], 64, "%.30s %.30s", left, right);
         add(r, keep[i][0], NORMAL);
         merge(r, keep[i][1]);
     }
