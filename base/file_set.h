@@ -1,0 +1,53 @@
+/* file_set: the files of one model as one run of bytes.
+ *
+ * A model is a GGUF file, the splits of one, or a folder as Hugging Face has
+ * them.  Whoever opens it says which files there are, in order, and how many
+ * bytes of the front of each are its head: what must be there before a tensor
+ * can be looked at (all of a config.json, the header of a GGUF or safetensors
+ * file).  The run has all heads, in order, and then the rest of every file,
+ * in the same order: its first bytes are enough to open the model.  "Offset"
+ * alone means in the run.
+ *
+ * Files may be absent here (splits whose layers are of no use to this node):
+ * nothing of them can be read, all others can.
+ *
+ * Immutable after open, but for what is written: any thread may read.         */
+#ifndef BASE_FILE_SET_H
+#define BASE_FILE_SET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum { FILE_SET_MAX = 4096, FILE_SET_NAME_MAX = 255 };
+
+struct file_set;
+
+/* One file. The name has no slash and does not begin with a dot. */
+struct file_set_entry {
+    char name[FILE_SET_NAME_MAX + 1];
+    uint64_t bytes, head_bytes;
+};
+
+/* Names, sizes and heads are checked (they may come from a peer). Files of another size than said are ERR_CORRUPT. */
+MUST_USE int file_set_open(struct file_set **out, const char *folder, const struct file_set_entry *entries, size_t n,
+                           struct error *e);
+/* The same for writing: files that are not there are made, with their length and no bytes. */
+MUST_USE int file_set_create(struct file_set **out, const char *folder, const struct file_set_entry *entries, size_t n,
+                             struct error *e);
+void file_set_close(struct file_set **s);
+
+size_t file_set_count(const struct file_set *s);
+const struct file_set_entry *file_set_at(const struct file_set *s, size_t i);
+bool file_set_has(const struct file_set *s, size_t i); /* false: absent */
+uint64_t file_set_bytes(const struct file_set *s);
+uint64_t file_set_head_bytes(const struct file_set *s); /* of all heads */
+/* Where a byte of a file lies in the run. */
+uint64_t file_set_offset(const struct file_set *s, size_t file, uint64_t offset_in_file);
+/* Any stretch of the run, across files. ERR_NOT_FOUND: a file of it is absent. */
+MUST_USE int file_set_read(const struct file_set *s, uint64_t offset, void *bytes, size_t n, struct error *e);
+MUST_USE int file_set_write(struct file_set *s, uint64_t offset, const void *bytes, size_t n, struct error *e);
+
+#endif
