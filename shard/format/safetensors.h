@@ -3,9 +3,11 @@
  * safetensors_open() maps the file and parses its header (JSON, at most
  * SAFETENSORS_HEAD_MAX bytes); dtypes, shapes and offsets are checked: every
  * tensor lies within the file, none overlaps another, and sizes are those of
- * shape and dtype.  A file that is wrong is refused with a sentence that says
- * what and where.  Tensor bytes are not touched.  Immutable after open: any
- * thread may read.  Names and bytes live as long as the object.
+ * shape and dtype, and no byte belongs to none.  A file that is wrong is refused
+ * with a sentence that says what and where.  Tensor bytes are not touched, and
+ * may be of any alignment.  Immutable after open: any thread may read.  Names
+ * and bytes live as long as the object.  The file must not shrink while it is
+ * open.  Header and length suffice: the rest may be a hole (a node's cache).
  *
  * Format: the public description of safetensors (8 bytes of length, little
  * endian; the header; the tensors).                                          */
