@@ -18,36 +18,57 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 
 enum { FILE_SET_MAX = 4096, FILE_SET_NAME_MAX = 255 };
+#define FILE_SET_BYTES_MAX ((uint64_t)1 << 60) /* of all files together */
 
 struct file_set;
 
-/* One file. The name has no slash and does not begin with a dot. */
+/* One file. The name has no slash and no control characters, and does not begin with a dot. */
 struct file_set_entry {
     char name[FILE_SET_NAME_MAX + 1];
     uint64_t bytes, head_bytes;
 };
 
-/* Names, sizes and heads are checked (they may come from a peer). Files of another size than said are ERR_CORRUPT. */
+/* A stretch of one file, and one of the run. */
+struct file_stretch {
+    size_t file;
+    uint64_t offset, bytes;
+};
+struct file_set_range {
+    uint64_t offset, length;
+};
+
+/* Names (each once), sizes and heads are right: they may come from a peer. ERR_CORRUPT. */
+MUST_USE int file_set_check(const struct file_set_entry *entries, size_t n, struct error *e);
+/* Checks the entries. Files of another size than said are ERR_CORRUPT. */
 MUST_USE int file_set_open(struct file_set **out, const char *folder, const struct file_set_entry *entries, size_t n,
                            struct error *e);
-/* The same for writing: files that are not there are made, with their length and no bytes. */
+/* The same, where each file has a path of its own; NULL: it is absent. */
+MUST_USE int file_set_open_at(struct file_set **out, const char *const *paths, const struct file_set_entry *entries,
+                              size_t n, struct error *e);
+/* The same for writing, in a folder that is there: files that are not are made, with their length and no bytes, and
+ * those of another length are cut or grown to it. Links are not followed. */
 MUST_USE int file_set_create(struct file_set **out, const char *folder, const struct file_set_entry *entries, size_t n,
                              struct error *e);
 void file_set_close(struct file_set **s);
 
 size_t file_set_count(const struct file_set *s);
 const struct file_set_entry *file_set_at(const struct file_set *s, size_t i);
-bool file_set_has(const struct file_set *s, size_t i); /* false: absent */
+const char *file_set_path(const struct file_set *s, size_t i); /* NULL where none was given */
+bool file_set_has(const struct file_set *s, size_t i);         /* false: absent */
+bool file_set_stat(const struct file_set *s, size_t i, struct stat *st); /* as it is now; false: absent */
 uint64_t file_set_bytes(const struct file_set *s);
 uint64_t file_set_head_bytes(const struct file_set *s); /* of all heads */
 /* Where a byte of a file lies in the run. */
 uint64_t file_set_offset(const struct file_set *s, size_t file, uint64_t offset_in_file);
-/* Any stretch of the run, across files. ERR_NOT_FOUND: a file of it is absent. */
+/* Any stretch of the run, across files. ERR_NOT_FOUND: a file of it is absent. ERR_CORRUPT: a file became shorter. */
 MUST_USE int file_set_read(const struct file_set *s, uint64_t offset, void *bytes, size_t n, struct error *e);
 MUST_USE int file_set_write(struct file_set *s, uint64_t offset, const void *bytes, size_t n, struct error *e);
+/* What was written is on the disk. */
+MUST_USE int file_set_sync(struct file_set *s, struct error *e);
 
 #endif
