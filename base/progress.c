@@ -13,7 +13,7 @@ enum { BAR_CELLS = 24, DRAW_MS = 100, LINE_MS = 5000 };
 
 struct progress {
     char *what;
-    uint64_t total, done;
+    uint64_t total, done, skipped;
     uint64_t started_ms, drawn_ms;
     bool terminal, drawn;
 };
@@ -63,7 +63,7 @@ static void draw(struct progress *p)
 {
     char done[32], total[32], rate[32], bar[BAR_CELLS + 1];
     double seconds = (double)(clock_ms() - p->started_ms) / 1000;
-    double speed = seconds > 0 ? (double)p->done / seconds : 0;
+    double speed = seconds > 0 ? (double)(p->done - p->skipped) / seconds : 0;
     double part = p->total ? (double)p->done / (double)p->total : 1;
     size_t cells = (size_t)(part * BAR_CELLS);
     memset(bar, '-', BAR_CELLS);
@@ -76,6 +76,11 @@ static void draw(struct progress *p)
     fflush(stderr);
     p->drawn = true;
     p->drawn_ms = clock_ms();
+}
+
+void progress_skip(struct progress *p, uint64_t bytes_done)
+{
+    p->done = p->skipped = bytes_done;
 }
 
 void progress_update(struct progress *p, uint64_t bytes_done)

@@ -12,6 +12,7 @@
 struct progress;
 
 struct progress *progress_start(const char *what, uint64_t bytes_total);
+void progress_skip(struct progress *p, uint64_t bytes_done);   /* was done before: it is no part of the speed */
 void progress_update(struct progress *p, uint64_t bytes_done); /* cheap: redraws at most 10 times a second */
 void progress_finish(struct progress **p);                     /* NULL is fine */
 

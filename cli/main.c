@@ -32,7 +32,8 @@ static const struct command commands[] = {
      synth_command},
     {"quantize", CMD_QUANTIZE, "IN.gguf OUT.gguf TYPE", 3, 3, "write a model in another type",
      "TYPE is F16, BF16, Q8_0, Q4_0, Q4_K_M, Q5_K_M, Q6_K or MXFP4. Norms, routers and what is small already stay as\n"
-     "they are. OUT appears when it is complete; the memory taken does not depend on the model's size.",
+     "they are. OUT appears when it is complete; the memory taken does not depend on the model's size. What was\n"
+     "interrupted lies in OUT.shoal-part and OUT.shoal-journal: the same command goes on from there.",
      quantize_command},
     {"bench", CMD_BENCH, "[MODEL]", 0, 1, "prefill and decode tokens a second, of one process or of a cluster", NULL,
      bench_command},

@@ -1,4 +1,5 @@
 /* quantize: settings to shard/run/quantize. */
+#include <stdio.h>
 #include <unistd.h>
 
 #include "base/progress.h"
@@ -13,9 +14,12 @@ struct drawing {
 static void on_progress(void *arg, uint64_t done, uint64_t total)
 {
     struct drawing *d = arg;
-    if (!d->bar)
-        d->bar = progress_start("quantising", total);
-    progress_update(d->bar, done);
+    if (d->bar) {
+        progress_update(d->bar, done);
+        return;
+    }
+    d->bar = progress_start("quantising", total);
+    progress_skip(d->bar, done); /* the first call */
 }
 
 static bool on_stop(void *arg)
@@ -24,11 +28,17 @@ static bool on_stop(void *arg)
     return interrupt_seen();
 }
 
+static void on_note(void *arg, const char *sentence)
+{
+    (void)arg;
+    fprintf(stderr, "shoal: %s\n", sentence);
+}
+
 int quantize_command(const struct settings *s, struct error *e)
 {
     struct drawing d = {0};
     struct quantize_options o = {.type = settings_argument(s, 2), .threads = (int)settings_count(s, "threads"),
-                                 .stop = on_stop, .arg = &d};
+                                 .stop = on_stop, .note = on_note, .arg = &d};
     if (isatty(STDERR_FILENO))
         o.progress = on_progress;
     int r = quantize_write(settings_argument(s, 0), settings_argument(s, 1), &o, e);

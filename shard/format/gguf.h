@@ -108,4 +108,15 @@ MUST_USE int gguf_writer_data(struct gguf_writer *w, const void *bytes, size_t n
 MUST_USE int gguf_writer_finish(struct gguf_writer **w, struct error *e);
 void gguf_writer_abort(struct gguf_writer **w); /* removes the temporary file; NULL is fine */
 
+/* For files that take hours: the temporary file is called `part` and stays where writing ends early, so that another
+ * writer of the same header can go on with it. ERR_CONFLICT: another process has it. */
+MUST_USE int gguf_writer_create_part(struct gguf_writer **out, const char *path, const char *part, struct error *e);
+/* After the header: the bytes of the whole file; how far the data is; on from there. go_on is false, and changes
+ * nothing, where `part` does not hold the same header and that much; from (0, 0) it can always. */
+uint64_t gguf_writer_bytes(const struct gguf_writer *w);
+void gguf_writer_place(const struct gguf_writer *w, uint64_t *tensor, uint64_t *in_tensor);
+MUST_USE bool gguf_writer_go_on(struct gguf_writer *w, uint64_t tensor, uint64_t in_tensor);
+MUST_USE int gguf_writer_sync(struct gguf_writer *w, struct error *e); /* what came so far outlives a loss of power */
+void gguf_writer_discard(struct gguf_writer **w); /* as abort, and `part` is removed; NULL is fine */
+
 #endif

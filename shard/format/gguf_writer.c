@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,27 +13,36 @@
 #include "base/memory.h"
 #include "shard/format/gguf_file.h"
 
-enum { VERSION = 3, ALIGNMENT = 32, HEADER_BYTES_MAX = 512 << 20, MODE = 0644 };
+enum { VERSION = 3, ALIGNMENT = 32, HEADER_BYTES_MAX = 512 << 20, MODE = 0644, COMPARED_BYTES = 16 << 10 };
 
 static const char suffix[] = ".part";
 
 struct gguf_writer {
     char *path, *temporary;
     int fd;
+    bool keep;                 /* the temporary file outlives the writer */
+    bool same;                 /* ... and began with the same header already */
     struct buffer values, infos;
     uint64_t n_values, n_tensors, next_offset;
     uint64_t *tensor_bytes;    /* of each tensor, without padding */
+    uint64_t header_bytes;
     uint64_t tensor, in_tensor; /* where the data stands */
 };
 
-int gguf_writer_create(struct gguf_writer **out, const char *path, struct error *e)
+static struct gguf_writer *make_writer(const char *path, char *temporary)
 {
     struct gguf_writer *w = mem_alloc(sizeof(*w));
-    *out = NULL;
     w->path = mem_strdup(path);
-    w->temporary = mem_printf("%s.XXXXXX%s", path, suffix);
+    w->temporary = temporary;
     buffer_init(&w->values, HEADER_BYTES_MAX);
     buffer_init(&w->infos, HEADER_BYTES_MAX);
+    return w;
+}
+
+int gguf_writer_create(struct gguf_writer **out, const char *path, struct error *e)
+{
+    struct gguf_writer *w = make_writer(path, mem_printf("%s.XXXXXX%s", path, suffix));
+    *out = NULL;
     w->fd = mkostemps(w->temporary, (int)strlen(suffix), O_CLOEXEC);
     if (w->fd < 0 || fchmod(w->fd, MODE) != 0) {
         int r = error_set(e, ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
@@ -41,6 +51,31 @@ int gguf_writer_create(struct gguf_writer **out, const char *path, struct error 
     }
     *out = w;
     return 0;
+}
+
+/* Alone with the file, and the name is still this file's: another writer may have finished and renamed it. */
+static int lock_part(const struct gguf_writer *w, struct error *e)
+{
+    struct stat open_one, named;
+    if (flock(w->fd, LOCK_EX | LOCK_NB) != 0 || fstat(w->fd, &open_one) != 0 || stat(w->temporary, &named) != 0 ||
+        open_one.st_ino != named.st_ino || open_one.st_dev != named.st_dev)
+        return error_set(e, ERR_CONFLICT, "%s: another process is writing it", w->temporary);
+    if (!S_ISREG(open_one.st_mode))
+        return error_set(e, ERR_INVALID, "%s: is not a regular file", w->temporary);
+    return 0;
+}
+
+int gguf_writer_create_part(struct gguf_writer **out, const char *path, const char *part, struct error *e)
+{
+    struct gguf_writer *w = make_writer(path, mem_strdup(part));
+    *out = NULL;
+    w->keep = true;
+    w->fd = open(part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, MODE);
+    int r = w->fd < 0 ? error_set(e, ERR_IO, "%s: cannot be written: %s", part, strerror(errno)) : lock_part(w, e);
+    if (r != 0)
+        gguf_writer_abort(&w);
+    *out = w;
+    return r;
 }
 
 static void add_string(struct buffer *b, const char *s, size_t n)
@@ -184,6 +219,43 @@ static int write_all(struct gguf_writer *w, const void *data, size_t n, struct e
     return 0;
 }
 
+/* A stretch of the header, which lies in four. */
+struct piece {
+    const char *bytes;
+    size_t n;
+};
+
+enum { PIECES = 4 };
+
+static bool begins_with(const struct gguf_writer *w, const struct piece *pieces)
+{
+    char there[COMPARED_BYTES];
+    off_t at = 0;
+    for (size_t i = 0; i < PIECES; i++) {
+        for (size_t done = 0; done < pieces[i].n;) {
+            size_t n = pieces[i].n - done < sizeof(there) ? pieces[i].n - done : sizeof(there);
+            ssize_t got = pread(w->fd, there, n, at);
+            if (got <= 0 || memcmp(there, pieces[i].bytes + done, (size_t)got) != 0)
+                return false;
+            done += (size_t)got;
+            at += got;
+        }
+    }
+    return true;
+}
+
+static int write_pieces(struct gguf_writer *w, const struct piece *pieces, struct error *e)
+{
+    int r = 0;
+    if (w->keep && (w->same = begins_with(w, pieces)))
+        return 0;
+    if (w->keep && ftruncate(w->fd, 0) != 0)
+        return error_set(e, ERR_IO, "%s: cannot be written: %s", w->temporary, strerror(errno));
+    for (size_t i = 0; r == 0 && i < PIECES; i++)
+        r = write_all(w, pieces[i].bytes, pieces[i].n, e);
+    return r;
+}
+
 int gguf_writer_header(struct gguf_writer *w, struct error *e)
 {
     static const char zeros[ALIGNMENT];
@@ -196,16 +268,45 @@ int gguf_writer_header(struct gguf_writer *w, struct error *e)
     buffer_u32(&head, VERSION);
     buffer_u64(&head, w->n_tensors);
     buffer_u64(&head, w->n_values);
-    size_t bytes = head.len + w->values.len + w->infos.len;
-    int r = write_all(w, head.data, head.len, e);
-    if (r == 0)
-        r = write_all(w, buffer_text(&w->values), w->values.len, e);
-    if (r == 0)
-        r = write_all(w, buffer_text(&w->infos), w->infos.len, e);
-    if (r == 0)
-        r = write_all(w, zeros, (ALIGNMENT - bytes % ALIGNMENT) % ALIGNMENT, e);
+    size_t bytes = head.len + w->values.len + w->infos.len, rest = (ALIGNMENT - bytes % ALIGNMENT) % ALIGNMENT;
+    const struct piece pieces[PIECES] = {{buffer_text(&head), head.len}, {buffer_text(&w->values), w->values.len},
+                                         {buffer_text(&w->infos), w->infos.len}, {zeros, rest}};
+    w->header_bytes = bytes + rest;
+    int r = write_pieces(w, pieces, e);
     buffer_close(&head);
     return r;
+}
+
+uint64_t gguf_writer_bytes(const struct gguf_writer *w)
+{
+    return w->header_bytes + w->next_offset;
+}
+
+void gguf_writer_place(const struct gguf_writer *w, uint64_t *tensor, uint64_t *in_tensor)
+{
+    *tensor = w->tensor;
+    *in_tensor = w->in_tensor;
+}
+
+bool gguf_writer_go_on(struct gguf_writer *w, uint64_t tensor, uint64_t in_tensor)
+{
+    struct stat st;
+    uint64_t at = w->header_bytes + in_tensor;
+    if (tensor > w->n_tensors || in_tensor >= (tensor < w->n_tensors ? w->tensor_bytes[tensor] : 1))
+        return false;
+    for (uint64_t i = 0; i < tensor; i++)
+        at += (w->tensor_bytes[i] + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (fstat(w->fd, &st) != 0 || (uint64_t)st.st_size < at || (!w->same && at > w->header_bytes) ||
+        ftruncate(w->fd, (off_t)at) != 0 || lseek(w->fd, (off_t)at, SEEK_SET) != (off_t)at)
+        return false;
+    w->tensor = tensor;
+    w->in_tensor = in_tensor;
+    return true;
+}
+
+int gguf_writer_sync(struct gguf_writer *w, struct error *e)
+{
+    return fdatasync(w->fd) == 0 ? 0 : error_set(e, ERR_IO, "%s: cannot be written: %s", w->temporary, strerror(errno));
 }
 
 int gguf_writer_data(struct gguf_writer *w, const void *bytes, size_t n, struct error *e)
@@ -236,15 +337,22 @@ int gguf_writer_finish(struct gguf_writer **writer_p, struct error *e)
     return r;
 }
 
+void gguf_writer_discard(struct gguf_writer **writer_p)
+{
+    if (*writer_p)
+        (*writer_p)->keep = false;
+    gguf_writer_abort(writer_p);
+}
+
 void gguf_writer_abort(struct gguf_writer **writer_p)
 {
     struct gguf_writer *w = *writer_p;
     if (!w)
         return;
-    if (w->fd >= 0) {
-        close(w->fd);
+    if (w->fd >= 0 && !w->keep)
         (void)unlink(w->temporary);
-    }
+    if (w->fd >= 0)
+        close(w->fd);
     buffer_close(&w->values);
     buffer_close(&w->infos);
     mem_free(w->tensor_bytes);

@@ -5,26 +5,31 @@
 #include "shard/run/quantize.h"
 
 #include <float.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/progress.h"
 #include "kernels/pool.h"
+#include "shard/run/journal.h"
 #include "shard/run/mix.h"
 
 enum {
     PIECE = 1 << 15,      /* values that a thread converts at a time */
     ROUND_PIECES = 4,     /* a thread, before what was made is written */
     KEPT_BYTES = 1 << 20, /* of a tensor that stays, written at a time */
+    SYNC_BYTES = 16 << 20,
 };
 
 struct job {
-    const char *in;
+    const char *in, *out;
     const struct quantize_options *o;
     const struct mix *mix;
     struct error *e;
@@ -35,6 +40,9 @@ struct job {
     uint8_t *blocks;      /* what a round makes */
     size_t n_blocks_max;  /* its bytes */
     uint64_t done, total; /* bytes of the input */
+    char *part, *journal_path, *what; /* what: the journal's first lines */
+    struct journal *journal;
+    uint64_t unsafe;      /* bytes written since the journal's last place */
 };
 
 /* One round: n values of a tensor. */
@@ -87,24 +95,45 @@ static void let_go(const uint8_t *bytes, uint64_t n)
         (void)madvise((void *)first, last - first, MADV_DONTNEED);
 }
 
-static int go_on(struct job *j, const uint8_t *read, uint64_t bytes)
+/* What was written so far is safe, and the journal says so. */
+static int make_safe(struct job *j)
 {
-    let_go(read, bytes);
-    j->done += bytes;
-    if (j->o->progress)
-        j->o->progress(j->o->arg, j->done, j->total);
-    if (j->o->stop && j->o->stop(j->o->arg))
-        return error_set(j->e, ERR_CANCELLED, "interrupted; nothing was written");
-    return 0;
+    struct journal_place place;
+    gguf_writer_place(j->w, &place.tensor, &place.in_tensor);
+    int r = gguf_writer_sync(j->w, j->e);
+    if (r == 0)
+        r = journal_add(j->journal, place, j->e);
+    j->unsafe = 0;
+    return r;
 }
 
-static int write_converted(struct job *j, const struct gguf_tensor *t, const struct qtype *to)
+static int write_made(struct job *j, const void *bytes, size_t n, const uint8_t *read, uint64_t n_read)
+{
+    uint64_t most = j->o->sync_bytes ? j->o->sync_bytes : SYNC_BYTES;
+    int r = gguf_writer_data(j->w, bytes, n, j->e);
+    let_go(read, n_read);
+    j->done += n_read;
+    j->unsafe += n;
+    if (r == 0 && j->unsafe >= most)
+        r = make_safe(j);
+    if (r == 0 && j->o->progress)
+        j->o->progress(j->o->arg, j->done, j->total);
+    if (r != 0 || !j->o->stop || !j->o->stop(j->o->arg))
+        return r;
+    r = make_safe(j);
+    return r ? r : error_set(j->e, ERR_CANCELLED, "interrupted at %.0f %%; the same command goes on from there",
+                             100.0 * (double)j->done / (double)j->total);
+}
+
+/* `from`: bytes of the output tensor that are there already. */
+static int write_converted(struct job *j, const struct gguf_tensor *t, const struct qtype *to, uint64_t from)
 {
     struct round r = {.job = j, .from = t->type, .to = to, .limit = type_limit(to)};
-    uint64_t left = t->bytes / t->type->block_bytes * t->type->block_len;
+    uint64_t skip = from / to->block_bytes * to->block_len;
+    uint64_t left = t->bytes / t->type->block_bytes * t->type->block_len - skip;
     uint64_t most = (uint64_t)pool_threads(j->pool) * ROUND_PIECES * PIECE;
     int status = 0;
-    r.bytes = gguf_tensor_bytes(j->g, t);
+    r.bytes = (const uint8_t *)gguf_tensor_bytes(j->g, t) + skip / t->type->block_len * t->type->block_bytes;
     while (status == 0 && left > 0) {
         r.n = left < most ? left : most;
         uint64_t read = r.n / t->type->block_len * t->type->block_bytes;
@@ -112,24 +141,20 @@ static int write_converted(struct job *j, const struct gguf_tensor *t, const str
         if (r.odd)
             return error_set(j->e, ERR_INVALID, "%s: tensor %s holds values that are not numbers or too large for %s",
                              j->in, t->name, to->name);
-        status = gguf_writer_data(j->w, j->blocks, (size_t)(r.n / to->block_len * to->block_bytes), j->e);
-        if (status == 0)
-            status = go_on(j, r.bytes, read);
+        status = write_made(j, j->blocks, (size_t)(r.n / to->block_len * to->block_bytes), r.bytes, read);
         r.bytes += read;
         left -= r.n;
     }
     return status;
 }
 
-static int write_kept(struct job *j, const struct gguf_tensor *t)
+static int write_kept(struct job *j, const struct gguf_tensor *t, uint64_t from)
 {
     const uint8_t *bytes = gguf_tensor_bytes(j->g, t);
     int status = 0;
-    for (uint64_t at = 0; status == 0 && at < t->bytes; at += KEPT_BYTES) {
+    for (uint64_t at = from; status == 0 && at < t->bytes; at += KEPT_BYTES) {
         size_t n = t->bytes - at < KEPT_BYTES ? (size_t)(t->bytes - at) : KEPT_BYTES;
-        status = gguf_writer_data(j->w, bytes + at, n, j->e);
-        if (status == 0)
-            status = go_on(j, bytes + at, n);
+        status = write_made(j, bytes + at, n, bytes + at, n);
     }
     return status;
 }
@@ -151,7 +176,42 @@ static void copy_keys(struct job *j)
     gguf_writer_u32(j->w, "general.quantization_version", 2);
 }
 
-static int write_all(struct job *j)
+static void note(const struct job *j, const char *format, ...) PRINTF_LIKE(2, 3);
+static void note(const struct job *j, const char *format, ...)
+{
+    struct error sentence;
+    va_list args;
+    if (!j->o->note)
+        return;
+    va_start(args, format);
+    (void)error_setv(&sentence, ERR_INVALID, format, args);
+    va_end(args);
+    j->o->note(j->o->arg, sentence.text);
+}
+
+/* Refuses what would change nothing, and says what would lose twice. */
+static int check_gain(const struct job *j)
+{
+    size_t changed = 0, twice = 0;
+    const char *was = "";
+    for (size_t i = 0; i < gguf_tensor_count(j->g); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(j->g, i);
+        const struct qtype *to = mix_type(j->mix, j->g, t);
+        changed += to != t->type;
+        if (to == t->type || t->type->block_len == 1 || to->block_len == 1)
+            continue;
+        was = twice++ == 0 ? t->type->name : was;
+    }
+    if (changed == 0)
+        return error_set(j->e, ERR_INVALID, "%s: every matrix takes no more than it would as %s already; nothing would "
+                         "change", j->in, j->mix->name);
+    if (twice > 0)
+        note(j, "%zu matrices of %s are quantised already (%s and the like): quantised again they lose twice; take "
+                "the original weights where you have them", twice, j->in, was);
+    return 0;
+}
+
+static void declare(struct job *j)
 {
     copy_keys(j);
     for (size_t i = 0; i < gguf_tensor_count(j->g); i++) {
@@ -159,16 +219,106 @@ static int write_all(struct job *j)
         gguf_writer_tensor(j->w, t->name, mix_type(j->mix, j->g, t), t->n_dims, t->ne);
         j->total += t->bytes;
     }
-    int r = gguf_writer_header(j->w, j->e);
-    for (size_t i = 0; r == 0 && i < gguf_tensor_count(j->g); i++) {
+}
+
+/* What the output is made of: another input, type or version makes other bytes. */
+static int describe(const struct job *j, char **what)
+{
+    struct stat st;
+    if (stat(j->in, &st) != 0)
+        return error_set(j->e, ERR_IO, "%s: cannot be read any more", j->in);
+    *what = mem_printf("shoal quantize %s\ntype %s\ninput %jd bytes of %jd.%09ld\n", SHOAL_VERSION, j->mix->name,
+                       (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    return 0;
+}
+
+/* Before hours are spent: is there room for what is not written yet? */
+static int check_room(const struct job *j)
+{
+    struct stat st = {0};
+    struct statvfs disk;
+    char need_text[32], free_text[32];
+    if (stat(j->part, &st) != 0 || statvfs(j->part, &disk) != 0)
+        return 0;
+    uint64_t there = (uint64_t)st.st_blocks * 512, all = gguf_writer_bytes(j->w);
+    uint64_t need = all > there ? all - there : 0, free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    if (need <= free_bytes)
+        return 0;
+    return error_set(j->e, ERR_IO, "%s: needs %s more, and its disk has %s free", j->out,
+                     progress_bytes(need, need_text), progress_bytes(free_bytes, free_text));
+}
+
+/* Where an earlier run was interrupted, else the beginning. A place inside a tensor is the end of a round. */
+static struct journal_place find_place(const struct job *j)
+{
+    struct journal_place place = journal_find(j->journal_path, j->what);
+    if (place.tensor < gguf_tensor_count(j->g)) {
+        const struct gguf_tensor *t = gguf_tensor_at(j->g, (size_t)place.tensor);
+        const struct qtype *to = mix_type(j->mix, j->g, t);
+        uint64_t values = place.in_tensor / to->block_bytes * to->block_len;
+        if (place.in_tensor % to->block_bytes != 0 || (to != t->type && values % PIECE != 0))
+            place.in_tensor = 0;
+    }
+    if (gguf_writer_go_on(j->w, place.tensor, place.in_tensor))
+        return place;
+    return (struct journal_place){0};
+}
+
+static void count_done(struct job *j, struct journal_place place)
+{
+    for (size_t i = 0; i < gguf_tensor_count(j->g) && i <= place.tensor; i++) {
         const struct gguf_tensor *t = gguf_tensor_at(j->g, i);
         const struct qtype *to = mix_type(j->mix, j->g, t);
-        r = to == t->type ? write_kept(j, t) : write_converted(j, t, to);
+        uint64_t blocks = place.in_tensor / to->block_bytes * to->block_len / t->type->block_len;
+        j->done += i < place.tensor ? t->bytes : blocks * t->type->block_bytes;
     }
+    if (j->done > 0)
+        note(j, "going on with %s, which is %.0f %% done", j->part, 100.0 * (double)j->done / (double)j->total);
+    if (j->o->progress)
+        j->o->progress(j->o->arg, j->done, j->total);
+}
+
+static int begin(struct job *j, struct journal_place *place)
+{
+    declare(j);
+    int r = gguf_writer_header(j->w, j->e);
+    if (r != 0)
+        return r;
+    *place = find_place(j);
+    if (place->tensor == 0 && place->in_tensor == 0 && !gguf_writer_go_on(j->w, 0, 0))
+        return error_set(j->e, ERR_IO, "%s: cannot be written from its beginning", j->part);
+    r = journal_open(&j->journal, j->journal_path, j->what, *place, j->e);
+    count_done(j, *place);
+    return r == 0 ? check_room(j) : r;
+}
+
+/* An input that changed meanwhile would give a mixture of two. */
+static int check_input(const struct job *j)
+{
+    char *now = NULL;
+    int r = describe(j, &now);
+    if (r == 0 && strcmp(now, j->what) != 0)
+        r = error_set(j->e, ERR_CORRUPT, "%s: was changed while it was read", j->in);
+    mem_free(now);
+    return r;
+}
+
+static int write_all(struct job *j)
+{
+    struct journal_place place;
+    int r = begin(j, &place);
+    for (uint64_t i = place.tensor; r == 0 && i < gguf_tensor_count(j->g); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(j->g, (size_t)i);
+        const struct qtype *to = mix_type(j->mix, j->g, t);
+        uint64_t from = i == place.tensor ? place.in_tensor : 0;
+        r = to == t->type ? write_kept(j, t, from) : write_converted(j, t, to, from);
+    }
+    if (r == 0)
+        r = check_input(j);
     return r == 0 ? gguf_writer_finish(&j->w, j->e) : r;
 }
 
-static int open_all(struct job *j, const char *out)
+static int open_all(struct job *j)
 {
     struct stat a, b;
     int threads = j->o->threads > 0 ? j->o->threads : pool_cpu_count();
@@ -177,12 +327,16 @@ static int open_all(struct job *j, const char *out)
         return error_set(j->e, ERR_INVALID, "there is no type \"%s\" to write; there are %s", j->o->type,
                          quantize_list());
     int r = gguf_open(&j->g, j->in, j->e);
-    if (r == 0 && stat(j->in, &a) == 0 && stat(out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        r = error_set(j->e, ERR_INVALID, "%s is the file that is read; name another", out);
+    if (r == 0 && stat(j->in, &a) == 0 && stat(j->out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        r = error_set(j->e, ERR_INVALID, "%s is the file that is read; name another", j->out);
+    if (r == 0)
+        r = describe(j, &j->what);
+    if (r == 0)
+        r = check_gain(j);
     if (r == 0)
         r = pool_create(&j->pool, threads, 0, j->e);
     if (r == 0)
-        r = gguf_writer_create(&j->w, out, j->e);
+        r = gguf_writer_create_part(&j->w, j->out, j->part, j->e);
     if (r != 0)
         return r;
     threads = pool_threads(j->pool);
@@ -192,16 +346,47 @@ static int open_all(struct job *j, const char *out)
     return 0;
 }
 
+/* What is there already stays where going on can help. */
+static int end(struct job *j, int status)
+{
+    char text[sizeof(j->e->text)];
+    bool stays = (status == ERR_CANCELLED || status == ERR_IO) && j->done > 0;
+    if (j->w && !stays)
+        (void)unlink(j->journal_path);
+    if (!stays)
+        gguf_writer_discard(&j->w);
+    if (!stays || status != ERR_IO || !j->e)
+        return status;
+    snprintf(text, sizeof(text), "%s", j->e->text);
+    return error_set(j->e, ERR_IO, "%s; %.0f %% is done and stays: the same command goes on from there", text,
+                     100.0 * (double)j->done / (double)j->total);
+}
+
+static void close_all(struct job *j)
+{
+    journal_close(&j->journal);
+    gguf_writer_abort(&j->w);
+    pool_destroy(&j->pool);
+    gguf_close(&j->g);
+    mem_free(j->values);
+    mem_free(j->blocks);
+    mem_free(j->part);
+    mem_free(j->journal_path);
+    mem_free(j->what);
+}
+
 int quantize_write(const char *in, const char *out, const struct quantize_options *o, struct error *e)
 {
-    struct job j = {.in = in, .o = o, .e = e};
-    int r = open_all(&j, out);
+    struct job j = {.in = in, .out = out, .o = o, .e = e};
+    j.part = mem_printf("%s.shoal-part", out);
+    j.journal_path = mem_printf("%s.shoal-journal", out);
+    int r = open_all(&j);
     if (r == 0)
         r = write_all(&j);
-    gguf_writer_abort(&j.w);
-    pool_destroy(&j.pool);
-    gguf_close(&j.g);
-    mem_free(j.values);
-    mem_free(j.blocks);
+    if (r == 0)
+        (void)unlink(j.journal_path);
+    else
+        r = end(&j, r);
+    close_all(&j);
     return r;
 }

@@ -3,8 +3,14 @@
  * The matrices change, as llama-quantize chooses their types for a mix; norms,
  * biases, routers and other small tensors stay as they are, and so do matrices
  * that are stored in as few bits already.  Memory: a few megabytes a thread,
- * whatever the model's size.  The output appears under its name when it is
- * complete; until then its bytes lie in a temporary file beside it.         */
+ * whatever the model's size.
+ *
+ * The output appears under its name when it is complete.  Until then it lies
+ * beside it in NAME.shoal-part, and NAME.shoal-journal says how far it came:
+ * when writing is interrupted, or the disk is full, or the machine goes down,
+ * both stay, and the same call goes on from there.  They count for the same
+ * input (sizes and times of change), type and version only; otherwise writing
+ * begins anew.                                                              */
 #ifndef SHARD_RUN_QUANTIZE_H
 #define SHARD_RUN_QUANTIZE_H
 
@@ -16,16 +22,20 @@
 
 struct quantize_options {
     const char *type;  /* a name of quantize_list(), any case */
-    int threads;       /* 0: one a CPU */
-    void (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total); /* of the input; may be NULL */
-    bool (*stop)(void *arg); /* asked now and then; true ends with ERR_CANCELLED and leaves no file; may be NULL */
-    void *arg;               /* of both */
+    int threads;       /* 0: one a CPU; the output does not depend on it */
+    uint64_t sync_bytes; /* of output between two places that an interrupted run goes on from; 0: 16 MB */
+    /* Of the input; the first call says what was done before. May be NULL. */
+    void (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total);
+    bool (*stop)(void *arg); /* asked now and then; true ends with ERR_CANCELLED; may be NULL */
+    void (*note)(void *arg, const char *sentence); /* what the user should know; may be NULL */
+    void *arg;               /* of all */
 };
 
 /* "F16, BF16, ...", for messages and help. */
 const char *quantize_list(void);
 
-/* ERR_INVALID: no such type; values that are not numbers, or too large for the type; the output is the input. */
+/* ERR_INVALID: no such type; values that are not numbers, or too large for the type; the output is the input;
+ * nothing would change. ERR_IO: no room, among others. ERR_CONFLICT: another process writes the same output. */
 MUST_USE int quantize_write(const char *in, const char *out, const struct quantize_options *o, struct error *e);
 
 #endif

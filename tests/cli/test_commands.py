@@ -179,8 +179,10 @@ class Commands(unittest.TestCase):
         types = json.loads(shoal("show", self.path / "Q4_K_M.gguf", "--json").stdout)["types"]
         self.assertEqual(set(types), {"F32", "Q4_K", "Q6_K", "Q5_0"})  # Q5_0: attn_output's rows of 96 values
         same = self.path / "same.gguf"
-        self.assertEqual(shoal("quantize", self.path / "MXFP4.gguf", same, "Q8_0").returncode, 0)
-        self.assertEqual(self.logits(same), self.logits(self.path / "MXFP4.gguf"))  # nothing grows
+        self.refused(shoal("quantize", self.path / "MXFP4.gguf", same, "Q8_0"), 64, "nothing would change")
+        twice = shoal("quantize", self.path / "q8_0.gguf", same, "Q4_0")
+        self.assertEqual((twice.returncode, twice.stderr.count(b"\n")), (0, 1))
+        self.assertIn(b"quantised already", twice.stderr)
 
     def test_quantize_spends_more_where_it_matters(self):
         source, out = self.path / "eight.gguf", self.path / "out.gguf"
