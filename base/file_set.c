@@ -222,6 +222,23 @@ bool file_set_stat(const struct file_set *s, size_t i, struct stat *st)
     return file_set_has(s, i) && fstat(s->files[i].fd, st) == 0;
 }
 
+int file_set_whole(const struct file_set *s, struct error *e)
+{
+    size_t absent = 0, first = 0;
+    for (size_t i = s->n; i-- > 0;)
+        if (s->files[i].fd < 0) {
+            absent++;
+            first = i;
+        }
+    if (absent == 0)
+        return 0;
+    const char *name = s->files[first].path ? s->files[first].path : s->entries[first].name;
+    if (absent == 1)
+        return error_set(e, ERR_NOT_FOUND, "%s is not here, and all %zu files of the model are needed", name, s->n);
+    return error_set(e, ERR_NOT_FOUND, "%s and %zu more are not here, and all %zu files of the model are needed", name,
+                     absent - 1, s->n);
+}
+
 uint64_t file_set_bytes(const struct file_set *s)
 {
     return s->starts[2 * s->n];

@@ -61,6 +61,8 @@ const struct file_set_entry *file_set_at(const struct file_set *s, size_t i);
 const char *file_set_path(const struct file_set *s, size_t i); /* NULL where none was given */
 bool file_set_has(const struct file_set *s, size_t i);         /* false: absent */
 bool file_set_stat(const struct file_set *s, size_t i, struct stat *st); /* as it is now; false: absent */
+/* ERR_NOT_FOUND with a sentence that names it when a file is absent. */
+MUST_USE int file_set_whole(const struct file_set *s, struct error *e);
 uint64_t file_set_bytes(const struct file_set *s);
 uint64_t file_set_head_bytes(const struct file_set *s); /* of all heads */
 /* Where a byte of a file lies in the run. */

@@ -237,6 +237,8 @@ void model_close(struct model **model_p);
 
 const struct hparams *model_hparams(const struct model *m);
 const struct gguf *model_file(const struct model *m);
+/* Its files as one run of bytes, whatever the container. Of splits some may be absent; see model_check_range(). */
+const struct file_set *model_files(const struct model *m);
 size_t model_tensor_count(const struct model *m);
 const struct model_tensor *model_tensor_at(const struct model *m, size_t i);
 /* NULL when this model has no such tensor (optional, or tied output). layer -1 for global roles. */
@@ -249,6 +251,22 @@ struct layer_range {
     uint32_t first, last;
     bool embedding, head;
 };
+
+/* ERR_NOT_FOUND when a tensor of the range lies in a file that is not here; the sentence names both. */
+MUST_USE int model_check_range(const struct model *m, const struct layer_range *r, struct error *e);
+/* Where a tensor's bytes lie: calls give for each stretch. */
+void model_tensor_stretches(const struct model *m, const struct model_tensor *t,
+                            void (*give)(void *arg, const struct file_stretch *s), void *arg);
+/* Those of all tensors of the range, in the files' order, none touching another. Caller frees. */
+struct file_stretch *model_range_stretches(const struct model *m, const struct layer_range *r, size_t *n);
+
+/* Where file i of such a set would lie if the model were the one at path (a file, any of its splits, a folder); NULL:
+ * nowhere, it is of another kind. Caller frees. */
+char *model_locate(const char *path, const struct file_set_entry *entries, size_t n, size_t i);
+/* What model_open() takes to open such a set that lies in a folder under the set's names. Caller frees. */
+char *model_path_in(const char *folder, const struct file_set_entry *entries, size_t n);
+/* What people call the model at path: without folder, ".gguf" and the number of a split. Caller frees. */
+char *model_name_of(const char *path);
 
 /* True when the tensor belongs to the range (global small ones belong to every range). */
 bool model_in_range(const struct model *m, const struct model_tensor *t, const struct layer_range *r);

@@ -144,6 +144,8 @@ static void read_vocab(struct hparams *h, struct reader *r)
         tokens = UINT64_MAX;
     /* the embedding's own size decides: it may be padded past the vocabulary */
     const struct gguf_tensor *t = gguf_tensor_find(r->g, "token_embd.weight");
+    if (!t) /* in a split that is not here */
+        t = gguf_tensor_find(r->g, "output.weight");
     h->n_vocab = read_count(r, "vocab_size", 1, ARCH_VOCAB_MAX, t ? t->ne[1] : tokens);
     if (t && t->ne[1] <= ARCH_VOCAB_MAX)
         h->n_vocab = (uint32_t)t->ne[1];

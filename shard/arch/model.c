@@ -61,8 +61,8 @@ static int add_tensor(struct model *m, const struct tensor_rule *rule, int32_t l
     char name[GGUF_NAME_MAX + 1];
     const struct gguf_tensor *t = gguf_tensor_find(m->file, arch_tensor_name(rule->name, layer, name));
     uint64_t ne[3] = {arch_extent(&m->h, rule->cols), arch_extent(&m->h, rule->rows), arch_extent(&m->h, rule->slices)};
-    if (!t)
-        return required ? refuse_missing(m, name, e) : 0;
+    if (!t) /* it may be in a file that is not here: model_check_range() says so when it is needed */
+        return required && file_set_whole(model_files(m), NULL) == 0 ? refuse_missing(m, name, e) : 0;
     int r = check_shape(m, rule, t, ne, e);
     if (r == 0)
         note_tensor(m, &(struct model_tensor){.rule = rule, .info = t, .layer = layer, .bytes = t->bytes,
@@ -206,6 +206,11 @@ const struct hparams *model_hparams(const struct model *m)
 const struct gguf *model_file(const struct model *m)
 {
     return m->file;
+}
+
+const struct file_set *model_files(const struct model *m)
+{
+    return gguf_files(m->file);
 }
 
 size_t model_tensor_count(const struct model *m)

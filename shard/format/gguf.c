@@ -241,6 +241,11 @@ static int place_tensors(struct gguf *g, uint64_t alignment, struct error *e)
         if (g->by_name[i - 1]->offset + g->by_name[i - 1]->bytes > g->by_name[i]->offset)
             return error_set(e, ERR_CORRUPT, "%s: tensors %s and %s overlap", g->path, g->by_name[i - 1]->name,
                              g->by_name[i]->name);
+    return gguf_index_tensors(g, e);
+}
+
+int gguf_index_tensors(struct gguf *g, struct error *e)
+{
     qsort(g->by_name, g->n_tensors, sizeof(*g->by_name), compare_names);
     for (size_t i = 1; i < g->n_tensors; i++)
         if (compare_names(&g->by_name[i - 1], &g->by_name[i]) == 0)
@@ -251,10 +256,6 @@ static int place_tensors(struct gguf *g, uint64_t alignment, struct error *e)
 /* The keys that say how the rest of the file lies. */
 static int check_keys(const struct gguf *g, uint64_t *alignment, struct error *e)
 {
-    uint64_t count = 1;
-    if (gguf_has(g, "split.count") && (!gguf_get_u64(g, "split.count", &count) || count > 1))
-        return error_set(e, ERR_UNSUPPORTED, "%s: is one part of a model that is split over several files; merge "
-                                             "them into one file first", g->path);
     if (gguf_has(g, "general.alignment") &&
         (!gguf_get_u64(g, "general.alignment", alignment) || *alignment < 8 || *alignment > GGUF_ALIGNMENT_MAX ||
          (*alignment & (*alignment - 1)) != 0))
@@ -293,7 +294,7 @@ static int parse(struct gguf *g, struct error *e)
     return place_tensors(g, alignment, e);
 }
 
-int gguf_open(struct gguf **out, const char *path, struct error *e)
+int gguf_open_one(struct gguf **out, const char *path, struct error *e)
 {
     struct stat st;
     *out = NULL;
@@ -328,6 +329,10 @@ void gguf_close(struct gguf **gguf_p)
     struct gguf *g = *gguf_p;
     if (!g)
         return;
+    for (size_t i = 1; i < g->n_parts; i++)
+        gguf_close(&g->parts[i]);
+    mem_free(g->parts);
+    file_set_close(&g->files);
     for (size_t i = 0; i < g->n_values; i++)
         mem_free(g->values[i].strings);
     mem_free(g->values);
@@ -345,14 +350,19 @@ const char *gguf_path(const struct gguf *g)
     return g->path;
 }
 
+const struct file_set *gguf_files(const struct gguf *g)
+{
+    return g->files;
+}
+
 uint64_t gguf_file_bytes(const struct gguf *g)
 {
-    return g->file_bytes;
+    return file_set_bytes(g->files);
 }
 
 uint64_t gguf_header_bytes(const struct gguf *g)
 {
-    return g->header_bytes;
+    return file_set_head_bytes(g->files);
 }
 
 size_t gguf_tensor_count(const struct gguf *g)
@@ -383,5 +393,5 @@ const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *nam
 
 const void *gguf_tensor_bytes(const struct gguf *g, const struct gguf_tensor *t)
 {
-    return g->map + t->offset;
+    return g->parts[t->file]->map + t->offset;
 }

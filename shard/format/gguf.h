@@ -8,7 +8,12 @@
  * as the gguf.  Immutable after open: any thread may read.  The file must not
  * shrink while it is open: the system ends a process that reads past its end.
  *
- * A file may be sparse: a node's cache holds the header and only the bytes of
+ * A model may be split over several files, NAME-00001-of-00005.gguf and so on;
+ * the path of any of them opens all.  The metadata is that of the first, which
+ * must be there; of the others those may be absent whose tensors nobody asks
+ * for: they are then not among the tensors.
+ *
+ * A file may be sparse: a node's cache holds the headers and only the bytes of
  * its own layers at their original offsets (see net/blob.h); the length must
  * still be the whole file's.
  *
@@ -21,6 +26,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/file_set.h"
 #include "kernels/qtype.h"
 
 enum gguf_type {
@@ -36,6 +42,7 @@ enum gguf_limits {
     GGUF_KEYS_MAX = 1 << 16,
     GGUF_STRINGS_MAX = 1 << 23,  /* elements of all arrays of strings */
     GGUF_ALIGNMENT_MAX = 1 << 20,
+    GGUF_SPLITS_MAX = FILE_SET_MAX,
 };
 
 struct gguf;
@@ -50,16 +57,23 @@ struct gguf_tensor {
     const struct qtype *type;
     uint32_t n_dims;
     uint64_t ne[GGUF_DIMS_MAX]; /* fastest first; missing dimensions are 1 */
-    uint64_t offset;            /* from the start of the file */
+    uint32_t file;              /* of the model's */
+    uint64_t offset;            /* from the start of that file */
     uint64_t bytes;
 };
 
 MUST_USE int gguf_open(struct gguf **out, const char *path, struct error *e);
 void gguf_close(struct gguf **gguf_p);
 
-const char *gguf_path(const struct gguf *g);
-uint64_t gguf_file_bytes(const struct gguf *g);
-uint64_t gguf_header_bytes(const struct gguf *g); /* everything before the tensor data */
+const char *gguf_path(const struct gguf *g); /* of the first file */
+/* Its files, called model.gguf or model-00001-of-00005.gguf whatever their names here; the size of one that is absent
+ * is 0. Heads are everything before the tensor data. */
+const struct file_set *gguf_files(const struct gguf *g);
+uint64_t gguf_file_bytes(const struct gguf *g);   /* of all files that are here */
+uint64_t gguf_header_bytes(const struct gguf *g);
+/* True for a path that ends as that of a split does: the length of what is before "-00001-of-00005.gguf", the number
+ * from 1, and how many there are. */
+bool gguf_split_name(const char *path, size_t *prefix, uint32_t *number, uint32_t *count);
 
 size_t gguf_tensor_count(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, size_t i);

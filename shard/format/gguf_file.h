@@ -13,7 +13,12 @@ struct gguf_value {
     uint64_t *strings;            /* array of strings: offset of each from `data` */
 };
 
+/* One file, and of the first the model: `parts` are its files in order, itself the first; NULL: absent.  Tensors are
+ * then all of theirs, and the others have none of their own. */
 struct gguf {
+    struct gguf **parts;
+    size_t n_parts;
+    struct file_set *files;
     char *path;
     uint8_t *map;
     uint64_t file_bytes, header_bytes;
@@ -26,6 +31,10 @@ struct gguf {
     struct gguf_tensor **by_name; /* sorted */
 };
 
+/* The one file at path, whatever it is a part of. */
+MUST_USE int gguf_open_one(struct gguf **out, const char *path, struct error *e);
+/* Tensors by their names; two of one name are refused. */
+MUST_USE int gguf_index_tensors(struct gguf *g, struct error *e);
 /* Bytes of a value of fixed size, 0 for strings, arrays and what is no type. */
 size_t gguf_type_bytes(uint32_t type);
 

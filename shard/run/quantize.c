@@ -327,6 +327,8 @@ static int open_all(struct job *j)
         return error_set(j->e, ERR_INVALID, "there is no type \"%s\" to write; there are %s", j->o->type,
                          quantize_list());
     int r = gguf_open(&j->g, j->in, j->e);
+    if (r == 0)
+        r = file_set_whole(gguf_files(j->g), j->e);
     if (r == 0 && stat(j->in, &a) == 0 && stat(j->out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         r = error_set(j->e, ERR_INVALID, "%s is the file that is read; name another", j->out);
     if (r == 0)

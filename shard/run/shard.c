@@ -53,7 +53,7 @@ static int check_options(const struct model *m, const struct shard_options *o, s
         return error_set(e, ERR_INVALID, "%u sequences at once; 1 to %d can be", o->sequences_max, STEP_SEQUENCES_MAX);
     if (o->batch_rows_max == 0 || o->batch_rows_max > STEP_ROWS_MAX)
         return error_set(e, ERR_INVALID, "%u rows a step; 1 to %d can be", o->batch_rows_max, STEP_ROWS_MAX);
-    return 0;
+    return model_check_range(m, r, e);
 }
 
 void shard_need(const struct model *m, const struct shard_options *o, struct shard_need *out)

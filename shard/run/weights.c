@@ -55,6 +55,8 @@ static int by_offset(const void *a, const void *b)
 {
     const struct model_tensor *x = *(const struct model_tensor *const *)a, *y = *(const struct model_tensor *const *)b;
     uint64_t a_at = x->info->offset + x->offset, b_at = y->info->offset + y->offset;
+    if (x->info->file != y->info->file)
+        return x->info->file < y->info->file ? -1 : 1;
     return (a_at > b_at) - (a_at < b_at);
 }
 

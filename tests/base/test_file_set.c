@@ -85,6 +85,7 @@ static void test_the_run_has_heads_first_and_then_the_rest(void **state)
     struct file_set *s = open_table();
     char bytes[RUN + 1] = {0};
     assert_int_equal(file_set_count(s), FILES);
+    assert_int_equal(file_set_whole(s, NULL), 0);
     assert_int_equal(file_set_bytes(s), RUN);
     assert_int_equal(file_set_head_bytes(s), 9);
     for (size_t from = 0; from <= RUN; from++)
@@ -129,6 +130,8 @@ static void test_absent_files_are_known_and_the_others_read(void **state)
     assert_int_equal(unlink(in_folder("b")), 0);
     assert_int_equal(file_set_open(&s, folder, table, FILES, &e), 0);
     assert_false(file_set_has(s, 3));
+    assert_int_equal(file_set_whole(s, &e), ERR_NOT_FOUND);
+    assert_non_null(strstr(e.text, "/b is not here, and all 5 files"));
     assert_false(file_set_stat(s, 3, &st));
     assert_true(file_set_stat(s, 4, &st));
     assert_int_equal(st.st_size, 5);
@@ -143,6 +146,8 @@ static void test_absent_files_are_known_and_the_others_read(void **state)
     assert_int_equal(file_set_open_at(&s, paths, table, FILES, &e), 0);
     assert_true(file_set_has(s, 0));
     assert_string_equal(file_set_path(s, 0), paths[0]);
+    assert_int_equal(file_set_whole(s, &e), ERR_NOT_FOUND);
+    assert_non_null(strstr(e.text, "config.json and 3 more are not here"));
     for (size_t i = 1; i < FILES; i++) {
         assert_false(file_set_has(s, i));
         assert_null(file_set_path(s, i));

@@ -415,7 +415,7 @@ static const struct lie {
     {alignment_2_30, ERR_CORRUPT, "general.alignment is not a power of two"},
     {alignment_2_63, ERR_CORRUPT, "general.alignment is not a power of two"},
     {alignment_words, ERR_CORRUPT, "general.alignment is not a power of two"},
-    {split, ERR_UNSUPPORTED, "split over several files"},
+    {split, ERR_CORRUPT, "does not say which"},
     {dims_0, ERR_CORRUPT, "tensor three has 0 dimensions"},
     {dims_5, ERR_CORRUPT, "tensor three has 5 dimensions"},
     {dims_max, ERR_CORRUPT, "tensor three has 4294967295 dimensions"},
