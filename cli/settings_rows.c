@@ -92,10 +92,11 @@ const struct setting setting_rows[] = {
     {"experts", 0, SETTING_COUNT, CMD_SYNTH, "0", 0, 1024, "N", "experts of a layer (32 where the family has them)"},
     {"experts_used", 0, SETTING_COUNT, CMD_SYNTH, "0", 0, 64, "N", "experts of a token (4)"},
     {"expert_ffn", 0, SETTING_COUNT, CMD_SYNTH, "0", 0, 1 << 20, "N", "width of an expert (768)"},
+    {"lead_dense", 0, SETTING_COUNT, CMD_SYNTH, "0", 0, 1024, "N", "layers before those with experts (the shape's)"},
     {"vocab", 0, SETTING_COUNT, CMD_SYNTH, "50304", 1, 1 << 21, "N", "rows of the embedding"},
     {"context", 'c', SETTING_COUNT, CMD_SYNTH, "4096", 1, 1 << 24, "N", "context length"},
     {"type", 0, SETTING_TEXT, CMD_SYNTH, "q4_k_m", 0, 0, "TYPE",
-     "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, q4_k_m or q5_k_m"},
+     "F16, BF16, Q8_0, Q4_0, Q4_K_M, Q5_K_M, Q6_K or MXFP4 as quantize has them, or all matrices in any type of files"},
     {"seed", 0, SETTING_COUNT, CMD_SYNTH, "1", 0, 9e15, "N", "same seed, same bytes"},
     {"tokenizer", 0, SETTING_TEXT, CMD_SYNTH, NULL, 0, 0, "FILE", "GGUF file to borrow the tokenizer from"},
 

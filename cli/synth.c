@@ -52,6 +52,8 @@ static void change(struct synth_options *o, const struct settings *s)
     } else if (o->ffn == 0) {
         o->ffn = 4 * o->hidden;
     }
+    if (settings_given(s, "lead_dense"))
+        o->lead_dense = (uint32_t)settings_count(s, "lead_dense");
     o->context = count(s, "context", o->context);
     if (whole || !o->tokenizer || settings_given(s, "vocab")) /* else what the tokenizer has */
         o->vocab = count(s, "vocab", o->vocab);

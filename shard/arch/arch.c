@@ -16,7 +16,7 @@ static const struct arch families[] = {
     {.name = "granite", .words = "Granite 3", .flags = ARCH_DENSE | ARCH_SCALES},
     {.name = "granitemoe", .words = "Granite 3 MoE", .scores = SCORE_SOFTMAX_CHOSEN,
      .flags = ARCH_MOE | ARCH_SCALES | ARCH_SHARED},
-    {.name = "phi3", .words = "Phi-3, Phi-4", .rope_halves = true, .flags = ARCH_DENSE | ARCH_FUSED_UP},
+    {.name = "phi3", .words = "Phi-3, Phi-4", .rope_halves = true, .fuses = true, .flags = ARCH_DENSE | ARCH_FUSED_UP},
     {.name = "phimoe", .words = "Phi-3.5 MoE", .rope_halves = true,
      .flags = ARCH_MOE | ARCH_QKV_BIAS | ARCH_NORM_BIAS | ARCH_NORM_EXPERTS},
     {.name = "gemma2", .words = "Gemma 2", .rope_halves = true, .ffn = FFN_GELU, .window_period = 2,
@@ -31,7 +31,7 @@ static const struct arch families[] = {
     {.name = "dots1", .words = "dots.llm1", .rope_halves = true,
      .flags = ARCH_MOE | ARCH_QK_NORM | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS},
     {.name = "bailingmoe", .words = "Ling", .flags = ARCH_MOE | ARCH_SHARED | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS},
-    {.name = "bailingmoe2", .words = "Ling 2, Ring 2", .rope_halves = true,
+    {.name = "bailingmoe2", .words = "Ling 2, Ring 2", .rope_halves = true, .fuses = true,
      .flags = ARCH_MOE | ARCH_QK_NORM | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS |
               ARCH_NEXTN},
     {.name = "glm4moe", .words = "GLM-4.5, GLM-4.6", .rope_halves = true, .scores = SCORE_SIGMOID,

@@ -90,6 +90,7 @@ struct arch {
     const char *words;     /* for people: "Qwen3 MoE" */
     uint32_t flags;        /* enum arch_flags */
     bool rope_halves;      /* else neighbouring pairs */
+    bool fuses;            /* its files stack q, k and v in one tensor (any file may) */
     enum ffn_kind ffn;
     enum score_kind scores;   /* of the router, unless the file says otherwise */
     uint32_t window_period;   /* the last of so many layers attends to everything, the others to a window; 0: all do */

@@ -4,12 +4,13 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/memory.h"
 #include "base/random.h"
 #include "kernels/limits.h"
 #include "shard/arch/arch.h"
+#include "shard/arch/mix.h"
+#include "shard/arch/synth_blocks.h"
 
 enum {
     STRETCH = 256,        /* values that are drawn together: a multiple of every block */
@@ -26,30 +27,21 @@ enum {
 
 static const float DEVIATION = 0.02F;
 
-/* How llama-quantize mixes types: the head better than the rest, and the value and down projections of some layers. */
-static const struct mix {
-    const char *name;
-    enum qtype_id base, head;
-    bool some_better;
-    uint32_t file_type;
-} mixes[] = {
-    {"q4_0", QTYPE_Q4_0, QTYPE_Q6_K, false, 2},
-    {"q4_k_m", QTYPE_Q4_K, QTYPE_Q6_K, true, 15},
-    {"q5_k_m", QTYPE_Q5_K, QTYPE_Q6_K, true, 17},
-};
-
+/* general.file_type of models of one type. */
 static const struct {
     enum qtype_id id;
     uint32_t file_type;
 } file_types[] = {
-    {QTYPE_F32, 0}, {QTYPE_F16, 1}, {QTYPE_Q8_0, 7}, {QTYPE_Q4_K, 14}, {QTYPE_Q5_K, 16}, {QTYPE_Q6_K, 18},
-    {QTYPE_BF16, 32},
+    {QTYPE_F32, 0}, {QTYPE_F16, 1}, {QTYPE_Q4_0, 2}, {QTYPE_Q4_1, 3}, {QTYPE_Q8_0, 7}, {QTYPE_Q5_0, 8},
+    {QTYPE_Q5_1, 9}, {QTYPE_Q2_K, 10}, {QTYPE_Q3_K, 12}, {QTYPE_Q4_K, 14}, {QTYPE_Q5_K, 16}, {QTYPE_Q6_K, 18},
+    {QTYPE_IQ2_XXS, 19}, {QTYPE_IQ2_XS, 20}, {QTYPE_IQ3_XXS, 23}, {QTYPE_IQ1_S, 24}, {QTYPE_IQ4_NL, 25},
+    {QTYPE_IQ3_S, 26}, {QTYPE_IQ2_S, 28}, {QTYPE_IQ4_XS, 30}, {QTYPE_IQ1_M, 31}, {QTYPE_BF16, 32}, {QTYPE_TQ1_0, 36},
+    {QTYPE_TQ2_0, 37}, {QTYPE_MXFP4, 38}, {QTYPE_NVFP4, 39},
 };
 
 /* One tensor of the file to be. */
 struct planned {
-    const struct tensor_rule *rule;
-    int32_t layer;
+    const struct tensor_rule *rule; /* of several in one: the first's */
     const struct qtype *type;
     uint64_t cols, rows; /* rows of all slices */
 };
@@ -58,7 +50,8 @@ struct synth {
     const struct synth_options *o;
     struct error *e;
     struct hparams h;
-    struct mix mix;
+    const struct mix *mix; /* NULL: every matrix in `type` */
+    const struct qtype *type;
     struct gguf *tokenizer;
     struct gguf_writer *w;
     struct planned *tensors;
@@ -152,19 +145,20 @@ static int find_family(struct synth *s)
 static int find_type(struct synth *s)
 {
     const char *name = s->o->type ? s->o->type : "q4_k";
-    for (size_t i = 0; i < COUNTOF(mixes); i++)
-        if (strcasecmp(mixes[i].name, name) == 0) {
-            s->mix = mixes[i];
-            return 0;
-        }
-    const struct qtype *t = qtype_by_name(name);
-    if (!t || !t->from_f32)
-        return error_set(s->e, ERR_INVALID, "there is no type \"%s\" that weights can be written in", name);
-    s->mix = (struct mix){t->name, (enum qtype_id)t->id, (enum qtype_id)t->id, false, 0};
-    for (size_t i = 0; i < COUNTOF(file_types); i++)
-        if (file_types[i].id == s->mix.base)
-            s->mix.file_type = file_types[i].file_type;
-    return 0;
+    s->mix = mix_find(name);
+    s->type = qtype_by_name(name);
+    if (s->mix || s->type)
+        return 0;
+    return error_set(s->e, ERR_INVALID, "there is no type \"%s\" that weights can be written in; there are %s, and all "
+                     "types of files", name, mix_list());
+}
+
+static uint32_t file_type(const struct synth *s)
+{
+    for (size_t i = 0; !s->mix && i < COUNTOF(file_types); i++)
+        if (file_types[i].id == s->type->id)
+            return file_types[i].file_type;
+    return s->mix ? s->mix->file_type : 0;
 }
 
 /* The number of tokens of the borrowed tokenizer, 0 without one. */
@@ -249,65 +243,65 @@ static int set_hparams(struct synth *s)
 
 /* ---- the tensors ---- */
 
-/* llama-quantize's choice of the layers whose value and down projections get more bits. */
-static bool better_layer(uint32_t layer, uint32_t n_layers)
+static const struct qtype *choose_type(const struct synth *s, const struct tensor_rule *rule, const char *name,
+                                       const uint64_t *ne)
 {
-    uint32_t eighth = n_layers / 8;
-    return layer < eighth || layer >= 7 * n_layers / 8 || (layer - eighth) % 3 == 2;
-}
-
-static enum qtype_id wanted_type(const struct synth *s, const struct tensor_rule *rule, int32_t layer)
-{
-    bool few_experts = s->mix.some_better && s->h.n_experts == 8;
-    switch (rule->role) {
-    case ROLE_OUTPUT:
-        return s->mix.head;
-    case ROLE_EMBEDDING:
-        return s->o->tied ? s->mix.head : s->mix.base;
-    case ROLE_ROUTER:
-        return QTYPE_F32;
-    case ROLE_ATTN_K:
-        return few_experts ? QTYPE_Q8_0 : s->mix.base;
-    case ROLE_ATTN_OUT:
-        return few_experts ? QTYPE_Q5_K : s->mix.base;
-    case ROLE_ATTN_V:
-        if (few_experts)
-            return QTYPE_Q8_0;
-        break;
-    case ROLE_FFN_DOWN:
-    case ROLE_DOWN_EXPERTS:
-        break;
-    default:
-        return s->mix.base;
-    }
-    return s->mix.some_better && better_layer((uint32_t)layer, s->h.n_layers) ? QTYPE_Q6_K : s->mix.base;
-}
-
-static const struct qtype *choose_type(const struct synth *s, const struct tensor_rule *rule, int32_t layer,
-                                       uint64_t cols)
-{
-    const enum qtype_id in_order[] = {wanted_type(s, rule, layer), QTYPE_Q8_0, QTYPE_F16};
+    const struct mix_model about = {s->h.n_layers, s->h.n_experts, s->o->tied};
     if (arch_is_plain(rule))
         return qtype_find(QTYPE_F32);
-    for (size_t i = 0; i + 1 < COUNTOF(in_order); i++)
-        if (qtype_row_bytes(qtype_find(in_order[i]), cols) > 0)
-            return qtype_find(in_order[i]);
-    return qtype_find(QTYPE_F16);
+    if (s->mix)
+        return mix_type(s->mix, &about, name, qtype_find(QTYPE_F32), ne);
+    if (qtype_row_bytes(s->type, ne[0]) > 0)
+        return s->type;
+    return qtype_find(qtype_row_bytes(qtype_find(QTYPE_Q8_0), ne[0]) > 0 ? QTYPE_Q8_0 : QTYPE_F16);
+}
+
+/* Optional tensors are left out, but for the head and the bias of the choice of experts where scores are sigmoids. */
+static bool has_tensor(const struct synth *s, const struct tensor_rule *rule, int32_t layer)
+{
+    bool required;
+    if (!arch_rule_applies(rule, &s->h, layer, &required))
+        return false;
+    bool sigmoid = s->o->sigmoid || s->h.arch->scores == SCORE_SIGMOID;
+    return required || (rule->role == ROLE_OUTPUT && !s->o->tied) || (rule->role == ROLE_SELECT_BIAS && sigmoid);
+}
+
+/* The fused tensor that this family's files have in place of the rule's, NULL when they have the rule's. */
+static const struct fused_rule *fused_of(const struct synth *s, const struct tensor_rule *rule)
+{
+    for (size_t i = 0; s->h.arch->fuses && !s->o->apart && i < arch_fused_count(); i++) {
+        const struct fused_rule *f = arch_fused_at(i);
+        bool has = f->with ? (f->with & s->h.arch->flags) != 0 : f->parts[0] != ROLE_GATE_EXPERTS;
+        for (size_t k = 0; has && k < f->n_parts; k++)
+            if (f->parts[k] == rule->role)
+                return f;
+    }
+    return NULL;
+}
+
+static uint64_t rows_of(const struct synth *s, enum role role)
+{
+    for (size_t i = 0; i < arch_rule_count(); i++)
+        if (arch_rule_at(i)->role == role)
+            return arch_extent(&s->h, arch_rule_at(i)->rows);
+    return 0;
 }
 
 static void plan_tensor(struct synth *s, const struct tensor_rule *rule, int32_t layer)
 {
-    bool required;
-    if (!arch_rule_applies(rule, &s->h, layer, &required) || (!required && (rule->role != ROLE_OUTPUT || s->o->tied)))
+    const struct fused_rule *fused = fused_of(s, rule);
+    if (!has_tensor(s, rule, layer) || (fused && fused->parts[0] != rule->role))
         return;
-    uint64_t rows = arch_extent(&s->h, rule->rows), slices = arch_extent(&s->h, rule->slices);
-    uint64_t ne[3] = {arch_extent(&s->h, rule->cols), rows, slices};
-    const struct qtype *type = choose_type(s, rule, layer, ne[0]);
+    uint64_t ne[4] = {arch_extent(&s->h, rule->cols), arch_extent(&s->h, rule->rows),
+                      arch_extent(&s->h, rule->slices), 1};
+    for (size_t k = 1; fused && k < fused->n_parts; k++)
+        ne[1] += rows_of(s, fused->parts[k]);
     char name[GGUF_NAME_MAX + 1];
-    arch_tensor_name(rule->name, layer, name);
-    gguf_writer_tensor(s->w, name, type, slices > 1 ? 3 : rows > 1 ? 2 : 1, ne);
-    s->tensors[s->n_tensors++] = (struct planned){rule, layer, type, ne[0], rows * slices};
-    s->bytes += qtype_row_bytes(type, ne[0]) * rows * slices;
+    arch_tensor_name(fused ? fused->name : rule->name, layer, name);
+    const struct qtype *type = choose_type(s, rule, name, ne);
+    gguf_writer_tensor(s->w, name, type, ne[2] > 1 ? 3 : ne[1] > 1 ? 2 : 1, ne);
+    s->tensors[s->n_tensors++] = (struct planned){rule, type, ne[0], ne[1] * ne[2]};
+    s->bytes += qtype_row_bytes(type, ne[0]) * ne[1] * ne[2];
 }
 
 static void plan_tensors(struct synth *s)
@@ -361,7 +355,7 @@ static void write_keys(struct synth *s)
     char key[ARCH_KEY_BYTES];
     gguf_writer_string(s->w, "general.architecture", h->arch->name);
     gguf_writer_string(s->w, "general.name", h->name);
-    gguf_writer_u32(s->w, "general.file_type", s->mix.file_type);
+    gguf_writer_u32(s->w, "general.file_type", file_type(s));
     gguf_writer_u32(s->w, "general.quantization_version", 2);
     for (size_t i = 0; i < COUNTOF(counts); i++)
         if (!counts[i].absent)
@@ -431,6 +425,22 @@ static const uint8_t *pool_of(struct synth *s, const struct qtype *type)
     return s->pools[i].bytes;
 }
 
+/* Blocks of a type that is not written from values: random ones, in pieces. */
+static int write_blocks(struct synth *s, const struct planned *t)
+{
+    uint64_t left = qtype_row_bytes(t->type, t->cols) * t->rows;
+    size_t per_piece = PIECE_BYTES / t->type->block_bytes * t->type->block_bytes;
+    struct synth_blocks b;
+    int r = 0;
+    synth_blocks_open(&b, t->type, DEVIATION);
+    for (; r == 0 && left > 0; left -= left < per_piece ? left : per_piece) {
+        size_t n = left < per_piece ? (size_t)left : per_piece;
+        synth_blocks_draw(&b, &s->random, s->piece, n / t->type->block_bytes);
+        r = put(s, s->piece, n);
+    }
+    return r;
+}
+
 /* Rows that are one stretch or less would repeat past the pool's end: those are drawn. */
 static bool is_drawn(const struct planned *t)
 {
@@ -473,7 +483,7 @@ static int write_tensors(struct synth *s)
     s->piece = mem_alloc(PIECE_BYTES);
     for (size_t i = 0; r == 0 && i < s->n_tensors; i++) {
         const struct planned *t = &s->tensors[i];
-        r = is_drawn(t) ? write_drawn(s, t) : write_pooled(s, t);
+        r = !t->type->from_f32 ? write_blocks(s, t) : is_drawn(t) ? write_drawn(s, t) : write_pooled(s, t);
     }
     return r;
 }

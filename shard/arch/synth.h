@@ -7,7 +7,8 @@
  * small tensors are drawn value by value: the rows of large ones are put
  * together from a pool of random stretches, so that a model of gigabytes takes
  * the time that its bytes take to be written.  Two models that differ in `type`
- * alone hold the same values before quantisation.
+ * alone hold the same values before quantisation, except in types that the
+ * house only reads (Q2_K, Q3_K, IQ..., TQ..., NVFP4): their blocks are drawn.
  *
  * A layer's tensors lie together in the file, layers in order.               */
 #ifndef SHARD_ARCH_SYNTH_H
@@ -41,8 +42,10 @@ struct synth_options {
     float experts_scale; /* experts' weights are normalised and multiplied by it: the family's habit */
     float rope_base, norm_eps; /* 1e6, 1e-6 */
     bool tied;           /* the embedding is the output head too */
-    /* A type of qtype.h, any case: every matrix in it ("q4_k"); or a mix as llama-quantize makes it:
-     * "q4_0", "q4_k_m", "q5_k_m".  "q4_k". Rows that are no multiple of its blocks take Q8_0, else F16. */
+    bool apart;          /* what the family's files stack in one tensor lies apart, as it may too */
+    /* A mix as llama-quantize makes it (mix_list() of shard/arch/mix.h: "Q4_K_M"), or else a type of qtype.h, and
+     * every matrix is in it ("q4_k", "iq2_xs"); any case.  "q4_k". Rows that are no multiple of a type's blocks take
+     * Q8_0, else F16; in a mix what llama-quantize takes. */
     const char *type;
     uint64_t seed;
     const char *tokenizer; /* path of a GGUF whose "tokenizer." keys are copied; NULL: a model without one */

@@ -18,8 +18,9 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "kernels/pool.h"
+#include "shard/arch/mix.h"
+#include "shard/format/gguf.h"
 #include "shard/run/journal.h"
-#include "shard/run/mix.h"
 
 enum {
     PIECE = 1 << 15,      /* values that a thread converts at a time */
@@ -32,6 +33,7 @@ struct job {
     const char *in, *out;
     const struct quantize_options *o;
     const struct mix *mix;
+    struct mix_model about;
     struct error *e;
     struct gguf *g;
     struct gguf_writer *w;
@@ -54,6 +56,11 @@ struct round {
     float limit;          /* the largest magnitude that the type can hold */
     atomic_bool odd;      /* a value was no number or larger */
 };
+
+static const struct qtype *type_of(const struct job *j, const struct gguf_tensor *t)
+{
+    return mix_type(j->mix, &j->about, t->name, t->type, t->ne);
+}
 
 static float type_limit(const struct qtype *t)
 {
@@ -196,7 +203,7 @@ static int check_gain(const struct job *j)
     const char *was = "";
     for (size_t i = 0; i < gguf_tensor_count(j->g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(j->g, i);
-        const struct qtype *to = mix_type(j->mix, j->g, t);
+        const struct qtype *to = type_of(j, t);
         changed += to != t->type;
         if (to == t->type || t->type->block_len == 1 || to->block_len == 1)
             continue;
@@ -216,7 +223,7 @@ static void declare(struct job *j)
     copy_keys(j);
     for (size_t i = 0; i < gguf_tensor_count(j->g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(j->g, i);
-        gguf_writer_tensor(j->w, t->name, mix_type(j->mix, j->g, t), t->n_dims, t->ne);
+        gguf_writer_tensor(j->w, t->name, type_of(j, t), t->n_dims, t->ne);
         j->total += t->bytes;
     }
 }
@@ -254,7 +261,7 @@ static struct journal_place find_place(const struct job *j)
     struct journal_place place = journal_find(j->journal_path, j->what);
     if (place.tensor < gguf_tensor_count(j->g)) {
         const struct gguf_tensor *t = gguf_tensor_at(j->g, (size_t)place.tensor);
-        const struct qtype *to = mix_type(j->mix, j->g, t);
+        const struct qtype *to = type_of(j, t);
         uint64_t values = place.in_tensor / to->block_bytes * to->block_len;
         if (place.in_tensor % to->block_bytes != 0 || (to != t->type && values % PIECE != 0))
             place.in_tensor = 0;
@@ -268,7 +275,7 @@ static void count_done(struct job *j, struct journal_place place)
 {
     for (size_t i = 0; i < gguf_tensor_count(j->g) && i <= place.tensor; i++) {
         const struct gguf_tensor *t = gguf_tensor_at(j->g, i);
-        const struct qtype *to = mix_type(j->mix, j->g, t);
+        const struct qtype *to = type_of(j, t);
         uint64_t blocks = place.in_tensor / to->block_bytes * to->block_len / t->type->block_len;
         j->done += i < place.tensor ? t->bytes : blocks * t->type->block_bytes;
     }
@@ -309,13 +316,25 @@ static int write_all(struct job *j)
     int r = begin(j, &place);
     for (uint64_t i = place.tensor; r == 0 && i < gguf_tensor_count(j->g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(j->g, (size_t)i);
-        const struct qtype *to = mix_type(j->mix, j->g, t);
+        const struct qtype *to = type_of(j, t);
         uint64_t from = i == place.tensor ? place.in_tensor : 0;
         r = to == t->type ? write_kept(j, t, from) : write_converted(j, t, to, from);
     }
     if (r == 0)
         r = check_input(j);
     return r == 0 ? gguf_writer_finish(&j->w, j->e) : r;
+}
+
+/* A number of the file's architecture, 0 when it is not there. */
+static uint64_t arch_number(const struct gguf *g, const char *what)
+{
+    struct gguf_string arch;
+    char key[GGUF_KEY_MAX + 1];
+    uint64_t v = 0;
+    if (!gguf_get_string(g, "general.architecture", &arch) || arch.len > GGUF_KEY_MAX)
+        return 0;
+    int n = snprintf(key, sizeof(key), "%.*s.%s", (int)arch.len, arch.text, what);
+    return n > 0 && (size_t)n < sizeof(key) && gguf_get_u64(g, key, &v) ? v : 0;
 }
 
 static int open_all(struct job *j)
@@ -325,14 +344,17 @@ static int open_all(struct job *j)
     j->mix = mix_find(j->o->type);
     if (!j->mix)
         return error_set(j->e, ERR_INVALID, "there is no type \"%s\" to write; there are %s", j->o->type,
-                         quantize_list());
+                         mix_list());
     int r = gguf_open(&j->g, j->in, j->e);
     if (r == 0)
         r = file_set_whole(gguf_files(j->g), j->e);
     if (r == 0 && stat(j->in, &a) == 0 && stat(j->out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         r = error_set(j->e, ERR_INVALID, "%s is the file that is read; name another", j->out);
-    if (r == 0)
+    if (r == 0) {
+        j->about = (struct mix_model){arch_number(j->g, "block_count"), arch_number(j->g, "expert_count"),
+                                      !gguf_tensor_find(j->g, "output.weight")};
         r = describe(j, &j->what);
+    }
     if (r == 0)
         r = check_gain(j);
     if (r == 0)

@@ -21,7 +21,7 @@
 #include "base/error.h"
 
 struct quantize_options {
-    const char *type;  /* a name of quantize_list(), any case */
+    const char *type;  /* a name of mix_list() (shard/arch/mix.h), any case */
     int threads;       /* 0: one a CPU; the output does not depend on it */
     uint64_t sync_bytes; /* of output between two places that an interrupted run goes on from; 0: 16 MB */
     /* Of the input; the first call says what was done before. May be NULL. */
@@ -30,9 +30,6 @@ struct quantize_options {
     void (*note)(void *arg, const char *sentence); /* what the user should know; may be NULL */
     void *arg;               /* of all */
 };
-
-/* "F16, BF16, ...", for messages and help. */
-const char *quantize_list(void);
 
 /* ERR_INVALID: no such type; values that are not numbers, or too large for the type; the output is the input;
  * nothing would change. ERR_IO: no room, among others. ERR_CONFLICT: another process writes the same output. */

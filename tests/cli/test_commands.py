@@ -146,6 +146,10 @@ class Commands(unittest.TestCase):
             self.assertEqual((j["family"], j["experts"], j["experts_used"], j["vocabulary"], j["context"]),
                              (family, experts, used, vocabulary, context), name)
             self.assertEqual((j["layers"], j["hidden"]), (2, 64), name)
+        done = shoal("synth", "deepseek-v3", out, "--layers", 2, "--hidden", 64, "--expert-ffn", 32, "--ffn", 32,
+                     "--lead-dense", 1, "--type", "IQ4_XS")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("IQ4_XS", json.loads(shoal("show", out, "--json").stdout)["types"])
 
     def tiny(self, name="tiny.gguf"):
         """A random model in F32, with rows that are no multiple of 256 among others."""

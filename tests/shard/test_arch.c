@@ -472,6 +472,7 @@ static void test_stacked_tensors_are_seen_as_their_parts(void **state)
     (void)state;
     struct synth_options phi = llama;
     phi.family = "phi3";
+    phi.apart = true;
     check_fused(&llama, "blk.0.attn_qkv.weight", qkv, 3);
     check_fused(&phi, "blk.0.ffn_up.weight", ffn, 2);
     check_fused(&moe, "blk.0.ffn_gate_up_exps.weight", experts, 2);

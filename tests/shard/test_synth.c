@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "shard/arch/arch.h"
+#include "shard/arch/mix.h"
 #include "shard/arch/synth.h"
 #include "tests/shard/folder.h"
 
@@ -143,6 +144,88 @@ static void test_odd_widths_fall_back(void **state)
     assert_int_equal(type_of(m, ROLE_ATTN_Q, 0), QTYPE_Q8_0);
     assert_int_equal(type_of(m, ROLE_FFN_DOWN, 0), QTYPE_F16);
     model_close(&m);
+}
+
+/* Also those that are only read: their blocks are drawn so that the values are as the others'. */
+static void test_every_type_of_files_can_be_had(void **state)
+{
+    const struct qtype *type;
+    (void)state;
+    for (size_t i = 0; (type = qtype_at(i)) != NULL; i++) {
+        struct synth_options o = dense("qwen3", type->name);
+        double sum = 0, squares = 0;
+        size_t n;
+        struct model *m = make(&o);
+        if (!mix_find(type->name)) /* the head of a mix is better */
+            assert_int_equal(type_of(m, ROLE_OUTPUT, -1), type->id);
+        assert_int_equal(type_of(m, ROLE_FFN_UP, 1), type->id);
+        assert_int_equal(type_of(m, ROLE_ATTN_NORM, 1), QTYPE_F32);
+        float *v = values_of(m, ROLE_FFN_UP, 1, &n);
+        for (size_t k = 0; k < n; k++) {
+            sum += (double)v[k];
+            squares += (double)v[k] * (double)v[k];
+        }
+        print_message("    %s: deviation %.4f\n", type->name, sqrt(squares / (double)n));
+        assert_true(fabs(sum / (double)n) < 0.0005);
+        assert_true(fabs(sqrt(squares / (double)n) / 0.02 - 1) < 0.25);
+        free(v);
+        model_close(&m);
+    }
+}
+
+static void test_every_mix_can_be_had(void **state)
+{
+    static const struct {
+        const char *name;
+        enum qtype_id experts, head;
+        uint32_t file_type;
+    } mixes[] = {
+        {"F16", QTYPE_F16, QTYPE_F16, 1},       {"BF16", QTYPE_BF16, QTYPE_BF16, 32},
+        {"Q8_0", QTYPE_Q8_0, QTYPE_Q8_0, 7},    {"Q4_0", QTYPE_Q4_0, QTYPE_Q6_K, 2},
+        {"q4_k_m", QTYPE_Q4_K, QTYPE_Q6_K, 15}, {"Q5_K_M", QTYPE_Q5_K, QTYPE_Q6_K, 17},
+        {"Q6_K", QTYPE_Q6_K, QTYPE_Q6_K, 18},   {"mxfp4", QTYPE_MXFP4, QTYPE_Q8_0, 38},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNTOF(mixes); i++) {
+        uint64_t file_type;
+        struct synth_options o = experts("qwen3moe", mixes[i].name);
+        struct model *m = make(&o);
+        assert_non_null(mix_find(mixes[i].name));
+        assert_int_equal(type_of(m, ROLE_UP_EXPERTS, 1), mixes[i].experts);
+        assert_int_equal(type_of(m, ROLE_OUTPUT, -1), mixes[i].head);
+        assert_true(gguf_get_u64(model_file(m), "general.file_type", &file_type));
+        assert_int_equal(file_type, mixes[i].file_type);
+        model_close(&m);
+    }
+}
+
+/* As converters write them. */
+static void test_stacked_tensors_are_as_in_real_files(void **state)
+{
+    static const struct {
+        const char *family;
+        bool qkv, bias, up;
+    } families[] = {{"phi3", true, false, true}, {"bailingmoe2", true, false, false}, {"qwen2", false, true, false}};
+    (void)state;
+    for (size_t i = 0; i < COUNTOF(families); i++) {
+        const struct arch *a = arch_find(families[i].family);
+        struct synth_options o = a->flags & ARCH_DENSE ? dense(a->name, "q4_k_m") : experts(a->name, "q4_k_m");
+        struct model *m = make(&o);
+        const struct gguf *g = model_file(m);
+        const struct gguf_tensor *qkv = gguf_tensor_find(g, "blk.0.attn_qkv.weight");
+        assert_int_equal(qkv != NULL, families[i].qkv);
+        assert_int_equal(gguf_tensor_find(g, "blk.0.attn_q.weight") == NULL, families[i].qkv);
+        assert_int_equal(gguf_tensor_find(g, "blk.0.attn_v.bias") != NULL, families[i].bias);
+        if (a->flags & ARCH_DENSE) {
+            assert_int_equal(gguf_tensor_find(g, "blk.0.ffn_gate.weight") == NULL, families[i].up);
+            assert_int_equal(gguf_tensor_find(g, "blk.0.ffn_up.weight")->ne[1], families[i].up ? 1024 : 512);
+        }
+        if (qkv) {
+            assert_int_equal(qkv->ne[1], 256 + 128 + 128);
+            assert_int_equal(qkv->type->id, QTYPE_Q5_K);
+        }
+        model_close(&m);
+    }
 }
 
 static void check_moments(const float *v, size_t n, double mean, double deviation)
@@ -455,6 +538,9 @@ int main(void)
         cmocka_unit_test(test_every_family_and_type_opens),
         cmocka_unit_test(test_experts_are_as_asked),
         cmocka_unit_test(test_mix_is_llama_quantizes),
+        cmocka_unit_test(test_every_type_of_files_can_be_had),
+        cmocka_unit_test(test_every_mix_can_be_had),
+        cmocka_unit_test(test_stacked_tensors_are_as_in_real_files),
         cmocka_unit_test(test_odd_widths_fall_back),
         cmocka_unit_test(test_values_are_normal),
         cmocka_unit_test(test_rows_do_not_repeat),
