@@ -66,7 +66,8 @@ struct matmul_args {
 };
 
 /* Each row of `width` values is cut into groups of `group` values (group = width: the whole row);
- * every group is divided by its root mean square, multiplied by weight[group], and bias[group] is added.
+ * every group is divided by its root mean square (less its mean first, when `centred`), multiplied by weight[group],
+ * and bias[group] is added.
  * Rows of x and y are `stride` values apart.  x may equal y. */
 struct norm_args {
     const struct weight *weight; /* [1, group] F32; NULL: all 1 */
@@ -74,6 +75,7 @@ struct norm_args {
     struct span x, y;
     uint32_t n_rows, width, group;
     uint32_t stride; /* 0: width */
+    bool centred;
     float eps;
 };
 
@@ -110,7 +112,8 @@ struct attention_row {
  * softmax over j <= position of scale * (q . k_j), times v_j; grouped query heads: head h reads
  * KV head h / (n_heads / n_kv_heads).  A window w leaves j > position - w, a chunk c those j with
  * j / c = position / c.  With a cap, a score z counts as cap * tanh(z / cap).  A head's sink is one more
- * score, neither scaled nor capped, with no value. */
+ * score, neither scaled nor capped, with no value.  With a list of chosen positions, a row past n_chosen positions
+ * attends to those of its list and no others. */
 struct attention_args {
     struct kv_layer kv;
     struct span q;   /* [n_rows, n_heads*key_dim] */
@@ -123,6 +126,24 @@ struct attention_args {
     uint32_t window, chunk;     /* 0: none */
     float cap;                  /* 0: none */
     const struct weight *sinks; /* [1, n_heads] F32, or NULL */
+    struct span chosen;         /* [n_rows, n_chosen] as index() leaves it; no mem: none. With no window or chunk */
+    uint32_t n_chosen;
+};
+
+/* Store k of every row, then choose the positions that a row is to attend to: the n_chosen of 0..position with the
+ * largest score, listed in ascending order.  The score of position j is the sum over heads of
+ * scale * weights[head] * max(0, q[head] . k_j); what is not a number comes last.  Which of equal scores at the edge
+ * are chosen is what std::partial_sort chooses, so that the outputs of others can be compared.  A row of a position
+ * below n_chosen sees all: its list is left as it is. */
+struct index_args {
+    struct kv_layer kv;   /* shared, of one KV head */
+    struct span q;        /* [n_rows, n_heads*key_dim] */
+    struct span k;        /* [n_rows, key_dim] */
+    struct span weights;  /* [n_rows, n_heads] */
+    struct span chosen;   /* [n_rows, n_chosen] uint32_t */
+    const struct attention_row *rows; /* host [n_rows] */
+    uint32_t n_rows, n_heads, n_chosen;
+    float scale;
 };
 
 /* GELU is that of tanh.  CLAMPED: with g = min(gate, 7) and u = up held to -7..7, (u + 1) g sigmoid(1.702 g). */
@@ -226,6 +247,7 @@ struct reserve_args {
     uint32_t rope_half;              /* n_rot / 2, 0: none */
     uint32_t experts, experts_used;  /* 0: dense */
     uint32_t width, ffn;             /* of the expert layer */
+    uint32_t index_positions;        /* that index() chooses from, 0: it is not called */
 };
 
 struct device_options {
@@ -265,6 +287,7 @@ struct backend {
     void (*matmul)(struct device *d, const struct matmul_args *a);
     void (*rope)(struct device *d, const struct rope_args *a);
     void (*attention)(struct device *d, const struct attention_args *a);
+    void (*index)(struct device *d, const struct index_args *a);
     void (*glu)(struct device *d, const struct glu_args *a);
     void (*moe)(struct device *d, const struct moe_args *a);
     void (*scale)(struct device *d, const struct scale_args *a);

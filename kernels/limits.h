@@ -14,6 +14,7 @@ enum {
     DELTA_KERNEL_MAX = 8,   /* positions that a layer with a state convolves */
     DELTA_HEADS_MAX = 256,  /* value heads of such a layer */
     MLA_ROWS_MAX = 64, /* rows that attention over compressed keys takes at a time */
+    INDEX_ROWS_MAX = 16, /* rows whose positions are scored at a time */
 };
 
 enum kv_type { KV_F32, KV_F16 };

@@ -1,4 +1,5 @@
-/* attention: softmax(q K) V over paged KV, one (row, KV head) at a time, page after page.
+/* attention: softmax(q K) V over paged KV, one (row, KV head) at a time, page after page; chosen positions are
+ * gathered into pages first.
  *
  * A page's scores are taken, the running maximum is raised, what was summed is
  * scaled down to it, the page's values are added: memory is read once and no
@@ -10,8 +11,7 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    GROUP_MAX = 8, /* query heads that share one reading of a KV head */
-    TOPS = 8,      /* running maxima side by side */
+    TOPS = 8, /* running maxima side by side */
 };
 
 struct attention_run {
@@ -20,18 +20,17 @@ struct attention_run {
     struct tiles tiles;
 };
 
-static size_t value_bytes(enum kv_type t)
+size_t cpu_kv_value_bytes(enum kv_type t)
 {
     return t == KV_F16 ? sizeof(uint16_t) : sizeof(float);
 }
 
-/* Where position `p` of head `h` lies, dim values each. */
-static uint8_t *kv_at(const struct kv_layer *kv, struct span s, uint32_t dim, const uint32_t *pages, uint32_t p,
-                      uint32_t h)
+uint8_t *cpu_kv_at(const struct kv_layer *kv, struct span s, uint32_t dim, const uint32_t *pages, uint32_t p,
+                   uint32_t h)
 {
     size_t row = (size_t)pages[p / KV_PAGE_TOKENS] * kv->n_kv_heads * KV_PAGE_TOKENS +
                  (size_t)h * KV_PAGE_TOKENS + p % KV_PAGE_TOKENS;
-    return s.mem->bytes + s.offset + row * dim * value_bytes(kv->type);
+    return s.mem->bytes + s.offset + row * dim * cpu_kv_value_bytes(kv->type);
 }
 
 /* Values that lie in the keys are summed up whole: what is behind them is left out at the end. */
@@ -40,7 +39,7 @@ static uint32_t mixed_dim(const struct kv_layer *kv)
     return kv->shared ? kv->key_dim : kv->value_dim;
 }
 
-static void store(const struct isa *isa, enum kv_type t, void *to, const float *from, size_t n)
+void cpu_kv_store(const struct isa *isa, enum kv_type t, void *to, const float *from, size_t n)
 {
     if (t == KV_F16)
         isa->store_f16(to, from, n);
@@ -58,10 +57,10 @@ static void store_part(void *arg, int part, int parts)
     for (size_t i = first; i < last; i++) {
         const struct attention_row *row = &a->rows[i / heads];
         uint32_t h = (uint32_t)(i % heads);
-        store(run->c->isa, kv->type, kv_at(kv, kv->keys, kv->key_dim, row->pages, row->position, h),
+        cpu_kv_store(run->c->isa, kv->type, cpu_kv_at(kv, kv->keys, kv->key_dim, row->pages, row->position, h),
               span_floats(a->k) + i * kv->key_dim, kv->key_dim);
         if (!kv->shared)
-            store(run->c->isa, kv->type, kv_at(kv, kv->values, kv->value_dim, row->pages, row->position, h),
+            cpu_kv_store(run->c->isa, kv->type, cpu_kv_at(kv, kv->values, kv->value_dim, row->pages, row->position, h),
                   span_floats(a->v) + i * kv->value_dim, kv->value_dim);
     }
 }
@@ -73,8 +72,12 @@ struct head_sums {
     float scores[GROUP_MAX][KV_PAGE_TOKENS];
 };
 
-static void scores_by_dots(const struct isa *isa, const struct page_job *job)
+void cpu_page_scores(const struct isa *isa, const struct page_job *job)
 {
+    if (isa->page_scores) {
+        isa->page_scores(job);
+        return;
+    }
     for (size_t i = 0; i < job->n_q; i++) {
         const float *q = job->q + i * job->dim;
         for (size_t p = 0; p < job->n; p++)
@@ -131,10 +134,7 @@ static void add_page(const struct attention_run *run, struct head_sums *s, const
     const struct kv_layer *kv = &run->a->kv;
     struct page_job job = {.type = kv->type, .kv = keys, .dim = kv->key_dim, .n = n, .n_q = n_q, .q = q,
                            .scores = s->scores[0], .out = s->out[0], .out_stride = HEAD_DIM_MAX};
-    if (isa->page_scores)
-        isa->page_scores(&job);
-    else
-        scores_by_dots(isa, &job);
+    cpu_page_scores(isa, &job);
     for (size_t i = 0; i < n_q; i++)
         raise_head(run, s, i, n);
     job.kv = values;
@@ -163,22 +163,61 @@ static uint32_t first_position(const struct attention_args *a, uint32_t position
     return start > first ? start : first;
 }
 
-/* Query heads [first, first + n) of a row, which read KV head h. */
-static void attend(const struct attention_run *run, uint32_t r, uint32_t h, uint32_t first, uint32_t n)
+/* Query heads [first, first + n) of a row, which read one KV head. */
+struct piece {
+    const struct attention_row *row;
+    const float *q;
+    uint32_t head, n;
+};
+
+static void add_pages(const struct attention_run *run, struct head_sums *s, const struct piece *x)
+{
+    const struct kv_layer *kv = &run->a->kv;
+    uint32_t end = x->row->position + 1;
+    for (uint32_t p = first_position(run->a, x->row->position), count; p < end; p += count) {
+        uint32_t in_page = KV_PAGE_TOKENS - p % KV_PAGE_TOKENS;
+        const uint8_t *keys = cpu_kv_at(kv, kv->keys, kv->key_dim, x->row->pages, p, x->head);
+        count = end - p < in_page ? end - p : in_page;
+        add_page(run, s, x->q, x->n, keys,
+                 kv->shared ? keys : cpu_kv_at(kv, kv->values, kv->value_dim, x->row->pages, p, x->head), count);
+    }
+}
+
+/* The positions of a list, side by side in `room`, which holds TILE_FLOATS. */
+static void add_chosen(const struct attention_run *run, struct head_sums *s, const struct piece *x,
+                       const uint32_t *list, uint8_t *room)
+{
+    const struct kv_layer *kv = &run->a->kv;
+    size_t key = kv->key_dim * cpu_kv_value_bytes(kv->type), n = run->a->n_chosen, count;
+    size_t value = kv->shared ? 0 : kv->value_dim * cpu_kv_value_bytes(kv->type);
+    size_t most = TILE_FLOATS * sizeof(float) / (key + value);
+    uint8_t *values = room + (most < KV_PAGE_TOKENS ? most : KV_PAGE_TOKENS) * key;
+    for (size_t i = 0; i < n; i += count) {
+        count = most < KV_PAGE_TOKENS ? most : KV_PAGE_TOKENS;
+        count = n - i < count ? n - i : count;
+        for (size_t p = 0; p < count; p++) {
+            memcpy(room + p * key, cpu_kv_at(kv, kv->keys, kv->key_dim, x->row->pages, list[i + p], x->head), key);
+            if (value > 0)
+                memcpy(values + p * value,
+                       cpu_kv_at(kv, kv->values, kv->value_dim, x->row->pages, list[i + p], x->head), value);
+        }
+        add_page(run, s, x->q, x->n, room, value > 0 ? values : room, count);
+    }
+}
+
+/* Up to GROUP_MAX query heads from `first` on of row r, which read KV head h, with the thread's room. */
+static void attend(const struct attention_run *run, uint32_t r, uint32_t h, uint32_t first, uint8_t *room)
 {
     const struct attention_args *a = run->a;
     const struct kv_layer *kv = &a->kv;
-    const struct attention_row *row = &a->rows[r];
-    const float *q = span_floats(a->q) + ((size_t)r * a->n_heads + first) * kv->key_dim;
+    uint32_t last = (h + 1) * (a->n_heads / kv->n_kv_heads), n = last - first < GROUP_MAX ? last - first : GROUP_MAX;
+    struct piece x = {&a->rows[r], span_floats(a->q) + ((size_t)r * a->n_heads + first) * kv->key_dim, h, n};
     struct head_sums s;
     open_sums(&s, a, first, n);
-    for (uint32_t p = first_position(a, row->position), count; p <= row->position; p += count) {
-        uint32_t in_page = KV_PAGE_TOKENS - p % KV_PAGE_TOKENS;
-        const uint8_t *keys = kv_at(kv, kv->keys, kv->key_dim, row->pages, p, h);
-        count = row->position + 1 - p < in_page ? row->position + 1 - p : in_page;
-        add_page(run, &s, q, n, keys,
-                 kv->shared ? keys : kv_at(kv, kv->values, kv->value_dim, row->pages, p, h), count);
-    }
+    if (a->chosen.mem && x.row->position >= a->n_chosen)
+        add_chosen(run, &s, &x, (const uint32_t *)(void *)span_floats(a->chosen) + (size_t)r * a->n_chosen, room);
+    else
+        add_pages(run, &s, &x);
     for (uint32_t i = 0; i < n; i++) {
         float *out = span_floats(a->out) + ((size_t)r * a->n_heads + first + i) * kv->value_dim;
         float scale = 1 / s.sum[i];
@@ -194,13 +233,13 @@ static void attend_part(void *arg, int part, int parts)
     const struct attention_args *a = run->a;
     uint32_t group = a->n_heads / a->kv.n_kv_heads;
     size_t first, last;
-    (void)part;
+    uint8_t *room = a->chosen.mem ? (uint8_t *)(run->c->scratch.tiles + (size_t)part * TILE_FLOATS) : NULL;
     (void)parts;
     while (tiles_take(&run->tiles, &first, &last)) {
         for (size_t i = first; i < last; i++) {
             uint32_t r = (uint32_t)(i / a->kv.n_kv_heads), h = (uint32_t)(i % a->kv.n_kv_heads);
             for (uint32_t g = 0; g < group; g += GROUP_MAX)
-                attend(run, r, h, h * group + g, group - g < GROUP_MAX ? group - g : GROUP_MAX);
+                attend(run, r, h, h * group + g, room);
         }
     }
 }

@@ -146,17 +146,23 @@ static void *take(uint8_t *base, size_t *at, size_t count, size_t size)
     return p;
 }
 
+static size_t pages_of(const struct reserve_args *r)
+{
+    return r->index_positions / KV_PAGE_TOKENS + (r->index_positions % KV_PAGE_TOKENS != 0);
+}
+
 static size_t lay_out(struct cpu *c, const struct reserve_args *r, uint8_t *base)
 {
     struct scratch *s = &c->scratch;
     size_t at = 0, rows = r->rows, moe = rows < MOE_ROWS_MAX ? rows : MOE_ROWS_MAX;
-    size_t entries = moe * r->experts_used;
+    size_t entries = moe * r->experts_used, index_rows = rows < INDEX_ROWS_MAX ? rows : INDEX_ROWS_MAX;
     size_t widest = r->cols > r->ffn ? r->cols : r->ffn;
     size_t form_rows = rows > entries ? rows : entries;
     for (int f = FORM_F32 + 1; f < FORM_COUNT; f++)
         s->prepared[f] = take(base, &at, form_rows, form_row_bytes((enum form)f, widest));
     s->tiles = take(base, &at, (size_t)pool_threads(c->pool) * TILE_FLOATS, sizeof(float));
     s->rope = take(base, &at, rows, (size_t)r->rope_half * 2 * sizeof(float));
+    s->index = take(base, &at, index_rows, pages_of(r) * KV_PAGE_TOKENS * sizeof(float));
     c->rope_positions = take(base, &at, rows, sizeof(uint32_t));
     c->rope_freq = take(base, &at, r->rope_half, sizeof(float));
     if (r->experts == 0)
@@ -211,6 +217,7 @@ const struct backend backend_cpu = {
     .matmul = cpu_matmul,
     .rope = cpu_rope,
     .attention = cpu_attention,
+    .index = cpu_index,
     .glu = cpu_glu,
     .moe = cpu_moe,
     .scale = cpu_scale,

@@ -18,6 +18,7 @@ enum {
     X_TILE = 64,         /* rows of x a kernel call */
     TILE_ROWS = 128,     /* rows of W that many rows of x meet one after the other: they stay in the cache */
     ROW_GRAIN = 16,      /* rows of W that kernels like to work on together */
+    GROUP_MAX = 8,       /* query heads that share one reading of a KV head */
 };
 
 struct weight {
@@ -42,8 +43,9 @@ struct scratch {
     void *block; /* everything below lies in it */
     size_t n_bytes;
     uint8_t *prepared[FORM_COUNT]; /* [rows] prepared rows of up to `cols` values */
-    float *tiles;                  /* [threads][TILE_FLOATS] */
+    float *tiles;                  /* [threads][TILE_FLOATS]; of attention: what a thread gathered */
     float *rope;                   /* [rows][half] pairs of cos, sin */
+    float *index;                  /* [INDEX_ROWS_MAX][whole pages]: scores of positions */
     /* expert layer, of up to MOE_ROWS_MAX rows */
     float *scores;                 /* [rows][experts] */
     float *selection;              /* [rows][experts]: what the choice goes by */
@@ -129,6 +131,14 @@ void cpu_add(struct device *d, struct span to, struct span from, size_t count);
 void cpu_gather(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,
                 uint32_t width);
 void cpu_attention(struct device *d, const struct attention_args *a);
+/* Where position `p` of KV head `h` lies in keys or values of `dim` values each; how many bytes a value has. */
+uint8_t *cpu_kv_at(const struct kv_layer *kv, struct span s, uint32_t dim, const uint32_t *pages, uint32_t p,
+                   uint32_t h);
+size_t cpu_kv_value_bytes(enum kv_type t);
+void cpu_kv_store(const struct isa *isa, enum kv_type t, void *to, const float *from, size_t n);
+/* Scores of a page's positions for some heads, with what the set has. */
+void cpu_page_scores(const struct isa *isa, const struct page_job *job);
+void cpu_index(struct device *d, const struct index_args *a);
 void cpu_moe(struct device *d, const struct moe_args *a);
 
 #endif

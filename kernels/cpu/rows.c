@@ -43,6 +43,18 @@ static void weigh(float *y, const float *x, float scale, const float *weight, co
         y[i] += bias[i];
 }
 
+/* y = x less its mean; returns y. */
+static const float *centre(const float *x, float *y, uint32_t n)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sum += (double)x[i];
+    float mean = (float)(sum / n);
+    for (uint32_t i = 0; i < n; i++)
+        y[i] = x[i] - mean;
+    return y;
+}
+
 static void norm_part(void *arg, int part, int parts)
 {
     const struct norm_job *j = arg;
@@ -53,8 +65,11 @@ static void norm_part(void *arg, int part, int parts)
     for (size_t g = first; g < last; g++) {
         size_t at = g / groups * stride + g % groups * a->group;
         const float *x = span_floats(a->x) + at;
+        float *y = span_floats(a->y) + at;
+        if (a->centred)
+            x = centre(x, y, a->group);
         float mean = j->isa->dot_f32(x, x, a->group) / (float)a->group;
-        weigh(span_floats(a->y) + at, x, 1 / sqrtf(mean + a->eps), weight, bias, a->group);
+        weigh(y, x, 1 / sqrtf(mean + a->eps), weight, bias, a->group);
     }
 }
 

@@ -19,7 +19,8 @@
 
 #include "kernels/backend.h"
 
-enum { RIG_ROWS_MAX = 300, RIG_COLS_MAX = 1024, RIG_EXPERTS_MAX = 40, RIG_FFN_MAX = 512 };
+enum { RIG_ROWS_MAX = 300, RIG_COLS_MAX = 1024, RIG_EXPERTS_MAX = 40, RIG_FFN_MAX = 512,
+       RIG_POSITIONS_MAX = 250 };
 
 struct rig {
     struct device *d;

@@ -48,7 +48,7 @@ struct norm_case {
     struct matrix weight, bias;
     const float *x;
     uint32_t width, group;
-    bool in_place, plain, biased; /* plain: no weight */
+    bool in_place, plain, biased, centred; /* plain: no weight */
 };
 
 static void run_norm(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
@@ -60,7 +60,7 @@ static void run_norm(const struct rig *r, const void *arg, uint32_t first, uint3
     struct span x = rig_span(r, c->x + (size_t)first * c->width, values);
     struct span y = c->in_place ? x : rig_span(r, NULL, values);
     struct norm_args a = {.weight = w, .bias = bias, .x = x, .y = y, .n_rows = n, .width = c->width,
-                          .group = c->group, .eps = 1e-5F};
+                          .group = c->group, .centred = c->centred, .eps = 1e-5F};
     r->b->norm(r->d, &a);
     rig_take(r, y, out, values);
     if (!c->in_place)
@@ -107,19 +107,22 @@ static void check_norm(const struct norm_case *c, const float *out, uint32_t n_r
 {
     for (size_t g = 0; g < (size_t)n_rows * c->width / c->group; g++) {
         const float *x = c->x + g * c->group;
-        double square = 0;
+        double square = 0, mean = 0;
         for (uint32_t i = 0; i < c->group; i++)
-            square += (double)x[i] * x[i];
+            mean += c->centred ? (double)x[i] / c->group : 0;
+        for (uint32_t i = 0; i < c->group; i++)
+            square += (x[i] - mean) * (x[i] - mean);
         double scale = 1 / sqrt(square / c->group + (double)1e-5F);
         for (uint32_t i = 0; i < c->group; i++) {
-            double want = x[i] * scale * (c->plain ? 1 : c->weight.values[i]), size = fabs(want);
+            double weight = c->plain ? 1 : c->weight.values[i];
+            double want = (x[i] - mean) * scale * weight, size = fabs(want) + fabs(mean * scale * weight);
             double bias = c->biased ? c->bias.values[i] : 0;
             check_near("norm", g, i, out[g * c->group + i], want + bias, 1e-5 * (size + fabs(bias)) + 1e-30);
         }
     }
 }
 
-static void test_ops_norm_divides_by_the_root_mean_square(void **state)
+static void test_ops_norm_divides_by_the_root_mean_square_or_deviation(void **state)
 {
     (void)state;
     static const uint32_t shapes[][2] = {{1, 1}, {7, 7}, {33, 11}, {128, 128}, {640, 128}, {1024, 1024}};
@@ -127,7 +130,7 @@ static void test_ops_norm_divides_by_the_root_mean_square(void **state)
     for (size_t k = 0; k < COUNTOF(shapes) * 4; k++) {
         const uint32_t *shape = shapes[k % COUNTOF(shapes)];
         struct norm_case c = {.width = shape[0], .group = shape[1], .in_place = k % 2, .plain = k % 4 == 3,
-                              .biased = k % 3 == 0};
+                              .biased = k % 3 == 0, .centred = k >= COUNTOF(shapes) * 2};
         uint32_t n_rows = row_counts[k % COUNTOF(row_counts)];
         float *x = rig_random(k, (size_t)n_rows * c.width, 3);
         matrix_make(&c.weight, QTYPE_F32, 1, c.group, 1);
@@ -888,7 +891,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ops_embed_reads_the_rows_of_ids),
-        cmocka_unit_test(test_ops_norm_divides_by_the_root_mean_square),
+        cmocka_unit_test(test_ops_norm_divides_by_the_root_mean_square_or_deviation),
         cmocka_unit_test(test_ops_norm_leaves_what_lies_between_rows),
         cmocka_unit_test(test_ops_matmul_multiplies_every_type),
         cmocka_unit_test(test_ops_matmul_takes_odd_widths),
