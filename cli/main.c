@@ -27,8 +27,8 @@ static const struct command commands[] = {
     {"tokenize", CMD_TOKENIZE, "MODEL", 1, 1, "standard input to token ids, or back", NULL, tokenize_command},
     {"synth", CMD_SYNTH, "NAME OUT.gguf", 2, 2, "write a random-weight model of a family or shape",
      "NAME is a family, or the shape of a published model, of which the options change what they name (--layers N\n"
-     "cuts it): mixtral-8x7b, qwen3-30b-a3b, qwen3-235b-a22b, deepseek-v3, kimi-k2, gpt-oss-120b, llama4-maverick,\n"
-     "glm-4.5. Layers are cut from the end: --lead-dense 1 keeps more of those with experts.",
+     "cuts it): mixtral-8x7b, qwen3-30b-a3b, qwen3-235b-a22b, deepseek-v3, deepseek-v3.2, kimi-k2, gpt-oss-120b,\n"
+     "llama4-maverick, glm-4.5, glm-5. Layers are cut from the end: --lead-dense 1 keeps more of those with experts.",
      synth_command},
     {"quantize", CMD_QUANTIZE, "IN.gguf OUT.gguf TYPE", 3, 3, "write a model in another type",
      "TYPE is F16, BF16, Q8_0, Q4_0, Q4_K_M, Q5_K_M, Q6_K or MXFP4. Norms, routers and what is small already stay as\n"

@@ -50,6 +50,12 @@ static const struct arch families[] = {
     {.name = "mistral4", .words = "Mistral 4", .yarn_log_unit = 0.1F,
      .flags = ARCH_MOE | ARCH_MLA | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS | ARCH_NEXTN |
               ARCH_TEMPER},
+    {.name = "deepseek32", .words = "DeepSeek V3.2", .yarn_log_unit = 0.1F, .scores = SCORE_SIGMOID,
+     .index = INDEX_HALVES,
+     .flags = ARCH_MOE | ARCH_MLA | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS | ARCH_NEXTN},
+    {.name = "glm-dsa", .words = "GLM-5", .yarn_log_unit = 0.1F, .scores = SCORE_SIGMOID, .index = INDEX_PAIRS,
+     .index_shared_context = 1 << 20,
+     .flags = ARCH_MOE | ARCH_MLA | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS | ARCH_NEXTN},
     {.name = "qwen3next", .words = "Qwen3 Next", .rope_halves = true,
      .flags = ARCH_MOE | ARCH_QK_NORM | ARCH_ODD_FFN_NORM | ARCH_SHARED | ARCH_SHARED_GATE | ARCH_NORM_EXPERTS |
               ARCH_DELTA | ARCH_DELTA_BOTH | ARCH_NEXTN},

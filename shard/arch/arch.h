@@ -34,6 +34,7 @@ enum role {
     ROLE_Q_DOWN, ROLE_Q_DOWN_NORM, ROLE_Q_UP, ROLE_KV_DOWN, ROLE_KV_DOWN_NORM, ROLE_K_UP, ROLE_V_UP,
     ROLE_DELTA_QKV, ROLE_DELTA_GATE, ROLE_DELTA_CONV, ROLE_DELTA_DT, ROLE_DELTA_A, ROLE_DELTA_BETA, ROLE_DELTA_ALPHA,
     ROLE_DELTA_BOTH, ROLE_DELTA_NORM, ROLE_DELTA_OUT,
+    ROLE_INDEX_Q, ROLE_INDEX_K, ROLE_INDEX_K_NORM, ROLE_INDEX_K_NORM_BIAS, ROLE_INDEX_WEIGHTS,
     ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_FFN_GATE, ROLE_FFN_UP, ROLE_FFN_DOWN, ROLE_FFN_POST_NORM,
     ROLE_ROUTER, ROLE_ROUTER_BIAS, ROLE_SELECT_BIAS, ROLE_GATE_EXPERTS, ROLE_UP_EXPERTS, ROLE_DOWN_EXPERTS,
     ROLE_GATE_EXPERTS_BIAS, ROLE_UP_EXPERTS_BIAS, ROLE_DOWN_EXPERTS_BIAS,
@@ -80,6 +81,10 @@ enum arch_flags {
     ARCH_SECTIONS = 1 << 30,      /* RoPE's pairs belong to three axes in turn, of which text has the same position */
 };
 
+/* Whether an indexer chooses the positions that compressed attention reads, and which values of its heads RoPE turns
+ * together. */
+enum index_kind { INDEX_NONE, INDEX_PAIRS, INDEX_HALVES };
+
 enum rope_kind { ROPE_KIND_NONE, ROPE_KIND_LINEAR, ROPE_KIND_YARN, ROPE_KIND_LONG };
 
 enum ffn_kind { FFN_SILU, FFN_GELU, FFN_CLAMPED };
@@ -97,6 +102,8 @@ struct arch {
     float yarn_log_unit;      /* what the file's yarn_log_multiplier is a multiple of; 0: it has none */
     float local_rope_base;    /* of layers with a window, whose RoPE is not scaled; 0: as the others */
     uint32_t wide_scale_layers; /* a model of so many layers scales scores by the heads' share of the width */
+    enum index_kind index;
+    uint32_t index_shared_context; /* models of so long a context share indexers unless the file says; 0: none do */
 };
 
 /* Sizes of tensors in terms of the hyper-parameters. */
@@ -105,12 +112,12 @@ enum extent {
     EXTENT_HEAD_DIM, EXTENT_VALUE_DIM, EXTENT_HEAD_COUNT, EXTENT_FFN, EXTENT_EXPERT_FFN, EXTENT_SHARED_FFN,
     EXTENT_Q, EXTENT_DELTA_CHANNELS, EXTENT_DELTA_INNER, EXTENT_DELTA_HEADS, EXTENT_DELTA_TWICE, EXTENT_DELTA_KERNEL,
     EXTENT_DELTA_VALUE, EXTENT_EXPERTS, EXTENT_ROPE_HALF, EXTENT_Q_RANK, EXTENT_KV_RANK, EXTENT_KV_DOWN,
-    EXTENT_NOT_ROTATED,
+    EXTENT_NOT_ROTATED, EXTENT_INDEX_Q, EXTENT_INDEX_DIM, EXTENT_INDEX_HEADS,
 };
 
 /* Which layers have a tensor. */
 enum rule_when { WHEN_ALWAYS, WHEN_DENSE, WHEN_EXPERTS, WHEN_SHARED, WHEN_ATTENTION, WHEN_Q_WHOLE, WHEN_Q_RANK,
-                 WHEN_DELTA };
+                 WHEN_DELTA, WHEN_INDEXED };
 
 /* Which files: all; those of families with the flag, and others may; some. */
 enum rule_need { NEED_ALWAYS, NEED_FLAGGED, NEED_NEVER };
@@ -145,6 +152,7 @@ const struct fused_rule *arch_fused_at(size_t i);
 struct layer_facts {
     bool experts;    /* else dense */
     bool delta;      /* it keeps a state and no keys */
+    bool indexed;    /* it has an indexer; else what the last one before it chose serves it too */
     bool local_rope, no_rope;
     bool tempered;   /* q grows with the position */
     bool late_norm;  /* of q and k, without weights, after RoPE */
@@ -158,6 +166,13 @@ struct delta_shape {
     uint32_t kernel, k_heads, v_heads, k_dim, v_dim;
     uint32_t channels, inner;
     uint32_t state_values; /* of one sequence, in one layer */
+};
+
+/* Indexers: heads that score every position, of which attention reads the best. */
+struct index_shape {
+    uint32_t top; /* positions that are chosen; 0: there are no indexers */
+    uint32_t heads, dim;
+    bool shared;  /* most layers have none of their own */
 };
 
 /* Hyper-parameters of one model, validated: no later code divides by an unchecked number. */
@@ -188,6 +203,7 @@ struct hparams {
     uint32_t rope_context; /* original context of the scaling */
     uint32_t window, window_period, chunk;
     struct delta_shape delta;
+    struct index_shape index;
     float temper_scale; /* q is multiplied by 1 + scale * ln(1 + (position + offset) / length); 0: it is not */
     uint32_t temper_length, temper_offset;
     float attention_scale; /* of q . k */
@@ -275,6 +291,8 @@ uint64_t model_range_bytes(const struct model *m, const struct layer_range *r);
 uint64_t model_layer_bytes(const struct model *m, uint32_t layer);
 /* Bytes that are kept of one position over (at most) `layers` layers with elements of kv_bytes (2 or 4). */
 uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32_t kv_bytes);
+/* The same of the layers [first, last), exactly. */
+uint64_t model_range_kv_bytes(const struct model *m, uint32_t first, uint32_t last, uint32_t kv_bytes);
 /* Bytes that one sequence holds in a layer with a state, whatever its length: it can go back to where the last step
  * began. 0: there are none. */
 uint64_t model_state_bytes(const struct model *m);

@@ -8,6 +8,7 @@
 
 enum {
     CHUNK = 8192,               /* of Llama 4, of which files do not say more than whether there are any */
+    INDEX_SHARED_PERIOD = 4,    /* of GLM-5.2's layers, from the third on, so many in turn share an indexer */
     LLAMA4_PLAIN_EXPERTS = 128, /* Maverick, which has no norm of q and k */
 };
 
@@ -238,6 +239,22 @@ static void read_delta(struct hparams *h, struct reader *r)
                               inner, d->v_heads, d->k_heads);
 }
 
+/* Positions past the context cannot be chosen. */
+static void read_index(struct hparams *h, struct reader *r)
+{
+    if (h->arch->index == INDEX_NONE)
+        return;
+    h->index.heads = read_count(r, "attention.indexer.head_count", 1, ARCH_HEADS_MAX, UINT64_MAX);
+    h->index.dim = read_count(r, "attention.indexer.key_length", h->n_rot, HEAD_DIM_MAX, UINT64_MAX);
+    h->index.top = read_count(r, "attention.indexer.top_k", 1, ARCH_CONTEXT_MAX, UINT64_MAX);
+    h->index.shared = h->arch->index_shared_context > 0 && h->context >= h->arch->index_shared_context;
+    if (h->index.top > h->context)
+        h->index.top = h->context;
+    if (r->status == 0 && h->q_rank == 0)
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: has an indexer, and no q_lora_rank of what it reads",
+                              gguf_path(r->g));
+}
+
 static void read_temper(struct hparams *h, struct reader *r)
 {
     if (!(h->arch->flags & ARCH_TEMPER))
@@ -347,6 +364,7 @@ void hparams_layers(struct hparams *h)
         bool windowed = h->window > 0 && h->window_period > 0 && !last, chunks = h->chunk > 0;
         *f = (struct layer_facts){
             .delta = h->delta.interval > 0 && (i + 1) % h->delta.interval != 0,
+            .indexed = h->index.top > 0 && (!h->index.shared || i < 2 || (i - 2) % INDEX_SHARED_PERIOD == 0),
             .experts = h->n_experts > 0 && i >= h->lead_dense && (i + 1) % h->moe_step == 0,
             .window = windowed ? h->window : 0, .local_rope = windowed && h->arch->local_rope_base > 0,
             .chunk = last ? 0 : h->chunk, .no_rope = h->no_rope || (chunks && last),
@@ -361,6 +379,29 @@ static void find_routers(struct hparams *h, const struct gguf *g)
     char name[GGUF_NAME_MAX + 1];
     for (uint32_t i = 0; h->n_experts > 0 && i < h->lead_dense && i < h->n_layers; i++)
         h->layers[i].experts = gguf_tensor_find(g, arch_tensor_name("blk.%u.ffn_gate_inp.weight", (int32_t)i, name));
+}
+
+/* A file may say of every layer whether it has an indexer of its own. */
+static void find_indexers(struct hparams *h, struct reader *r)
+{
+    char key[ARCH_KEY_BYTES];
+    enum gguf_type type;
+    uint64_t n, own = 1;
+    arch_key(r->family, "attention.indexer.types", key);
+    if (h->index.top == 0 || r->status != 0 || !gguf_has(r->g, key))
+        return;
+    bool array = gguf_array(r->g, key, &type, &n);
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        if (array ? !gguf_array_u64(r->g, key, i, &own) : !gguf_get_u64(r->g, key, &own)) {
+            r->status = error_set(r->e, ERR_CORRUPT, "%s: %s does not say of layer %u whether it has an indexer",
+                                  gguf_path(r->g), key, i);
+            return;
+        }
+        h->layers[i].indexed = own != 0;
+    }
+    if (!h->layers[0].indexed)
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: %s leaves the first layer without an indexer", gguf_path(r->g),
+                              key);
 }
 
 static bool is_text(struct gguf_string s, const char *text)
@@ -448,10 +489,12 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct error *e)
     read_rope(h, &r);
     read_temper(h, &r);
     read_delta(h, &r);
+    read_index(h, &r);
     refuse_mechanisms(&r);
     if (r.status == 0) {
         hparams_layers(h);
         find_routers(h, g);
+        find_indexers(h, &r);
     }
     return r.status;
 }

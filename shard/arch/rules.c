@@ -35,6 +35,11 @@ static const struct tensor_rule rules[] = {
      .with = ARCH_MLA},
     {STACK("blk.%u.attn_v_b.weight", ROLE_V_UP, EXTENT_KV_RANK, EXTENT_VALUE_DIM, EXTENT_HEAD_COUNT),
      .with = ARCH_MLA},
+    {VECTOR("blk.%u.indexer.k_norm.weight", ROLE_INDEX_K_NORM, EXTENT_INDEX_DIM), .when = WHEN_INDEXED},
+    {VECTOR("blk.%u.indexer.k_norm.bias", ROLE_INDEX_K_NORM_BIAS, EXTENT_INDEX_DIM), .when = WHEN_INDEXED},
+    {MATRIX("blk.%u.indexer.proj.weight", ROLE_INDEX_WEIGHTS, EXTENT_EMBD, EXTENT_INDEX_HEADS), .when = WHEN_INDEXED},
+    {MATRIX("blk.%u.indexer.attn_k.weight", ROLE_INDEX_K, EXTENT_EMBD, EXTENT_INDEX_DIM), .when = WHEN_INDEXED},
+    {MATRIX("blk.%u.indexer.attn_q_b.weight", ROLE_INDEX_Q, EXTENT_Q_RANK, EXTENT_INDEX_Q), .when = WHEN_INDEXED},
     {VECTOR("blk.%u.attn_q.bias", ROLE_ATTN_Q_BIAS, EXTENT_HEADS), .when = WHEN_ATTENTION, .with = ARCH_QKV_BIAS,
      .without = ARCH_MLA,
      .need = NEED_FLAGGED},
@@ -158,6 +163,7 @@ static bool has_layer(const struct tensor_rule *rule, const struct hparams *h, i
     case WHEN_DELTA: return facts->delta;
     case WHEN_Q_WHOLE: return h->q_rank == 0 && !facts->delta;
     case WHEN_Q_RANK: return h->q_rank > 0;
+    case WHEN_INDEXED: return facts->indexed;
     }
     return false;
 }
@@ -190,7 +196,9 @@ bool arch_ignores(const struct hparams *h, const char *tensor_name)
         return true;
     char *end;
     unsigned long layer = strtoul(tensor_name + 4, &end, 10);
-    return *end == '.' && layer >= h->n_layers && layer < (unsigned long)h->n_layers + h->n_extra_layers;
+    if (*end != '.' || layer >= (unsigned long)h->n_layers + h->n_extra_layers)
+        return false;
+    return layer >= h->n_layers || (h->index.top > 0 && !h->layers[layer].indexed && !strncmp(end, ".indexer.", 9));
 }
 
 uint64_t arch_extent(const struct hparams *h, enum extent x)
@@ -221,6 +229,9 @@ uint64_t arch_extent(const struct hparams *h, enum extent x)
     case EXTENT_Q_RANK: return h->q_rank;
     case EXTENT_KV_RANK: return h->kv_rank;
     case EXTENT_KV_DOWN: return h->kv_rank + h->n_rot;
+    case EXTENT_INDEX_Q: return (uint64_t)h->index.heads * h->index.dim;
+    case EXTENT_INDEX_DIM: return h->index.dim;
+    case EXTENT_INDEX_HEADS: return h->index.heads;
     case EXTENT_NOT_ROTATED: return h->head_dim - h->n_rot;
     }
     return 0;

@@ -38,12 +38,34 @@ uint64_t model_layer_bytes(const struct model *m, uint32_t layer)
     return bytes;
 }
 
+static uint32_t indexed_layers(const struct hparams *h, uint32_t first, uint32_t last)
+{
+    uint32_t n = 0;
+    for (uint32_t i = first; i < last; i++)
+        n += h->layers[i].indexed;
+    return n;
+}
+
+/* Of a position, in one layer. */
+static uint64_t cache_values(const struct hparams *h)
+{
+    return (uint64_t)h->cache_heads * (h->cache_key_dim + h->cache_value_dim);
+}
+
 uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32_t kv_bytes)
 {
     const struct hparams *h = model_hparams(m);
-    uint32_t most = h->n_layers - model_state_layers(m, 0, h->n_layers);
+    uint32_t most = h->n_layers - model_state_layers(m, 0, h->n_layers), indexed = indexed_layers(h, 0, h->n_layers);
     layers = layers < most ? layers : most;
-    return (uint64_t)layers * h->cache_heads * (h->cache_key_dim + h->cache_value_dim) * kv_bytes;
+    indexed = layers < indexed ? layers : indexed;
+    return ((uint64_t)layers * cache_values(h) + (uint64_t)indexed * h->index.dim) * kv_bytes;
+}
+
+uint64_t model_range_kv_bytes(const struct model *m, uint32_t first, uint32_t last, uint32_t kv_bytes)
+{
+    const struct hparams *h = model_hparams(m);
+    uint64_t layers = last - first - model_state_layers(m, first, last);
+    return (layers * cache_values(h) + (uint64_t)indexed_layers(h, first, last) * h->index.dim) * kv_bytes;
 }
 
 uint32_t model_state_layers(const struct model *m, uint32_t first, uint32_t last)
@@ -102,6 +124,8 @@ static uint64_t row_values(const struct hparams *h, const struct layer_range *r)
     if (h->delta.interval > 0) /* gated q, the gates; what is convolved, before and after; two gates a head */
         heads += 3 * (uint64_t)h->n_heads * h->head_dim + 2 * (uint64_t)h->delta.channels +
                  3 * (uint64_t)h->delta.inner + 2 * (uint64_t)h->delta.v_heads;
+    if (h->index.top > 0)
+        heads += ((uint64_t)h->index.heads + 1) * h->index.dim + h->index.heads + h->index.top;
     uint64_t layers = r->first < r->last ? heads + 2 * widest_ffn(h) + 1 : 0;
     return 5 * (uint64_t)h->n_embd + layers;
 }
@@ -122,6 +146,8 @@ uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r,
     widest = at_least(at_least(widest, widest_ffn(h)), at_least(h->q_rank, h->delta.inner));
     if (h->kv_rank > 0) /* q and the heads' output as compressed keys and values know them */
         bytes += at_most(rows, MLA_ROWS_MAX) * h->n_heads * (2 * (uint64_t)h->kv_rank + h->n_rot) * 4;
+    if (h->index.top > 0) /* a score a position */
+        bytes += at_most(rows, INDEX_ROWS_MAX) * (h->context + KV_PAGE_TOKENS) * 4;
     if (r->first < r->last && has_experts(h)) {
         uint64_t expert_rows = at_most(rows, MOE_ROWS_MAX);
         prepared = at_least(rows, expert_rows * h->n_experts_used);

@@ -22,6 +22,8 @@ enum {
     SYNTH_VOCAB = 32000,
     SYNTH_WINDOW = 1024,
     SYNTH_RANK_MAX = 512,
+    SYNTH_INDEX_TOP = 2048,
+    SYNTH_INDEX_PART = 8, /* of short contexts, an indexer chooses one position in so many */
     GATING_SIGMOID = 2,   /* as files spell it */
 };
 
@@ -83,7 +85,8 @@ static int check_mechanisms(const struct synth *s)
         {"groups", o->groups, EXPERTS_MAX, ARCH_ROUTER_KEYS},
         {"sigmoid", o->sigmoid, 1, ARCH_ROUTER_KEYS},
         {"window", o->window, h->window_period && !(h->arch->flags & ARCH_CHUNKS) ? ARCH_CONTEXT_MAX : 0, UINT32_MAX},
-        {"n_rot", o->n_rot, h->arch->flags & ARCH_MLA ? 0 : h->head_dim, UINT32_MAX},
+        {"n_rot", o->n_rot, h->head_dim, UINT32_MAX},
+        {"value_dim", o->value_dim, HEAD_DIM_MAX, ARCH_MLA},
     };
     for (size_t i = 0; i < COUNTOF(options); i++)
         if (options[i].value > 0 && (options[i].value > options[i].most || !(h->arch->flags & options[i].flags)))
@@ -93,6 +96,9 @@ static int check_mechanisms(const struct synth *s)
                       h->n_experts_used > h->n_experts / o->groups * o->groups_used))
         return error_set(s->e, ERR_INVALID, "%u of %u experts cannot come from %u of %u groups", h->n_experts_used,
                          h->n_experts, o->groups_used, o->groups);
+    if (h->kv_rank > 0 && (h->kv_rank + h->n_rot > HEAD_DIM_MAX || h->index.dim > HEAD_DIM_MAX))
+        return error_set(s->e, ERR_INVALID, "%u rotated values are too many for compressed keys of %u", h->n_rot,
+                         h->kv_rank);
     return h->n_rot % 2 ? error_set(s->e, ERR_INVALID, "n_rot is %u; it must be even", h->n_rot) : 0;
 }
 
@@ -179,15 +185,25 @@ static int open_tokenizer(struct synth *s, uint64_t *tokens)
     return 0;
 }
 
-/* As DeepSeek's shapes are: half of a head's width more, rotated, and a rank of four heads. */
+/* As most of DeepSeek's shapes are: half of a head's width more, rotated, and a rank of four heads. */
 static void compress(struct hparams *h, const struct synth_options *o)
 {
     h->n_kv_heads = 1;
-    h->n_rot = h->head_dim / 2;
-    h->value_dim = h->head_dim;
+    h->n_rot = o->n_rot ? o->n_rot : h->head_dim / 2;
+    h->kv_rank = 4 * h->head_dim < SYNTH_RANK_MAX ? 4 * h->head_dim : SYNTH_RANK_MAX;
+    h->value_dim = o->value_dim ? o->value_dim : h->head_dim;
     h->head_dim += h->n_rot;
     h->q_rank = o->q_rank ? o->q_rank : h->n_embd / 2;
-    h->kv_rank = 4 * h->value_dim < SYNTH_RANK_MAX ? 4 * h->value_dim : SYNTH_RANK_MAX;
+}
+
+/* As DeepSeek's and GLM's are: half as many heads, of which half is rotated. */
+static void add_indexers(struct hparams *h)
+{
+    uint32_t part = h->context / SYNTH_INDEX_PART;
+    h->index.heads = h->n_heads > 1 ? h->n_heads / 2 : 1;
+    h->index.dim = 2 * h->n_rot;
+    h->index.top = part > SYNTH_INDEX_TOP ? SYNTH_INDEX_TOP : part > 0 ? part : 1;
+    h->index.shared = h->arch->index_shared_context > 0 && h->context >= h->arch->index_shared_context;
 }
 
 static int set_hparams(struct synth *s)
@@ -230,6 +246,8 @@ static int set_hparams(struct synth *s)
         h->window = 0;
     if (h->arch->flags & ARCH_MLA)
         compress(h, o);
+    if (h->arch->index != INDEX_NONE)
+        add_indexers(h);
     if (h->arch->flags & ARCH_DELTA)
         h->delta = (struct delta_shape){.interval = 4, .kernel = 4, .v_heads = h->n_heads, .k_dim = h->head_dim,
                                         .k_heads = h->n_heads % 2 ? h->n_heads : h->n_heads / 2, .v_dim = h->head_dim};
@@ -334,6 +352,9 @@ static void write_keys(struct synth *s)
         {"attention.q_lora_rank", h->q_rank, h->q_rank == 0},
         {"attention.kv_lora_rank", h->kv_rank, h->kv_rank == 0},
         {"rope.dimension_count", h->n_rot, false},
+        {"attention.indexer.head_count", h->index.heads, h->index.top == 0},
+        {"attention.indexer.key_length", h->index.dim, h->index.top == 0},
+        {"attention.indexer.top_k", h->index.top, h->index.top == 0},
         {"vocab_size", h->n_vocab, false},
         {"full_attention_interval", h->delta.interval, h->delta.interval == 0},
         {"ssm.conv_kernel", h->delta.kernel, h->delta.interval == 0},

@@ -32,7 +32,8 @@ struct synth_options {
     uint32_t vocab;      /* the borrowed tokenizer's tokens, else 32000; may be more than it has, not fewer */
     uint32_t context;    /* 4096 */
     /* What only some families have; elsewhere it must be 0. */
-    uint32_t n_rot;      /* values of a head that RoPE turns, where the keys are not compressed: head_dim */
+    uint32_t n_rot;      /* values of a head that RoPE turns: head_dim; with compressed keys, those it has more: half */
+    uint32_t value_dim;  /* of compressed attention: head_dim */
     uint32_t q_rank;     /* of compressed attention: hidden / 2 */
     uint32_t lead_dense; /* layers before the first with experts: 0 */
     uint32_t moe_step;   /* every so many layers one has experts: 1 */

@@ -25,7 +25,7 @@ static size_t aligned(size_t bytes)
     return (bytes + SPAN_ALIGNMENT - 1) / SPAN_ALIGNMENT * SPAN_ALIGNMENT;
 }
 
-/* Layers one after the other, each its keys, then its values. */
+/* Layers one after the other, each its keys, then its values, then its indexer's keys. */
 static int open_kv(struct forward *f, const struct shard_options *o, struct error *e)
 {
     const struct hparams *h = f->h;
@@ -34,18 +34,23 @@ static int open_kv(struct forward *f, const struct shard_options *o, struct erro
     size_t keys = aligned(positions * h->cache_heads * h->cache_key_dim * value);
     size_t values = aligned(positions * h->cache_heads * h->cache_value_dim * value);
     bool shared = h->cache_value_dim == 0;
-    uint32_t n = 0;
+    size_t index = aligned(positions * h->index.dim * value), bytes = 0;
     for (uint32_t i = 0; i < f->weights->n_layers; i++)
-        n += !forward_facts(f, i)->delta;
-    f->kv_bytes = (keys + values) * (n ? n : 1);
+        bytes += (forward_facts(f, i)->delta ? 0 : keys + values) + (forward_facts(f, i)->indexed ? index : 0);
+    f->kv_bytes = bytes ? bytes : keys + values;
     int r = f->device->backend->mem_create(f->device, &f->kv_mem, f->kv_bytes, e);
     if (r != 0)
         error_context(e, "the KV cache of %u tokens", o->kv_tokens);
-    for (uint32_t i = 0; i < f->weights->n_layers; at += forward_facts(f, i++)->delta ? 0 : keys + values)
+    for (uint32_t i = 0; i < f->weights->n_layers; i++) {
         f->layers[i] = (struct kv_layer){
             .type = o->kv_type, .keys = {f->kv_mem, at}, .values = {f->kv_mem, at + keys},
             .n_kv_heads = h->cache_heads, .key_dim = h->cache_key_dim, .shared = shared,
             .value_dim = shared ? h->kv_rank : h->cache_value_dim};
+        at += forward_facts(f, i)->delta ? 0 : keys + values;
+        f->index_layers[i] = (struct kv_layer){.type = o->kv_type, .keys = {f->kv_mem, at}, .n_kv_heads = 1,
+                                               .key_dim = h->index.dim, .shared = true};
+        at += forward_facts(f, i)->indexed ? index : 0;
+    }
     return r;
 }
 
@@ -115,6 +120,12 @@ static size_t lay_out(struct forward *f)
         f->absorbed = take(f->mem, &at, at_once, (size_t)h->n_heads * h->cache_key_dim);
         f->latent = take(f->mem, &at, at_once, (size_t)h->n_heads * h->kv_rank);
     }
+    if (h->index.top > 0) {
+        f->index_q = take(f->mem, &at, rows, (size_t)h->index.heads * h->index.dim);
+        f->index_k = take(f->mem, &at, rows, h->index.dim);
+        f->index_weights = take(f->mem, &at, rows, h->index.heads);
+        f->chosen = take(f->mem, &at, rows, h->index.top);
+    }
     f->mixed = take(f->mem, &at, rows, mixed_width);
     if (h->delta.interval > 0) {
         f->q_gated = take(f->mem, &at, rows, 2 * key_width);
@@ -153,7 +164,8 @@ static int reserve(const struct forward *f, struct error *e)
     uint32_t widest = larger(larger(h->n_embd, h->n_heads * h->value_dim), larger(widest_ffn(h), h->q_rank));
     widest = larger(widest, h->delta.inner);
     struct reserve_args r = {
-        .rows = f->rows_max, .cols = widest, .rope_half = h->n_rot / 2};
+        .rows = f->rows_max, .cols = widest, .rope_half = h->n_rot / 2,
+        .index_positions = h->index.top > 0 ? h->context : 0};
     if (has_experts(h)) {
         r.experts = h->n_experts;
         r.experts_used = h->n_experts_used;
@@ -171,6 +183,7 @@ int forward_open(struct forward *f, struct device *d, const struct model *m, con
         .sequences_max = o->sequences_max, .rows_max = o->batch_rows_max,
         .logits_max = o->batch_rows_max < LOGITS_ROWS_MAX ? o->batch_rows_max : LOGITS_ROWS_MAX};
     f->layers = mem_array(w->n_layers, sizeof(*f->layers));
+    f->index_layers = mem_array(w->n_layers, sizeof(*f->index_layers));
     f->inv_freq = mem_array(f->h->n_rot / 2, sizeof(*f->inv_freq));
     f->tempers = mem_array(f->rows_max, sizeof(*f->tempers));
     f->inv_freq_local = mem_array(f->h->n_rot / 2, sizeof(*f->inv_freq_local));
@@ -196,6 +209,7 @@ void forward_close(struct forward *f)
     mem_free(f->inv_freq_local);
     mem_free(f->tempers);
     mem_free(f->layers);
+    mem_free(f->index_layers);
     memset(f, 0, sizeof(*f));
 }
 

@@ -20,6 +20,7 @@ struct forward {
     const struct hparams *h;
     const struct weights *weights; /* borrowed */
     struct kv_layer *layers;       /* [weights->n_layers] */
+    struct kv_layer *index_layers; /* the same: the keys of those with an indexer */
     uint32_t *state_of;            /* [weights->n_layers]: the layer's place among those with a state */
     struct devmem *state_mem;      /* of those, one after the other */
     struct devmem *kv_mem, *mem;
@@ -36,6 +37,8 @@ struct forward {
     struct span channels, convolved;        /* of layers with a state: channels of a row */
     struct span delta_gates, state_gates;   /* inner; 2 v_heads */
     struct span q_low;          /* q_rank */
+    struct span index_q, index_k, index_weights; /* heads, one head, a number a head */
+    struct span chosen;         /* index.top: positions, of the last layer that has an indexer */
     struct span absorbed, latent; /* [MLA_ROWS_MAX]: q, and what attention gives, of compressed keys and values */
     struct span gate, up;       /* of the widest feed-forward that is no routed expert */
     struct span gates;          /* 1: what a shared expert counts */

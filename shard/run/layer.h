@@ -27,6 +27,9 @@ void layer_feed(struct forward *f, uint32_t layer, const struct layer_rows *rows
 /* mla.c: layer_attend() over compressed keys and values. */
 void mla_attend(struct forward *f, uint32_t layer, const struct forward_batch *b);
 
+/* indexer.c: normed, q_low -> chosen, the positions that the layer's rows attend to. */
+void indexer_choose(struct forward *f, uint32_t layer, const struct forward_batch *b);
+
 /* delta.c: layer_attend() of layers that keep a state. */
 void delta_attend(struct forward *f, uint32_t layer, const struct forward_batch *b);
 

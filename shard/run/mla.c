@@ -4,7 +4,10 @@
  * all heads share; keys and values of a head would be Wk c and Wv c.  They are
  * never made: a score (Wk c) . q is c . (Wk^T q), and the mixed values are Wv of
  * the mixed c.  So every head reads the same row [c | r] of the cache, whose
- * front serves as the value.  q in that form is wide: rows go through in blocks. */
+ * front serves as the value.  q in that form is wide: rows go through in blocks.
+ *
+ * Where there are indexers, attention reads the positions that the layer's own, or
+ * the last one before it, has chosen.                                         */
 #include "shard/run/layer.h"
 
 /* normed -> q, and k as it is kept. */
@@ -57,6 +60,10 @@ static void attend(struct forward *f, uint32_t layer, const struct forward_batch
     struct attention_args a = {
         .kv = f->layers[layer], .q = f->absorbed, .k = forward_behind(f->k, (size_t)first * h->cache_key_dim),
         .out = f->latent, .rows = b->rows + first, .n_rows = n, .n_heads = h->n_heads, .scale = h->attention_scale};
+    if (h->index.top > 0) {
+        a.chosen = forward_behind(f->chosen, (size_t)first * h->index.top);
+        a.n_chosen = h->index.top;
+    }
     struct heads_args up = {.w = f->weights->layers[layer].at[ROLE_V_UP], .x = f->latent,
                             .y = forward_behind(f->mixed, (size_t)first * width), .x_row = h->n_heads * h->kv_rank,
                             .x_head = h->kv_rank, .y_row = width, .y_head = h->value_dim, .n_rows = n};
@@ -72,6 +79,8 @@ void mla_attend(struct forward *f, uint32_t layer, const struct forward_batch *b
     forward_norm(f, w[ROLE_ATTN_NORM], NULL, f->x, f->normed, b->n);
     forward_lap(f, &f->times.norm_ns, &t);
     compress(f, layer, b->n);
+    if (forward_facts(f, layer)->indexed)
+        indexer_choose(f, layer, b);
     t = forward_start(f);
     forward_rope(f, layer, forward_behind(f->q, h->head_dim - h->n_rot), b, h->n_heads, h->head_dim);
     forward_rope(f, layer, forward_behind(f->k, h->kv_rank), b, 1, h->cache_key_dim);

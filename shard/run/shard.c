@@ -45,6 +45,9 @@ static int check_options(const struct model *m, const struct shard_options *o, s
     if ((r->embedding && r->first != 0) || (r->head && r->last != n_layers))
         return error_set(e, ERR_INVALID, "layers %u to %u of %u cannot hold the %s", r->first, r->last, n_layers,
                          r->embedding && r->first != 0 ? "embedding" : "output head");
+    if (model_hparams(m)->index.top > 0 && !model_hparams(m)->layers[r->first].indexed)
+        return error_set(e, ERR_UNSUPPORTED, "layer %u reads the positions that an earlier layer's indexer chose: a "
+                                             "stage cannot begin with it", r->first);
     if (o->kv_type != KV_F32 && o->kv_type != KV_F16)
         return error_set(e, ERR_INVALID, "the KV type %d is not known", (int)o->kv_type);
     if (o->kv_tokens == 0)
@@ -61,8 +64,7 @@ void shard_need(const struct model *m, const struct shard_options *o, struct sha
     uint64_t positions = (uint64_t)forward_pages(o->kv_tokens) * KV_PAGE_TOKENS;
     uint32_t value = o->kv_type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
     out->weights = model_range_bytes(m, &o->range);
-    uint32_t layers = o->range.last - o->range.first - model_state_layers(m, o->range.first, o->range.last);
-    if (!mem_mul(positions, model_kv_bytes_per_token(m, layers, value), &out->kv))
+    if (!mem_mul(positions, model_range_kv_bytes(m, o->range.first, o->range.last, value), &out->kv))
         out->kv = UINT64_MAX / 4; /* more than there is anywhere */
     out->kv += model_state_bytes(m) * model_state_layers(m, o->range.first, o->range.last) * o->sequences_max;
     out->scratch = model_scratch_bytes(m, &o->range, o->batch_rows_max);

@@ -293,6 +293,60 @@ static const struct refusal {
      ERR_UNSUPPORTED, "keeps every expert in a tensor of its own"},
 };
 
+static const struct synth_options sparse = {
+    .family = "glm-dsa", .layers = 2, .hidden = 64, .heads = 4, .head_dim = 32, .ffn = 96, .experts = 4,
+    .experts_used = 2, .expert_ffn = 32, .vocab = 50, .context = 128, .type = "f32"};
+
+static void test_indexers_are_where_the_file_says(void **state)
+{
+    static const struct refusal cases[] = {
+        {&sparse, {.key = "glm-dsa.attention.indexer.types", .set = SET_ARRAY, .text = "01"}, ERR_CORRUPT,
+         "leaves the first layer without an indexer"},
+        {&sparse, {.key = "glm-dsa.attention.indexer.types", .set = SET_ARRAY, .text = "1"}, ERR_CORRUPT,
+         "does not say of layer 1"},
+        {&sparse, {.key = "glm-dsa.attention.indexer.top_k"}, ERR_CORRUPT, "has no glm-dsa.attention.indexer.top_k"},
+        {&sparse, {.key = "glm-dsa.attention.indexer.top_k", .set = SET_U32, .number = 0}, ERR_CORRUPT, "top_k is 0"},
+        {&sparse, {.key = "glm-dsa.attention.indexer.key_length", .set = SET_U32, .number = 8}, ERR_CORRUPT,
+         "key_length is 8; 16 to"},
+        {&sparse, {.key = "glm-dsa.attention.indexer.head_count", .set = SET_U32, .number = 3}, ERR_CORRUPT,
+         "tensor blk.0.indexer.proj.weight is 64 x 2 x 1; the model's numbers ask for 64 x 3 x 1"},
+        {&sparse, {.tensor = "blk.1.indexer.k_norm.bias"}, ERR_CORRUPT, "blk.1.indexer.k_norm.bias is missing"},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNTOF(cases); i++) {
+        struct error e;
+        struct model *m;
+        assert_int_equal(open_edited(&m, cases[i].of, &cases[i].edit, &e), cases[i].status);
+        if (!strstr(e.text, cases[i].words))
+            fail_msg("case %zu: \"%s\" does not say \"%s\"", i, e.text, cases[i].words);
+    }
+    /* the second layer goes by the first one's choice, and its own tensors are of no use */
+    struct model *m = must_open(&sparse, &(struct edit){.key = "glm-dsa.attention.indexer.types", .set = SET_ARRAY,
+                                                        .text = "10"});
+    const struct hparams *h = model_hparams(m);
+    assert_true(h->layers[0].indexed && !h->layers[1].indexed);
+    assert_null(model_tensor_find(m, ROLE_INDEX_Q, 1));
+    assert_int_equal(model_kv_bytes_per_token(m, 2, 4), (2 * h->cache_key_dim + h->index.dim) * 4);
+    assert_int_equal(model_range_kv_bytes(m, 1, 2, 4), h->cache_key_dim * 4);
+    model_close(&m);
+}
+
+static void test_long_glm_models_share_indexers(void **state)
+{
+    static const bool own[] = {true, true, true, false, false, false, true, false};
+    struct error e = {0};
+    struct model *m = NULL;
+    (void)state;
+    struct synth_options o = sparse;
+    o.layers = COUNTOF(own);
+    o.context = 1 << 20;
+    assert_int_equal(synth_write(folder_path("long.gguf"), &o, &e), 0);
+    assert_int_equal(model_open(&m, folder_path("long.gguf"), &e), 0);
+    for (uint32_t i = 0; i < COUNTOF(own); i++)
+        assert_int_equal(model_hparams(m)->layers[i].indexed, own[i]);
+    model_close(&m);
+}
+
 static void test_refusals_say_what_is_wrong(void **state)
 {
     (void)state;
@@ -623,6 +677,8 @@ int main(void)
         cmocka_unit_test(test_expert_weights_as_the_file_says),
         cmocka_unit_test(test_harmless_extras_open),
         cmocka_unit_test(test_refusals_say_what_is_wrong),
+        cmocka_unit_test(test_indexers_are_where_the_file_says),
+        cmocka_unit_test(test_long_glm_models_share_indexers),
         cmocka_unit_test(test_family_of_two_kinds_of_layers),
         cmocka_unit_test(test_family_names_end_where_they_end),
         cmocka_unit_test(test_vocabularies_are_no_models),

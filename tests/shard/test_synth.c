@@ -293,15 +293,18 @@ static void test_shapes_are_as_published(void **state)
         const char *name;
         uint32_t layers, hidden, heads, kv_heads, head_dim, n_rot, q_rank, kv_rank, shared, lead, step, window, groups;
         float scale, base;
+        uint32_t value_dim, index_heads;
     } want[] = {
-        {"mixtral-8x7b", 32, 4096, 32, 8, 128, 128, 0, 0, 0, 0, 1, 0, 0, 0, 1e6F},
-        {"qwen3-30b-a3b", 48, 2048, 32, 4, 128, 128, 0, 0, 0, 0, 1, 0, 0, 0, 1e6F},
-        {"qwen3-235b-a22b", 94, 4096, 64, 4, 128, 128, 0, 0, 0, 0, 1, 0, 0, 0, 1e6F},
-        {"deepseek-v3", 61, 7168, 128, 1, 192, 64, 1536, 512, 32, 3, 1, 0, 8, 2.5F, 1e4F},
-        {"kimi-k2", 61, 7168, 64, 1, 192, 64, 1536, 512, 32, 1, 1, 0, 0, 2.827F, 5e4F},
-        {"gpt-oss-120b", 36, 2880, 64, 8, 64, 64, 0, 0, 0, 0, 1, 128, 0, 0, 1.5e5F},
-        {"llama4-maverick", 48, 5120, 40, 8, 128, 128, 0, 0, 32, 0, 2, 0, 0, 0, 5e5F},
-        {"glm-4.5", 92, 5120, 96, 8, 128, 64, 0, 0, 32, 3, 1, 0, 0, 2.5F, 1e6F},
+        {"mixtral-8x7b", 32, 4096, 32, 8, 128, 128, 0, 0, 0, 0, 1, 0, 0, 0, 1e6F, 0, 0},
+        {"qwen3-30b-a3b", 48, 2048, 32, 4, 128, 128, 0, 0, 0, 0, 1, 0, 0, 0, 1e6F, 0, 0},
+        {"qwen3-235b-a22b", 94, 4096, 64, 4, 128, 128, 0, 0, 0, 0, 1, 0, 0, 0, 1e6F, 0, 0},
+        {"deepseek-v3", 61, 7168, 128, 1, 192, 64, 1536, 512, 32, 3, 1, 0, 8, 2.5F, 1e4F, 0, 0},
+        {"deepseek-v3.2", 61, 7168, 128, 1, 192, 64, 1536, 512, 32, 3, 1, 0, 8, 2.5F, 1e4F, 128, 64},
+        {"glm-5", 78, 6144, 64, 1, 256, 64, 2048, 512, 32, 3, 1, 0, 0, 2.5F, 1e6F, 256, 32},
+        {"kimi-k2", 61, 7168, 64, 1, 192, 64, 1536, 512, 32, 1, 1, 0, 0, 2.827F, 5e4F, 0, 0},
+        {"gpt-oss-120b", 36, 2880, 64, 8, 64, 64, 0, 0, 0, 0, 1, 128, 0, 0, 1.5e5F, 0, 0},
+        {"llama4-maverick", 48, 5120, 40, 8, 128, 128, 0, 0, 32, 0, 2, 0, 0, 0, 5e5F, 0, 0},
+        {"glm-4.5", 92, 5120, 96, 8, 128, 64, 0, 0, 32, 3, 1, 0, 0, 2.5F, 1e6F, 0, 0},
     };
     (void)state;
     assert_int_equal(synth_shape_count(), COUNTOF(want));
@@ -326,6 +329,12 @@ static void test_shapes_are_as_published(void **state)
         assert_int_equal(h->moe_step, want[i].step);
         assert_int_equal(h->window, want[i].window);
         assert_int_equal(h->n_groups, want[i].groups);
+        assert_int_equal(h->index.heads, want[i].index_heads);
+        if (want[i].index_heads > 0) {
+            assert_int_equal(h->value_dim, want[i].value_dim);
+            assert_int_equal(h->index.dim, 128);
+            assert_int_equal(h->index.top, 2048);
+        }
         assert_true(h->experts_scale == want[i].scale && h->rope_base == want[i].base);
         model_close(&m);
     }
@@ -496,6 +505,10 @@ static void test_refusals_name_the_option(void **state)
                                                   .moe_step = 2}},
         {"window cannot be 8 in family llama", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64,
                                                 .window = 8}},
+        {"value_dim cannot be 8 in family llama", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64,
+                                                   .value_dim = 8}},
+        {"96 rotated values are too many", {.family = "deepseek2", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64,
+                                            .head_dim = 192, .experts = 4, .experts_used = 2, .expert_ffn = 64}},
         {"n_rot cannot be 66", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64, .n_rot = 66}},
         {"vocab is 16777216", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64, .vocab = 1 << 24}},
         {"context is 33554432", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64,
