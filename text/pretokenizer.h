@@ -20,6 +20,9 @@ struct pretokenizer;
 MUST_USE int pretokenizer_open(struct pretokenizer **out, const char *name, size_t len, struct error *e);
 void pretokenizer_close(struct pretokenizer **p);
 
+/* The name of the i-th row that files may say, NULL past the end. */
+const char *pretokenizer_name_at(size_t i);
+
 /* Of a file's own splits. What they say is a stranger's: an expression that cannot be compiled is ERR_UNSUPPORTED. */
 MUST_USE int pretokenizer_open_splits(struct pretokenizer **out, const struct source_split *list, size_t n,
                                       struct error *e);
