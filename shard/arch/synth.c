@@ -365,13 +365,15 @@ static void write_keys(struct synth *s)
         {"expert_count", h->n_experts, h->n_experts == 0},
         {"expert_used_count", h->n_experts_used, h->n_experts == 0},
         {"expert_feed_forward_length", h->n_expert_ffn, h->n_experts == 0},
+        {"expert_shared_count", 1, h->n_shared_ffn == 0},
         {"expert_shared_feed_forward_length", h->n_shared_ffn, h->n_shared_ffn == 0},
         {"attention.sliding_window", h->window, h->window == 0},
         {"leading_dense_block_count", h->lead_dense, h->lead_dense == 0},
         {"interleave_moe_layer_step", h->moe_step, h->moe_step == 1},
         {"expert_group_count", h->n_groups, h->n_groups == 0},
         {"expert_group_used_count", h->n_groups_used, h->n_groups == 0},
-        {"expert_gating_func", GATING_SIGMOID, !s->o->sigmoid},
+        {"expert_gating_func", GATING_SIGMOID, !s->o->sigmoid && !(h->arch->flags & ARCH_ROUTER_KEYS &&
+                                                                    h->arch->scores == SCORE_SIGMOID)},
     };
     char key[ARCH_KEY_BYTES];
     gguf_writer_string(s->w, "general.architecture", h->arch->name);
