@@ -6,7 +6,8 @@
  * printable ASCII; string values may be any bytes.  Tensor bytes are not
  * touched.  Names, strings and bytes borrow from the mapping and live as long
  * as the gguf.  Immutable after open: any thread may read.  The file must not
- * shrink while it is open: the system ends a process that reads past its end.
+ * shrink while it is open: the system ends a process that reads past its end
+ * (the shoal command says so and exits with an input error).
  *
  * A model may be split over several files, NAME-00001-of-00005.gguf and so on;
  * the path of any of them opens all.  The metadata is that of the first, which

@@ -15,6 +15,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "kernels/pool.h"
@@ -27,6 +28,7 @@ enum {
     ROUND_PIECES = 4,     /* a thread, before what was made is written */
     KEPT_BYTES = 1 << 20, /* of a tensor that stays, written at a time */
     SYNC_BYTES = 16 << 20,
+    JOURNAL_HEAD_MAX = 1 << 20,
 };
 
 struct job {
@@ -209,7 +211,7 @@ static int check_gain(const struct job *j)
             continue;
         was = twice++ == 0 ? t->type->name : was;
     }
-    if (changed == 0)
+    if (changed == 0 && file_set_count(gguf_files(j->g)) == 1)
         return error_set(j->e, ERR_INVALID, "%s: every matrix takes no more than it would as %s already; nothing would "
                          "change", j->in, j->mix->name);
     if (twice > 0)
@@ -229,14 +231,19 @@ static void declare(struct job *j)
 }
 
 /* What the output is made of: another input, type or version makes other bytes. */
-static int describe(const struct job *j, char **what)
+static char *describe(const struct job *j)
 {
-    struct stat st;
-    if (stat(j->in, &st) != 0)
-        return error_set(j->e, ERR_IO, "%s: cannot be read any more", j->in);
-    *what = mem_printf("shoal quantize %s\ntype %s\ninput %jd bytes of %jd.%09ld\n", SHOAL_VERSION, j->mix->name,
-                       (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
-    return 0;
+    const struct file_set *files = gguf_files(j->g);
+    struct buffer b;
+    buffer_init(&b, JOURNAL_HEAD_MAX);
+    buffer_printf(&b, "shoal quantize %s\ntype %s\n", SHOAL_VERSION, j->mix->name);
+    for (size_t i = 0; i < file_set_count(files); i++) {
+        struct stat st = {0};
+        (void)file_set_stat(files, i, &st);
+        buffer_printf(&b, "input %jd bytes of %jd.%09ld\n", (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec,
+                      st.st_mtim.tv_nsec);
+    }
+    return buffer_take(&b, NULL);
 }
 
 /* Before hours are spent: is there room for what is not written yet? */
@@ -302,10 +309,8 @@ static int begin(struct job *j, struct journal_place *place)
 /* An input that changed meanwhile would give a mixture of two. */
 static int check_input(const struct job *j)
 {
-    char *now = NULL;
-    int r = describe(j, &now);
-    if (r == 0 && strcmp(now, j->what) != 0)
-        r = error_set(j->e, ERR_CORRUPT, "%s: was changed while it was read", j->in);
+    char *now = describe(j);
+    int r = strcmp(now, j->what) != 0 ? error_set(j->e, ERR_CORRUPT, "%s: was changed while it was read", j->in) : 0;
     mem_free(now);
     return r;
 }
@@ -337,24 +342,38 @@ static uint64_t arch_number(const struct gguf *g, const char *what)
     return n > 0 && (size_t)n < sizeof(key) && gguf_get_u64(g, key, &v) ? v : 0;
 }
 
-static int open_all(struct job *j)
+static int check_output(const struct job *j)
 {
-    struct stat a, b;
-    int threads = j->o->threads > 0 ? j->o->threads : pool_cpu_count();
-    j->mix = mix_find(j->o->type);
-    if (!j->mix)
-        return error_set(j->e, ERR_INVALID, "there is no type \"%s\" to write; there are %s", j->o->type,
-                         mix_list());
+    const struct file_set *files = gguf_files(j->g);
+    struct stat in, out;
+    for (size_t i = 0; stat(j->out, &out) == 0 && i < file_set_count(files); i++)
+        if (file_set_stat(files, i, &in) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+            return error_set(j->e, ERR_INVALID, "%s is a file that is read; name another", j->out);
+    return 0;
+}
+
+static int open_input(struct job *j)
+{
     int r = gguf_open(&j->g, j->in, j->e);
     if (r == 0)
         r = file_set_whole(gguf_files(j->g), j->e);
-    if (r == 0 && stat(j->in, &a) == 0 && stat(j->out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        r = error_set(j->e, ERR_INVALID, "%s is the file that is read; name another", j->out);
-    if (r == 0) {
-        j->about = (struct mix_model){arch_number(j->g, "block_count"), arch_number(j->g, "expert_count"),
-                                      !gguf_tensor_find(j->g, "output.weight")};
-        r = describe(j, &j->what);
-    }
+    if (r == 0)
+        r = check_output(j);
+    if (r != 0)
+        return r;
+    j->about = (struct mix_model){arch_number(j->g, "block_count"), arch_number(j->g, "expert_count"),
+                                  !gguf_tensor_find(j->g, "output.weight")};
+    j->what = describe(j);
+    return 0;
+}
+
+static int open_all(struct job *j)
+{
+    int threads = j->o->threads > 0 ? j->o->threads : pool_cpu_count();
+    j->mix = mix_find(j->o->type);
+    if (!j->mix)
+        return error_set(j->e, ERR_INVALID, "there is no type \"%s\" to write; there are %s", j->o->type, mix_list());
+    int r = open_input(j);
     if (r == 0)
         r = check_gain(j);
     if (r == 0)

@@ -222,6 +222,24 @@ class Commands(unittest.TestCase):
             self.refused(shoal("quantize", source, out, "Q8_0"), 64, "tensor", words)
         self.assertEqual(sorted(p.name for p in self.path.iterdir()), ["tiny.gguf"])
 
+    def test_a_file_that_shrinks_is_an_input_error(self):
+        source, out = self.path / "big.gguf", self.path / "out.gguf"
+        done = shoal("synth", "llama", source, "--layers", 6, "--hidden", 1024, "--heads", 8, "--vocab", 4096,
+                     "--type", "f32")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        journal = self.path / "out.gguf.shoal-journal"
+        with subprocess.Popen([SHOAL, "quantize", source, out, "Q4_K_M", "-t", "1"], stderr=subprocess.PIPE,
+                              env=ENVIRONMENT) as child:
+            while not journal.exists() and child.poll() is None:
+                pass
+            child.send_signal(signal.SIGSTOP)
+            os.truncate(source, 1 << 16)
+            child.send_signal(signal.SIGCONT)
+            error = child.communicate(timeout=60)[1].decode()
+        self.assertEqual((child.returncode, error.count("\n")), (74, 1), error)
+        self.assertIn("cut short", error)
+        self.assertFalse(out.exists())
+
     def test_bench_reports_positive_rates(self):
         done = shoal("bench", DEMO, "-t", "1,2", "-p", 32, "-n", 8, "-r", 2, "--json")
         self.assertEqual(done.returncode, 0, done.stderr)

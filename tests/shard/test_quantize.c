@@ -22,6 +22,7 @@
 #include "shard/arch/synth.h"
 #include "shard/run/quantize.h"
 #include "tests/shard/folder.h"
+#include "tests/shard/splits.h"
 
 enum { SYNC = 64 << 10 };
 
@@ -293,6 +294,39 @@ static void test_one_writer_at_a_time(void **state)
     finish("Q8_0", "Q8_0.gguf", false);
 }
 
+/* The file that comes out is that of the whole model; to merge alone is a use. */
+static void test_splits_are_one_input(void **state)
+{
+    struct error e = {0};
+    struct watched w = {0};
+    const struct splits_options o = {.n = 3};
+    char name[] = "parts-00002-of-00003.gguf";
+    (void)state;
+    splits_write(folder_path("in.gguf"), folder_path("parts"), &o);
+    assert_int_equal(quantize(name, "out.gguf", "Q4_K_M", &w, &e), 0);
+    same_files("out.gguf", "Q4_K_M.gguf");
+    w = (struct watched){0};
+    assert_int_equal(quantize(name, "parts-00001-of-00003.gguf", "Q4_K_M", &w, &e), ERR_INVALID);
+    assert_non_null(strstr(e.text, "is a file that is read"));
+
+    w = (struct watched){.stop_at = 5}; /* any of them counts when going on */
+    clean();
+    assert_int_equal(quantize(name, "out.gguf", "Q4_K_M", &w, &e), ERR_CANCELLED);
+    assert_int_equal(utimensat(AT_FDCWD, folder_path("parts-00003-of-00003.gguf"), NULL, 0), 0);
+    w = (struct watched){0};
+    assert_int_equal(quantize(name, "out.gguf", "Q4_K_M", &w, &e), 0);
+    assert_int_equal(w.first, 0);
+    same_files("out.gguf", "Q4_K_M.gguf");
+
+    w = (struct watched){0};
+    splits_write(folder_path("Q8_0.gguf"), folder_path("merge"), &o);
+    assert_int_equal(quantize("merge-00001-of-00003.gguf", "out.gguf", "Q8_0", &w, &e), 0);
+    same_files("out.gguf", "Q8_0.gguf");
+    assert_int_equal(unlink(folder_path(name)), 0);
+    assert_int_equal(quantize("parts-00001-of-00003.gguf", "out.gguf", "Q8_0", &w, &e), ERR_NOT_FOUND);
+    assert_non_null(strstr(e.text, "00002-of-00003"));
+}
+
 static void test_quantised_twice_is_said(void **state)
 {
     struct error e = {0};
@@ -323,6 +357,7 @@ int main(void)
         cmocka_unit_test_setup(test_an_input_that_changes_is_refused, set_up),
         cmocka_unit_test_setup(test_a_full_disk_keeps_what_is_done, set_up),
         cmocka_unit_test_setup(test_one_writer_at_a_time, set_up),
+        cmocka_unit_test_setup(test_splits_are_one_input, set_up),
         cmocka_unit_test_setup(test_quantised_twice_is_said, set_up),
     };
     return cmocka_run_group_tests(tests, open_models, folder_close);
