@@ -50,3 +50,22 @@ size_t utf8_char(const char *s, size_t n)
     int step = (unsigned char)s[0] < 0x80 ? 1 : utf8_step(s, n);
     return step > 0 ? (size_t)step : 1;
 }
+
+size_t utf8_write(uint32_t c, char out[static 4])
+{
+    static const unsigned char leads[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n; i-- > 1; c >>= 6)
+        out[i] = (char)(0x80 | (c & 0x3F));
+    out[0] = (char)(leads[n] | c);
+    return n;
+}
+
+uint32_t utf8_read(const char *s, size_t n)
+{
+    const unsigned char *u = (const unsigned char *)s;
+    uint32_t c = n == 1 ? u[0] : u[0] & (0x7Fu >> n);
+    for (size_t i = 1; i < n; i++)
+        c = c << 6 | (u[i] & 0x3F);
+    return c;
+}

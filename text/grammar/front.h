@@ -1,0 +1,17 @@
+/* front: the front ends of grammars, from a source to rules. Not for other folders. */
+#ifndef TEXT_GRAMMAR_FRONT_H
+#define TEXT_GRAMMAR_FRONT_H
+
+#include "text/grammar/rules.h"
+
+/* Each writes rules with a root; the caller checks and closes them in every case. */
+MUST_USE int gbnf_read(struct rules *r, const char *text, size_t len, struct error *e);
+/* A whole text that is one of the regular expression. */
+MUST_USE int regex_read(struct rules *r, const char *text, size_t len, struct error *e);
+/* The expression of a regular expression inside other rules. json: the text stands in a JSON string, and is escaped as
+ * one; unanchored ends take any characters, as JSON schema's "pattern" has it. */
+MUST_USE int regex_expr(struct rules *r, const char *text, size_t len, bool json, uint32_t *out, struct error *e);
+/* Any JSON object. */
+void json_read_object(struct rules *r);
+
+#endif

@@ -1,0 +1,67 @@
+/* grammar: what an answer must look like, and which tokens may come next so that it will.
+ *
+ * A grammar is compiled once, from GBNF, a regular expression, a list of texts
+ * or JSON's own rules, for the tokens of one model.  What cannot be compiled is
+ * refused with a sentence that names it; nothing is ever ignored.  A matcher
+ * follows one answer through a grammar: it says which tokens may come next
+ * (a mask), takes the one that came, and says when the answer may end.
+ *
+ * Everything is a stranger's: sources, sizes, repetitions and the work of a
+ * mask are bounded, and past a bound there is an error, never a wrong mask.
+ *
+ * A grammar's source is immutable and its holders count themselves from any
+ * thread; but it learns while it is used, so that all matchers of a grammar
+ * belong to one thread (grammar_compile: the caller's; then the engine's).
+ * matcher_create() and matcher_destroy() may be called anywhere.             */
+#ifndef TEXT_GRAMMAR_GRAMMAR_H
+#define TEXT_GRAMMAR_GRAMMAR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "text/grammar/token_trie.h"
+
+enum grammar_limits {
+    GRAMMAR_SOURCE_MAX = 1 << 20,  /* bytes of a GBNF, a regular expression or all choices */
+    GRAMMAR_TEXTS_MAX = 1 << 16,   /* choices, values of an enum */
+    GRAMMAR_MASKS_MAX = 64,        /* remembered a grammar */
+    GRAMMAR_WORK_MAX = 4 << 20,    /* steps of one mask: some tens of milliseconds */
+    GRAMMAR_ANSWER_MAX = 64 << 20, /* bytes */
+    GRAMMAR_FORCED_MAX = 4096,     /* bytes at once */
+};
+
+struct grammar;
+struct matcher;
+
+/* Each: ERR_INVALID or ERR_UNSUPPORTED or ERR_LIMIT names what cannot be. The trie is kept as long as needed. */
+MUST_USE int grammar_gbnf(struct grammar **out, struct token_trie *t, const char *text, size_t len, struct error *e);
+MUST_USE int grammar_regex(struct grammar **out, struct token_trie *t, const char *text, size_t len, struct error *e);
+/* One of the texts. */
+MUST_USE int grammar_choice(struct grammar **out, struct token_trie *t, const char *const *texts, size_t n,
+                            struct error *e);
+/* Any JSON object. */
+MUST_USE int grammar_json(struct grammar **out, struct token_trie *t, struct error *e);
+struct grammar *grammar_keep(struct grammar *g);
+void grammar_drop(struct grammar **g);
+const struct token_trie *grammar_trie(const struct grammar *g);
+
+/* A matcher at the beginning of an answer; holds the grammar. */
+struct matcher *matcher_create(struct grammar *g);
+void matcher_destroy(struct matcher **m);
+/* Sets the bit of every token that may come next, end tokens where the answer may end; *n: how many. `bits` has
+ * token_trie_mask_bytes(). None: no token of the vocabulary goes on. ERR_LIMIT: too much work. */
+MUST_USE int matcher_mask(struct matcher *m, uint8_t *bits, uint32_t *n, struct error *e);
+/* ERR_INVALID when it was not allowed: nothing is changed. An end token is not for it. */
+MUST_USE int matcher_accept(struct matcher *m, int32_t token, struct error *e);
+/* The same for text. */
+MUST_USE int matcher_accept_text(struct matcher *m, const char *bytes, size_t n, struct error *e);
+bool matcher_may_end(struct matcher *m);
+/* It may end and nothing can follow. */
+bool matcher_is_done(struct matcher *m);
+/* Appends the bytes that must come next, as long as there is only one way on. */
+MUST_USE int matcher_forced(struct matcher *m, struct buffer *out, struct error *e);
+
+#endif
