@@ -91,7 +91,7 @@ static void print_model(const struct model *m)
     printf("parameters     %s, %s of them for one token\n", progress_count((double)model_params_total(m), a),
            progress_count((double)model_params_active(m), b));
     print_types(m);
-    printf("file           %s\n", progress_bytes(gguf_file_bytes(model_file(m)), a));
+    printf("file           %s\n", progress_bytes(file_set_bytes(model_files(m)), a));
     printf("memory         weights %s: embedding %s, head %s, ", progress_bytes(s.weights, a),
            progress_bytes(s.embedding, b), progress_bytes(s.head, c));
     if (s.layer_least == s.layer_most)
@@ -123,7 +123,7 @@ static int print_json(const struct model *m, struct error *e)
                           "layers", (json_int_t)h->n_layers, "hidden", (json_int_t)h->n_embd, "experts",
                           (json_int_t)h->n_experts, "experts_used", (json_int_t)h->n_experts_used, "context",
                           (json_int_t)h->context, "vocabulary", (json_int_t)h->n_vocab, "file_bytes",
-                          (json_int_t)gguf_file_bytes(model_file(m)));
+                          (json_int_t)file_set_bytes(model_files(m)));
     if (!j)
         return error_set(e, ERR_INTERNAL, "the model's name is not text");
     json_object_set_new(j, "parameters", number(model_params_total(m)));

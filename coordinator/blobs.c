@@ -1,15 +1,12 @@
-/* blobs: two threads: `hash` reads the file once and ends, `serve` answers requests.
+/* blobs: two threads: `hash` reads the files once and ends, `serve` answers requests.
  *
  * Invariant: `made` turns from 0 once, after manifest, encoded bytes or error
  * are complete; who sees it non-zero may read them without a lock.           */
 #include "coordinator/blobs.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <unistd.h>
 #include <zmq.h>
 
 #include "base/clock.h"
@@ -32,7 +29,6 @@ struct members {
 struct blobs {
     struct blobs_options o;
     struct link *listener; /* the serving thread's, once it runs */
-    int fd;
     pthread_t hash, serve;
     bool hashing, serving; /* the threads were started */
     atomic_bool stop;
@@ -63,13 +59,10 @@ static void *hash(void *arg)
 {
     struct blobs *b = arg;
     if (b->o.progress)
-        b->bar = progress_start("reading the model once, for its checksums", b->o.file_bytes);
-    int r = manifest_of_file(&b->manifest, b->o.model_path, b->o.header_bytes, b->o.cache_dir, on_progress, b,
-                             &b->error);
+        b->bar = progress_start("reading the model once, for its checksums", file_set_bytes(b->o.files));
+    int r = manifest_of_files(&b->manifest, b->o.files, b->o.cache_dir, on_progress, b, &b->error);
     if (r == 0)
         r = manifest_encode(&b->manifest, &b->encoded, &b->encoded_len, &b->error);
-    if (r == 0 && b->manifest.file_bytes != b->o.file_bytes)
-        r = error_set(&b->error, ERR_CONFLICT, "%s changed while the coordinator started", b->o.model_path);
     progress_finish(&b->bar);
     if (r != 0 && !atomic_load(&b->stop))
         log_error("coordinator", "the model cannot be served: %s", b->error.text);
@@ -82,7 +75,7 @@ static void *hash(void *arg)
 static void answer(struct blobs *b, const struct link_message *m, struct log_gate *gate)
 {
     struct error e = {0};
-    struct blob_source source = {.fd = b->fd};
+    struct blob_source source = {.files = b->o.files};
     if (atomic_load(&b->made) == MADE_GOOD && !b->o.trusted_local) {
         source.manifest = &b->manifest;
         source.manifest_bytes = b->encoded;
@@ -140,15 +133,10 @@ int blobs_start(struct blobs **out, const struct blobs_options *o, struct error 
     struct blobs *b = mem_alloc(sizeof(*b));
     b->o = *o;
     b->commands = queue_create(BLOBS_COMMANDS_MAX);
-    atomic_store(&b->total, o->file_bytes);
-    int r = 0;
-    b->fd = open(o->model_path, O_RDONLY | O_CLOEXEC);
-    if (b->fd < 0)
-        r = error_set(e, ERR_IO, "cannot open %s: %s", o->model_path, strerror(errno));
+    atomic_store(&b->total, file_set_bytes(o->files));
     struct link_options lo = {.keys = o->keys, .domain = BLOBS_DOMAIN, .bytes_max = ENROL_BYTES_MAX,
                               .send_max = BLOB_BYTES_MAX, .queue_max = BLOB_WINDOW * 2};
-    if (r == 0)
-        r = link_listen(&b->listener, o->zmq_context, o->listen, &lo, e);
+    int r = link_listen(&b->listener, o->zmq_context, o->listen, &lo, e);
     if (r == 0)
         r = start_threads(b, e);
     if (r != 0) {
@@ -171,8 +159,6 @@ void blobs_stop(struct blobs **blobs_p)
         pthread_join(b->serve, NULL);
     link_close(&b->listener);
     queue_destroy(&b->commands, mem_free);
-    if (b->fd >= 0)
-        close(b->fd);
     manifest_free(&b->manifest);
     mem_free(b->encoded);
     mem_free(b);

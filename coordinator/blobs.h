@@ -1,9 +1,9 @@
-/* blobs: the actor that serves the model's file to nodes, and the thread that makes its manifest.
+/* blobs: the actor that serves the model's files to nodes, and the thread that makes their manifest.
  *
  * It owns the blob listener, whose gate is the roster, so that bulk never
  * delays the control link.  The manifest is made once, in the background; until
  * then requests are answered "not ready".  With trusted_local no manifest is
- * made and nothing is served: the one node has the file itself.  Any thread may
+ * made and nothing is served: the one node has the files itself.  Any thread may
  * call.                                                                      */
 #ifndef COORDINATOR_BLOBS_H
 #define COORDINATOR_BLOBS_H
@@ -23,9 +23,8 @@ struct blobs_options {
     void *zmq_context;
     const struct keys *keys;
     const char *listen;     /* "tcp://host:port" */
-    const char *model_path; /* strings live as long as the blobs */
+    const struct file_set *files; /* all here; lives as long as the blobs, like the strings */
     const char *cache_dir;
-    uint64_t file_bytes, header_bytes;
     bool trusted_local;
     bool progress;          /* draw a bar */
 };
@@ -37,7 +36,7 @@ void blobs_stop(struct blobs **b);
 uint16_t blobs_port(const struct blobs *b);
 /* 0 with the model's id (zeros with trusted_local); ERR_UNAVAILABLE while it is being made; else why it cannot. */
 MUST_USE int blobs_model_id(struct blobs *b, uint8_t id[MANIFEST_ID_BYTES], struct error *e);
-/* How much of the file was read for the manifest. */
+/* How much of the files was read for the manifest. */
 void blobs_progress(struct blobs *b, uint64_t *done, uint64_t *total);
 /* Connections of keys that are not in the set are cut. Copies. ERR_BUSY: try again. */
 MUST_USE int blobs_members(struct blobs *b, const uint8_t *keys, size_t n);

@@ -284,8 +284,8 @@ static int send_load(struct control *c, uint32_t stage, uint64_t now_ms)
     load.load = c->next_number++;
     load.model_id = (ProtobufCBinaryData){sizeof(id), id};
     load.model_name = c->name;
-    load.file_bytes = c->file_bytes;
-    load.header_bytes = gguf_header_bytes(model_file(c->model));
+    load.file_bytes = file_set_bytes(model_files(c->model));
+    load.header_bytes = file_set_head_bytes(model_files(c->model));
     load.layer_first = s->shard.first;
     load.layer_last = s->shard.last;
     load.embedding = s->shard.first == 0;

@@ -8,12 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <zmq.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/path.h"
 #include "coordinator/control_state.h"
 #include "kernels/limits.h"
 
@@ -250,12 +250,28 @@ static void *run(void *arg)
 
 /* ---- options ---- */
 
-/* The file's name without folder and ".gguf". */
-static char *name_of(const char *path)
+/* Absolute, as it is hinted to nodes. Of a link to a split only the folder is followed: what it leads to may have a
+ * name that does not tell the others'. */
+static char *absolute_path(const char *path)
 {
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
-    bool gguf = dot && dot != base && strcasecmp(dot, ".gguf") == 0;
-    return gguf ? mem_strndup(base, (size_t)(dot - base)) : mem_strdup(base);
+    char real[PATH_MAX];
+    size_t prefix;
+    uint32_t number, count;
+    const char *slash = strrchr(path, '/');
+    if (!gguf_split_name(path, &prefix, &number, &count))
+        return mem_strdup(realpath(path, real) ? real : path);
+    char *folder = slash ? mem_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : mem_strdup(".");
+    char *absolute = realpath(folder, real) ? path_join(real, slash ? slash + 1 : path) : mem_strdup(path);
+    mem_free(folder);
+    return absolute;
+}
+
+/* A link is called by its own name, but "." by the folder's. */
+static char *name_of(const char *path, const char *absolute)
+{
+    struct stat st;
+    bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    return model_name_of(folder ? absolute : path);
 }
 
 static int parse_types(struct control *c, const struct control_options *o, struct error *e)
@@ -296,23 +312,22 @@ static int parse_sizes(struct control *c, const struct control_options *o, struc
 
 static int take_options(struct control *c, const struct control_options *o, struct error *e)
 {
-    char absolute[PATH_MAX];
-    struct stat st;
     c->o = *o;
-    c->model_path = mem_strdup(realpath(o->model_path, absolute) ? absolute : o->model_path);
+    c->model_path = absolute_path(o->model_path);
     c->state_dir = mem_strdup(o->state_dir);
     c->cache_dir = mem_strdup(o->cache_dir);
     c->listen_host = mem_strdup(o->listen_host ? o->listen_host : "127.0.0.1");
     c->advertise = o->advertise ? mem_strdup(o->advertise) : NULL;
-    c->name = name_of(o->model_path);
+    c->name = name_of(o->model_path, c->model_path);
     int r = model_open(&c->model, c->model_path, e);
-    if (r == 0 && (stat(c->model_path, &st) != 0 || strlen(c->model_path) > CONTROL_PATH_MAX))
-        r = error_set(e, ERR_IO, "cannot examine %s", c->model_path);
+    if (r == 0)
+        r = file_set_whole(model_files(c->model), e);
+    if (r == 0 && strlen(c->model_path) > CONTROL_PATH_MAX)
+        r = error_set(e, ERR_LIMIT, "the path of the model is longer than %d bytes", CONTROL_PATH_MAX);
     if (r == 0)
         r = parse_types(c, o, e);
     if (r == 0)
         r = parse_sizes(c, o, e);
-    c->file_bytes = r == 0 ? (uint64_t)st.st_size : 0;
     return r;
 }
 
@@ -352,9 +367,8 @@ static int start_links(struct control *c, struct error *e)
         return r;
     char *at = endpoint(c, c->o.blob_port);
     struct blobs_options bo = {
-        .zmq_context = c->context_zmq, .keys = &c->keys, .listen = at, .model_path = c->model_path,
-        .cache_dir = c->cache_dir, .file_bytes = c->file_bytes,
-        .header_bytes = gguf_header_bytes(model_file(c->model)), .trusted_local = c->o.trusted_local,
+        .zmq_context = c->context_zmq, .keys = &c->keys, .listen = at,
+        .files = model_files(c->model), .cache_dir = c->cache_dir, .trusted_local = c->o.trusted_local,
         .progress = c->o.progress};
     r = blobs_start(&c->blobs, &bo, e);
     mem_free(at);

@@ -67,7 +67,6 @@ struct control {
     struct route_shape shape; /* kv_tokens: the operator's, 0 for what fits */
     uint32_t context, dtype;
     uint32_t kv_bytes;        /* of a value */
-    uint64_t file_bytes;
 
     struct queue *commands;
     atomic_bool stop;

@@ -17,17 +17,6 @@ struct coordinator {
     struct api *api;
 };
 
-/* The file's name without folder and ".gguf". Caller frees. */
-static char *name_of_file(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    const char *name = slash == NULL ? path : slash + 1;
-    size_t n = strlen(name);
-    if (n > 5 && strcmp(name + n - 5, ".gguf") == 0)
-        n -= 5;
-    return mem_strndup(name, n);
-}
-
 /* A model without a known chat format still completes text. */
 static const struct chat_format *find_chat(const struct tokenizer *t)
 {
@@ -45,7 +34,7 @@ static int start_api(struct coordinator *c, const struct coordinator_options *o,
     int rc = api_admin_token(o->control.state_dir, token, e);
     if (rc != 0)
         return rc;
-    char *name = o->model_name != NULL ? mem_strdup(o->model_name) : name_of_file(o->control.model_path);
+    const char *name = o->model_name != NULL ? o->model_name : control_model_name(c->control);
     struct api_options a = {
         .engine = c->engine,
         .control = c->control,
@@ -58,9 +47,7 @@ static int start_api(struct coordinator *c, const struct coordinator_options *o,
         .api_key = o->api_key,
         .admin_token = token,
     };
-    rc = api_start(&c->api, &a, e);
-    mem_free(name);
-    return rc;
+    return api_start(&c->api, &a, e);
 }
 
 int coordinator_start(struct coordinator **out, const struct coordinator_options *o, struct error *e)

@@ -45,7 +45,7 @@ static json_t *model_json(struct control *c)
     put_count(o, "vocabulary", h->n_vocab);
     put_count(o, "parameters", model_params_total(c->model));
     put_count(o, "parameters_active", model_params_active(c->model));
-    put_count(o, "bytes", c->file_bytes);
+    put_count(o, "bytes", file_set_bytes(model_files(c->model)));
     put_count(o, "context", c->published.context);
     put_count(o, "kv_tokens", c->route.number ? c->kv_tokens : c->shape.kv_tokens);
     put_text(o, "kv_type", c->shape.kv_type == KV_F32 ? "f32" : "f16");

@@ -1,12 +1,13 @@
-/* blob: a sparse copy of a model file, its bitmap of checked chunks, and the transfer that fills it.
+/* blob: sparse copies of a model's files, the bitmap of checked chunks, and the transfer that fills them.
  *
- * On disk: models/<id>.gguf (the length of the original, holes where nothing
- * was fetched) and models/<id>.have (the time at which the file was last
- * written, then one bit a chunk).  Invariant: a set bit's chunk was checked
- * against the manifest and its bytes reached the disk before the bit did, so a
- * crash loses at most work, never truth.  Where the file's time is another than
- * the one beside it, somebody wrote to it, or we were killed while we did: the
- * chunks are then read again, and checked, before they count.               */
+ * On disk: the folder models/<id>/ (files of the lengths of the originals, holes
+ * where nothing was fetched) and models/<id>.have (a hash of the times at which
+ * the files were last written, then one bit a chunk).  Invariant: a set bit's
+ * chunk was checked against the manifest and its bytes reached the disk before
+ * the bit did, so a crash loses at most work, never truth.  Where the files'
+ * times are others than those that the bitmap knows, somebody wrote to them, or
+ * we were killed while we did: the chunks are then read again, and checked,
+ * before they count.                                                          */
 #include "net/blob.h"
 
 #include <errno.h>
@@ -30,14 +31,14 @@ enum {
     CONNECTED_POLL_MS = 200,
     DIAL_POLL_MS = 10,       /* a connection that comes up is not seen by polling */
     MANIFEST_ASK_MS = 3000,  /* a question without an answer is put again */
-    MANIFEST_HEAD_MAX = 64,
     STAMP_BYTES = 16,
 };
 
 struct blob {
     struct manifest m; /* own copy */
-    char *path, *have_path;
-    int fd;
+    char *folder, *have_path;
+    int lock;          /* the folder, which one process holds */
+    struct file_set *files;
     uint8_t *have;     /* bit a chunk */
     uint8_t *doubtful; /* bit a chunk that is there and must be read again before it counts */
     size_t have_bytes;
@@ -61,28 +62,32 @@ static bool bit(const struct blob *b, uint64_t i)
     return get(b->have, i);
 }
 
-/* When the file was last written; never all zero for a file of today. */
+/* When the files were last written; never all zero. */
 static void stamp_of(const struct blob *b, uint8_t stamp[STAMP_BYTES])
 {
-    struct stat st;
-    memset(stamp, 0, STAMP_BYTES);
-    if (fstat(b->fd, &st) != 0)
-        return;
-    int64_t time[2] = {st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
-    memcpy(stamp, time, sizeof(time));
+    crypto_generichash_state state;
+    crypto_generichash_init(&state, NULL, 0, STAMP_BYTES);
+    for (size_t i = 0; i < b->m.n_files; i++) {
+        struct stat st = {0};
+        (void)file_set_stat(b->files, i, &st);
+        int64_t time[3] = {st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (int64_t)st.st_ino};
+        crypto_generichash_update(&state, (const uint8_t *)time, sizeof(time));
+    }
+    crypto_generichash_final(&state, stamp, STAMP_BYTES);
 }
 
 static int save_bitmap(struct blob *b, struct error *e)
 {
     if (b->unsaved == 0)
         return 0;
-    if (fdatasync(b->fd) != 0)
-        return error_set(e, ERR_IO, "cannot write %s: %s", b->path, strerror(errno));
+    int r = file_set_sync(b->files, e);
+    if (r != 0)
+        return r;
     uint8_t *bytes = mem_alloc(STAMP_BYTES + b->have_bytes);
     if (b->doubts == 0) /* else it stays zero, and all is doubted the next time too */
         stamp_of(b, bytes);
     memcpy(bytes + STAMP_BYTES, b->have, b->have_bytes);
-    int r = path_write_atomic(b->have_path, bytes, STAMP_BYTES + b->have_bytes, 0600, e);
+    r = path_write_atomic(b->have_path, bytes, STAMP_BYTES + b->have_bytes, 0600, e);
     mem_free(bytes);
     if (r == 0)
         b->unsaved = 0;
@@ -109,52 +114,40 @@ static void load_bitmap(struct blob *b)
     mem_free(bytes);
 }
 
-static int open_file(struct blob *b, struct error *e)
+/* Files that were not there, or had another length, are of another time than the bitmap knows. */
+static int open_files(struct blob *b, struct error *e)
 {
-    b->fd = open(b->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (b->fd < 0)
-        return error_set(e, ERR_IO, "cannot open the cached copy %s: %s", b->path, strerror(errno));
-    if (flock(b->fd, LOCK_EX | LOCK_NB) != 0)
-        return error_set(e, ERR_BUSY, "another process is filling %s", b->path);
-    struct stat st;
-    if (fstat(b->fd, &st) != 0 || !S_ISREG(st.st_mode))
-        return error_set(e, ERR_IO, "%s is not a regular file", b->path);
-    if ((uint64_t)st.st_size == b->m.file_bytes)
+    int r = path_make_dirs(b->folder, 0700, e);
+    if (r != 0)
+        return r;
+    b->lock = open(b->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (b->lock < 0)
+        return error_set(e, ERR_IO, "cannot open the cached copy %s: %s", b->folder, strerror(errno));
+    if (flock(b->lock, LOCK_EX | LOCK_NB) != 0)
+        return error_set(e, ERR_BUSY, "another process is filling %s", b->folder);
+    r = file_set_create(&b->files, b->folder, b->m.files, b->m.n_files, e);
+    if (r == 0)
         load_bitmap(b);
-    else if (ftruncate(b->fd, (off_t)b->m.file_bytes) != 0)
-        return error_set(e, ERR_IO, "cannot make room for %s: %s", b->path, strerror(errno));
-    return 0;
+    return r;
 }
 
 int blob_open(struct blob **out, const char *cache_dir, const struct manifest *m, struct error *e)
 {
-    *out = NULL;
     char id[ID_TEXT];
-    char *dir = path_join(cache_dir, "models");
-    int r = path_make_dirs(dir, 0700, e);
-    if (r != 0) {
-        mem_free(dir);
-        return r;
-    }
     struct blob *b = mem_alloc(sizeof(*b));
-    b->m = *m;
-    b->m.hashes = mem_array(m->n_chunks, MANIFEST_ID_BYTES);
-    memcpy(b->m.hashes, m->hashes, m->n_chunks * MANIFEST_ID_BYTES);
+    manifest_copy(&b->m, m);
     sodium_bin2hex(id, sizeof(id), m->id, sizeof(m->id));
-    b->path = mem_printf("%s/%s.gguf", dir, id);
-    b->have_path = mem_printf("%s/%s.have", dir, id);
+    b->folder = mem_printf("%s/models/%s", cache_dir, id);
+    b->have_path = mem_printf("%s.have", b->folder);
     b->have_bytes = (size_t)(m->n_chunks / 8 + 1);
     b->have = mem_alloc(b->have_bytes);
     b->doubtful = mem_alloc(b->have_bytes);
-    b->fd = -1;
-    mem_free(dir);
-    r = open_file(b, e);
-    if (r != 0) {
+    b->lock = -1;
+    int r = open_files(b, e);
+    if (r != 0)
         blob_close(&b);
-        return r;
-    }
     *out = b;
-    return 0;
+    return r;
 }
 
 void blob_close(struct blob **blob_p)
@@ -162,12 +155,13 @@ void blob_close(struct blob **blob_p)
     struct blob *b = *blob_p;
     if (!b)
         return;
-    if (b->fd >= 0) {
+    if (b->files)
         (void)save_bitmap(b, NULL);
-        close(b->fd);
-    }
+    file_set_close(&b->files);
+    if (b->lock >= 0)
+        close(b->lock);
     manifest_free(&b->m);
-    mem_free(b->path);
+    mem_free(b->folder);
     mem_free(b->have_path);
     mem_free(b->have);
     mem_free(b->doubtful);
@@ -175,9 +169,9 @@ void blob_close(struct blob **blob_p)
     *blob_p = NULL;
 }
 
-const char *blob_path(const struct blob *b)
+const char *blob_folder(const struct blob *b)
 {
-    return b->path;
+    return b->folder;
 }
 
 bool blob_has(const struct blob *b, uint64_t chunk)
@@ -185,104 +179,107 @@ bool blob_has(const struct blob *b, uint64_t chunk)
     return chunk < b->m.n_chunks && bit(b, chunk);
 }
 
-static uint64_t chunk_bytes(const struct blob *b, uint64_t chunk)
+static size_t chunk_bytes(const struct blob *b, uint64_t chunk)
 {
-    uint64_t left = b->m.file_bytes - chunk * MANIFEST_CHUNK_BYTES;
-    return left < MANIFEST_CHUNK_BYTES ? left : MANIFEST_CHUNK_BYTES;
+    return (size_t)manifest_chunk(&b->m, chunk).length;
 }
 
-/* The first chunk >= from that any range touches, or UINT64_MAX. */
-static uint64_t next_touched(const struct blob *b, const struct blob_range *ranges, size_t n, uint64_t from)
+/* The first chunk at or after `from` whose bit is set, or UINT64_MAX. */
+static uint64_t next_wanted(const struct blob *b, const uint8_t *wanted, uint64_t from)
 {
-    uint64_t best = UINT64_MAX;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t end = ranges[i].offset + ranges[i].length;
-        if (ranges[i].length == 0 || end > b->m.file_bytes || end < ranges[i].offset)
-            continue;
-        uint64_t first = ranges[i].offset / MANIFEST_CHUNK_BYTES;
-        uint64_t last = (end - 1) / MANIFEST_CHUNK_BYTES;
-        uint64_t c = first > from ? first : from;
-        if (c <= last && c < best)
-            best = c;
+    for (uint64_t c = from; c < b->m.n_chunks; c++) {
+        if (wanted[c / 8] == 0)
+            c |= 7; /* none of these eight */
+        else if (get(wanted, c))
+            return c;
     }
-    return best;
+    return UINT64_MAX;
 }
 
-void blob_count(const struct blob *b, const struct blob_range *ranges, size_t n, uint64_t *total, uint64_t *missing)
+static uint64_t next_missing(const struct blob *b, const uint8_t *wanted, uint64_t from)
+{
+    uint64_t c = next_wanted(b, wanted, from);
+    while (c != UINT64_MAX && bit(b, c))
+        c = next_wanted(b, wanted, c + 1);
+    return c;
+}
+
+static void count_wanted(const struct blob *b, const uint8_t *wanted, uint64_t *total, uint64_t *missing)
 {
     *total = *missing = 0;
-    uint64_t c = next_touched(b, ranges, n, 0);
-    while (c != UINT64_MAX) {
+    for (uint64_t c = next_wanted(b, wanted, 0); c != UINT64_MAX; c = next_wanted(b, wanted, c + 1)) {
         *total += chunk_bytes(b, c);
         *missing += bit(b, c) ? 0 : chunk_bytes(b, c);
-        c = next_touched(b, ranges, n, c + 1);
     }
 }
 
-uint64_t blob_next_missing(const struct blob *b, const struct blob_range *ranges, size_t n, uint64_t from)
+void blob_count(const struct blob *b, const struct file_set_range *ranges, size_t n, uint64_t *total,
+                uint64_t *missing)
 {
-    uint64_t c = next_touched(b, ranges, n, from);
-    while (c != UINT64_MAX && bit(b, c))
-        c = next_touched(b, ranges, n, c + 1);
-    return c;
+    uint8_t *wanted = manifest_touched(&b->m, ranges, n);
+    count_wanted(b, wanted, total, missing);
+    mem_free(wanted);
 }
 
 int blob_put(struct blob *b, uint64_t chunk, const void *bytes, size_t len, struct error *e)
 {
     int r = manifest_check(&b->m, chunk, bytes, len, e);
+    if (r == 0)
+        r = file_set_write(b->files, manifest_chunk(&b->m, chunk).offset, bytes, len, e);
     if (r != 0)
         return r;
-    const char *p = bytes;
-    uint64_t offset = chunk * MANIFEST_CHUNK_BYTES;
-    while (len > 0) {
-        ssize_t n = pwrite(b->fd, p, len, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return error_set(e, ERR_IO, "cannot write %s: %s", b->path, strerror(errno));
-        p += n;
-        len -= (size_t)n;
-        offset += (uint64_t)n;
-    }
     put(b->have, chunk, true);
     if (++b->unsaved >= SAVE_EVERY)
         return save_bitmap(b, e);
     return 0;
 }
 
-static bool on_disk(const struct blob *b, uint64_t chunk, uint8_t *bytes)
+/* True when the files hold chunk c, which is then in `bytes`. */
+static bool holds(const struct blob *b, const struct file_set *files, uint64_t c, uint8_t *bytes)
 {
-    size_t want = (size_t)chunk_bytes(b, chunk), have = 0;
-    while (have < want) {
-        ssize_t n = pread(b->fd, bytes + have, want - have, (off_t)(chunk * MANIFEST_CHUNK_BYTES + have));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        have += (size_t)n;
-    }
-    return manifest_check(&b->m, chunk, bytes, want, NULL) == 0;
+    struct file_set_range r = manifest_chunk(&b->m, c);
+    return file_set_read(files, r.offset, bytes, (size_t)r.length, NULL) == 0 &&
+           manifest_check(&b->m, c, bytes, (size_t)r.length, NULL) == 0;
 }
 
-/* Read again what is in doubt in the ranges: what is no longer right is missing. */
-static int settle_doubts(struct blob *b, const struct blob_range *ranges, size_t n,
+/* Read again what is in doubt and wanted: what is no longer right is missing. */
+static int settle_doubts(struct blob *b, const uint8_t *wanted,
                          int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, struct error *e)
 {
     uint8_t *bytes = b->doubts ? mem_alloc(MANIFEST_CHUNK_BYTES) : NULL;
     int r = 0;
     for (uint64_t c = 0; r == 0 && b->doubts > 0; c++) {
-        c = next_touched(b, ranges, n, c);
+        c = next_wanted(b, wanted, c);
         if (c == UINT64_MAX)
             break;
         if (!get(b->doubtful, c))
             continue;
-        put(b->have, c, on_disk(b, c, bytes));
+        put(b->have, c, holds(b, b->files, c, bytes));
         put(b->doubtful, c, false);
         b->doubts--;
         b->unsaved++;
-        if (progress && progress(arg, 0, b->m.file_bytes) != 0)
+        if (progress && progress(arg, 0, b->m.bytes) != 0)
             r = error_set(e, ERR_CANCELLED, "checking of layers was stopped");
     }
+    mem_free(bytes);
+    return r;
+}
+
+int blob_copy(struct blob *b, const struct file_set *from, const struct file_set_range *ranges, size_t n,
+              int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, struct error *e)
+{
+    uint8_t *wanted = manifest_touched(&b->m, ranges, n), *bytes = mem_alloc(MANIFEST_CHUNK_BYTES);
+    uint64_t total, missing, seen = 0;
+    int r = settle_doubts(b, wanted, progress, arg, e);
+    count_wanted(b, wanted, &total, &missing);
+    for (uint64_t c = next_missing(b, wanted, 0); r == 0 && c != UINT64_MAX; c = next_missing(b, wanted, c + 1)) {
+        if (holds(b, from, c, bytes))
+            r = blob_put(b, c, bytes, chunk_bytes(b, c), e);
+        seen += chunk_bytes(b, c);
+        if (r == 0 && progress && progress(arg, total - missing + seen, total) != 0)
+            r = error_set(e, ERR_CANCELLED, "copying of layers was stopped");
+    }
+    mem_free(wanted);
     mem_free(bytes);
     return r;
 }
@@ -298,8 +295,7 @@ struct asked {
 struct fetch {
     struct blob *b;
     struct link *link;
-    const struct blob_range *ranges;
-    size_t n;
+    const uint8_t *wanted; /* bit a chunk */
     struct asked asked[BLOB_WINDOW];
     uint64_t cursor;   /* chunks below it have been put into a slot */
     uint64_t done, total;
@@ -328,7 +324,7 @@ static bool fill_window(struct fetch *f)
     for (size_t i = 0; i < BLOB_WINDOW; i++) {
         struct asked *a = &f->asked[i];
         if (a->chunk == UINT64_MAX) {
-            *a = (struct asked){.chunk = blob_next_missing(f->b, f->ranges, f->n, f->cursor)};
+            *a = (struct asked){.chunk = next_missing(f->b, f->wanted, f->cursor)};
             f->cursor = a->chunk == UINT64_MAX ? f->cursor : a->chunk + 1;
         }
         any = any || a->chunk != UINT64_MAX;
@@ -352,8 +348,8 @@ static int send_due(struct fetch *f, struct error *e)
         struct asked *a = &f->asked[i];
         if (a->chunk == UINT64_MAX || a->sent_ms != 0)
             continue;
-        int r = send_request(f->link, f->b->m.id, BLOB_KIND_FILE, a->chunk, a->chunk * MANIFEST_CHUNK_BYTES,
-                             (uint32_t)chunk_bytes(f->b, a->chunk), e);
+        struct file_set_range chunk = manifest_chunk(&f->b->m, a->chunk);
+        int r = send_request(f->link, f->b->m.id, BLOB_KIND_FILE, a->chunk, chunk.offset, (uint32_t)chunk.length, e);
         if (r == ERR_BUSY || r == ERR_GONE)
             return 0; /* the link is not up at this moment */
         if (r != 0)
@@ -405,14 +401,15 @@ static int receive_reply(struct link *link, struct blob_reply *reply, bool *got,
     return r;
 }
 
-int blob_fetch(struct blob *b, struct link *link, const struct blob_range *ranges, size_t n,
+int blob_fetch(struct blob *b, struct link *link, const struct file_set_range *ranges, size_t n,
                int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg, struct error *e)
 {
-    struct fetch f = {.b = b, .link = link, .ranges = ranges, .n = n};
+    uint8_t *wanted = manifest_touched(&b->m, ranges, n);
+    struct fetch f = {.b = b, .link = link, .wanted = wanted};
     uint64_t missing;
-    int r = settle_doubts(b, ranges, n, progress, arg, e);
+    int r = settle_doubts(b, wanted, progress, arg, e);
     f.alive_ms = clock_ms();
-    blob_count(b, ranges, n, &f.total, &missing);
+    count_wanted(b, wanted, &f.total, &missing);
     f.done = f.total - missing;
     for (size_t i = 0; i < BLOB_WINDOW; i++)
         f.asked[i].chunk = UINT64_MAX;
@@ -429,6 +426,7 @@ int blob_fetch(struct blob *b, struct link *link, const struct blob_range *range
         if (r == 0 && progress && progress(arg, f.done, f.total) != 0)
             r = error_set(e, ERR_CANCELLED, "fetching of layers was stopped");
     }
+    mem_free(wanted);
     int saved = save_bitmap(b, r == 0 ? e : NULL);
     return r != 0 ? r : saved;
 }
@@ -477,7 +475,7 @@ int blob_fetch_manifest(struct manifest *out, struct link *link, const uint8_t i
     struct manifest_fetch f = {.alive_ms = clock_ms()};
     int r = 0;
     memset(out, 0, sizeof(*out));
-    buffer_init(&f.bytes, (size_t)MANIFEST_CHUNKS_MAX * MANIFEST_ID_BYTES + MANIFEST_HEAD_MAX);
+    buffer_init(&f.bytes, (size_t)MANIFEST_CHUNKS_MAX * MANIFEST_ID_BYTES + MANIFEST_TABLE_MAX);
     while (r == 0 && (f.total == 0 || f.bytes.len < f.total)) {
         struct blob_reply reply;
         bool got = false;
@@ -502,7 +500,7 @@ int blob_fetch_manifest(struct manifest *out, struct link *link, const uint8_t i
 static int read_piece(const struct blob_source *s, const struct blob_request *q, uint8_t *to, struct blob_reply *reply)
 {
     bool manifest = q->kind == BLOB_KIND_MANIFEST;
-    uint64_t size = manifest ? s->manifest_len : s->manifest->file_bytes;
+    uint64_t size = manifest ? s->manifest_len : s->manifest->bytes;
     if ((!manifest && q->kind != BLOB_KIND_FILE) || q->length == 0 || q->length > MANIFEST_CHUNK_BYTES ||
         q->offset >= size)
         return ERR_INVALID;
@@ -513,16 +511,7 @@ static int read_piece(const struct blob_source *s, const struct blob_request *q,
         memcpy(to, s->manifest_bytes + q->offset, n);
         return 0;
     }
-    size_t have = 0;
-    while (have < n) {
-        ssize_t got = pread(s->fd, to + have, n - have, (off_t)(q->offset + have));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return ERR_IO;
-        have += (size_t)got;
-    }
-    return 0;
+    return file_set_read(s->files, q->offset, to, n, NULL);
 }
 
 int blob_answer(const struct blob_source *s, struct link *listener, const struct link_message *request,

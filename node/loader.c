@@ -1,12 +1,12 @@
 /* loader: where the bytes come from, in order of preference: the operator's copy or the one the
- * coordinator hints at when their content hash is the model's, else the coordinator itself. */
+ * coordinator hints at, as far as what the layers need of it is what the model's manifest says; else a copy
+ * in the cache, which takes from those copies what is right in them and the rest from the coordinator. */
 #include "node/loader.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "base/clock.h"
@@ -15,9 +15,11 @@
 #include "base/progress.h"
 #include "net/blob.h"
 #include "net/link.h"
+#include "net/disk_copy.h"
 #include "node/stage.h"
 #include "proto/control.h"
 
+enum { LOCALS = 2 };
 enum { REPORT_EVERY_MS = 250, PROBE_STEPS = 4, LOCK_RETRY_MS = 300 };
 
 struct loader {
@@ -27,6 +29,9 @@ struct loader {
     const char *phase;
     uint64_t reported_ms;
     struct progress *bar;
+    struct manifest manifest;
+    struct link *link;             /* to the coordinator's blobs, once it is needed */
+    struct disk_copy *locals[LOCALS];  /* copies that are here, at least in part */
 };
 
 static struct report *new_report(struct loader *l, enum report_kind kind)
@@ -65,28 +70,91 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     return atomic_load(&l->cancelled);
 }
 
-/* 0 with *model open when the file at path is the very model. */
-static int try_local(struct loader *l, const char *path, struct model **model)
+/* ---- what the layers need ---- */
+
+/* The model was opened from the very files of the manifest, but for those that are not here. */
+static int check_files(const struct loader *l, const struct model *model, struct error *e)
 {
-    struct stat st;
-    struct manifest m;
-    if (!path || !path[0] || stat(path, &st) != 0 || !S_ISREG(st.st_mode) ||
-        (uint64_t)st.st_size != l->job.file_bytes)
-        return ERR_NOT_FOUND;
-    enter_phase(l, "check", "checking the local copy", l->job.file_bytes);
-    int r = manifest_of_file(&m, path, l->job.header_bytes, l->job.cache_dir, on_progress, l, NULL);
+    const struct manifest *m = &l->manifest;
+    const struct file_set *set = model_files(model);
+    bool same = file_set_count(set) == m->n_files;
+    for (size_t i = 0; same && i < m->n_files; i++) {
+        const struct file_set_entry *a = file_set_at(set, i), *b = &m->files[i];
+        same = strcmp(a->name, b->name) == 0 &&
+               (!file_set_has(set, i) || (a->bytes == b->bytes && a->head_bytes == b->head_bytes));
+    }
+    return same ? 0 : error_set(e, ERR_CORRUPT, "the model's files are not those that the coordinator says");
+}
+
+/* Where the tensors of the shard's range lie in the manifest's run. Caller frees. */
+static int needed_ranges(const struct loader *l, const struct model *model, struct file_set_range **out, size_t *n,
+                         struct error *e)
+{
+    const struct layer_range *range = &l->job.shard.range;
+    const struct manifest *m = &l->manifest;
+    *out = NULL;
+    int r = check_files(l, model, e);
+    if (r == 0 && (range->last > model_hparams(model)->n_layers || range->first >= range->last))
+        r = error_set(e, ERR_INVALID, "the coordinator asks for layers that the model does not have");
+    if (r == 0)
+        r = model_check_range(model, range, e);
     if (r != 0)
         return r;
-    r = memcmp(m.id, l->job.model_id, sizeof(m.id)) == 0 ? model_open(model, path, NULL) : ERR_NOT_FOUND;
-    manifest_free(&m);
+    struct file_stretch *s = model_range_stretches(model, range, n);
+    *out = mem_array(*n + 1, sizeof(**out));
+    for (size_t i = 0; i < *n; i++) /* of a file's rest: its head holds no tensor */
+        (*out)[i] = (struct file_set_range){
+            m->starts[m->n_files + s[i].file] + s[i].offset - m->files[s[i].file].head_bytes, s[i].bytes};
+    mem_free(s);
+    return 0;
+}
+
+/* ---- copies that are here ---- */
+
+static int open_local(struct loader *l, const char *path, struct disk_copy **out)
+{
+    const struct manifest *m = &l->manifest;
+    char **paths = mem_array(m->n_files, sizeof(*paths));
+    for (size_t i = 0; i < m->n_files; i++)
+        paths[i] = model_locate(path, m->files, m->n_files, i);
+    int r = disk_copy_open(out, m, (const char *const *)paths, l->job.cache_dir, NULL);
+    for (size_t i = 0; i < m->n_files; i++)
+        mem_free(paths[i]);
+    mem_free(paths);
     return r;
 }
 
-static int check_disk(struct loader *l, const char *path, uint64_t missing, struct error *e)
+/* 0 with *model open when all that the layers need is at path, and is right. */
+static int try_local(struct loader *l, const char *path, struct disk_copy **local, struct model **model)
+{
+    struct file_set_range *ranges = NULL;
+    size_t n;
+    if (!path || !path[0])
+        return ERR_NOT_FOUND;
+    int r = open_local(l, path, local);
+    if (r != 0)
+        return r;
+    enter_phase(l, "check", "checking the local copy", l->manifest.bytes);
+    r = disk_copy_check_heads(*local, on_progress, l, NULL);
+    if (r == 0)
+        r = model_open(model, path, NULL);
+    if (r != 0)
+        return r;
+    r = needed_ranges(l, *model, &ranges, &n, NULL);
+    if (r == 0)
+        r = disk_copy_check(*local, ranges, n, on_progress, l, NULL);
+    if (r != 0)
+        model_close(model);
+    mem_free(ranges);
+    return r;
+}
+
+/* ---- the copy in the cache ---- */
+
+static int check_disk(const char *path, uint64_t missing, struct error *e)
 {
     struct statvfs fs;
     char need[32], have[32];
-    (void)l;
     if (statvfs(path, &fs) != 0)
         return 0;
     uint64_t left = (uint64_t)fs.f_bavail * fs.f_frsize;
@@ -97,82 +165,103 @@ static int check_disk(struct loader *l, const char *path, uint64_t missing, stru
                      progress_bytes(missing, need));
 }
 
-/* The byte ranges of the tensors of the shard's range. Caller frees. */
-static struct blob_range *tensor_ranges(const struct model *m, const struct layer_range *range, size_t *n)
-{
-    size_t count = model_tensor_count(m);
-    struct blob_range *ranges = mem_array(count + 1, sizeof(*ranges));
-    *n = 0;
-    for (size_t i = 0; i < count; i++) {
-        const struct model_tensor *t = model_tensor_at(m, i);
-        if (t->part == 0 && model_in_range(m, t, range)) /* the other parts lie in the same */
-            ranges[(*n)++] = (struct blob_range){t->info->offset, t->info->bytes};
-    }
-    return ranges;
-}
-
-static int open_copy(struct loader *l, const struct manifest *m, struct blob **blob, struct error *e)
+static int open_copy(struct loader *l, struct blob **blob, struct error *e)
 {
     int r;
-    while ((r = blob_open(blob, l->job.cache_dir, m, e)) == ERR_BUSY) {
-        if (on_progress(l, 0, m->file_bytes) != 0)
+    while ((r = blob_open(blob, l->job.cache_dir, &l->manifest, e)) == ERR_BUSY) {
+        if (on_progress(l, 0, l->manifest.bytes) != 0)
             return error_set(e, ERR_CANCELLED, "loading was stopped");
         clock_sleep_ms(LOCK_RETRY_MS);
     }
     return r;
 }
 
-static int fetch_layers(struct loader *l, struct blob *blob, struct link *link, struct model **model, struct error *e)
+static int dial(struct loader *l, struct error *e)
 {
-    struct blob_range header = {0, l->job.header_bytes};
-    enter_phase(l, "fetch", "fetching the model's header", l->job.header_bytes);
-    int r = blob_fetch(blob, link, &header, 1, on_progress, l, e);
+    char endpoint[300];
+    if (l->link)
+        return 0;
+    membership_endpoint(&l->job.membership, l->job.membership.blob_port, endpoint);
+    struct link_options o = {.keys = l->job.keys, .bytes_max = BLOB_BYTES_MAX, .queue_max = BLOB_WINDOW * 2};
+    return link_dial(&l->link, l->job.zmq_context, endpoint, l->job.membership.coordinator_key, &o, e);
+}
+
+/* What the ranges miss, from the copies that are here, then from the coordinator. */
+static int fill(struct loader *l, struct blob *blob, const struct file_set_range *ranges, size_t n, const char *words,
+                struct error *e)
+{
+    uint64_t total, missing;
+    int r = 0;
+    blob_count(blob, ranges, n, &total, &missing);
+    enter_phase(l, "fetch", words, total);
+    for (size_t i = 0; r == 0 && i < LOCALS; i++)
+        if (l->locals[i])
+            r = blob_copy(blob, disk_copy_files(l->locals[i]), ranges, n, on_progress, l, e);
     if (r == 0)
-        r = model_open(model, blob_path(blob), e);
+        r = dial(l, e);
+    return r == 0 ? blob_fetch(blob, l->link, ranges, n, on_progress, l, e) : r;
+}
+
+static int fetch_layers(struct loader *l, struct blob *blob, struct model **model, struct error *e)
+{
+    const struct layer_range *range = &l->job.shard.range;
+    struct file_set_range heads = {0, l->manifest.head_bytes}, *ranges = NULL;
+    size_t n;
+    uint64_t total, missing;
+    char words[64];
+    int r = fill(l, blob, &heads, 1, "fetching the model's header", e);
+    if (r == 0) {
+        char *path = model_path_in(blob_folder(blob), l->manifest.files, l->manifest.n_files);
+        r = model_open(model, path, e);
+        mem_free(path);
+    }
+    if (r == 0)
+        r = needed_ranges(l, *model, &ranges, &n, e);
     if (r != 0)
         return r;
-    if (gguf_header_bytes(model_file(*model)) != l->job.header_bytes)
-        return error_set(e, ERR_CORRUPT, "the model's header is not of the length that the coordinator says");
-    const struct layer_range *range = &l->job.shard.range;
-    if (range->last > model_hparams(*model)->n_layers || range->first >= range->last)
-        return error_set(e, ERR_INVALID, "the coordinator asks for layers that the model does not have");
-    size_t n;
-    struct blob_range *ranges = tensor_ranges(*model, range, &n);
-    uint64_t total, missing;
     blob_count(blob, ranges, n, &total, &missing);
-    r = check_disk(l, blob_path(blob), missing, e);
-    if (r == 0) {
-        char words[64];
-        snprintf(words, sizeof(words), "fetching layers %u-%u", range->first, range->last - 1);
-        enter_phase(l, "fetch", words, total);
-        r = blob_fetch(blob, link, ranges, n, on_progress, l, e);
-    }
+    r = check_disk(blob_folder(blob), missing, e);
+    snprintf(words, sizeof(words), "fetching layers %u-%u", range->first, range->last - 1);
+    if (r == 0)
+        r = fill(l, blob, ranges, n, words, e);
     mem_free(ranges);
     return r;
 }
 
-static int fetch_model(struct loader *l, struct model **model, struct error *e)
+/* Kept from a load of before, or the coordinator's. */
+static int get_manifest(struct loader *l, struct error *e)
 {
-    char endpoint[300];
-    membership_endpoint(&l->job.membership, l->job.membership.blob_port, endpoint);
-    struct link_options o = {.keys = l->job.keys, .bytes_max = BLOB_BYTES_MAX, .queue_max = BLOB_WINDOW * 2};
-    struct link *link;
-    struct manifest m = {0};
+    struct manifest *m = &l->manifest;
+    int r = manifest_find(m, l->job.cache_dir, l->job.model_id);
+    if (r != 0) {
+        enter_phase(l, "fetch", "fetching the manifest", 0);
+        r = dial(l, e);
+        if (r == 0)
+            r = blob_fetch_manifest(m, l->link, l->job.model_id, on_progress, l, e);
+        if (r == 0)
+            manifest_keep(m, l->job.cache_dir);
+    }
+    if (r == 0 && (m->bytes != l->job.file_bytes || m->head_bytes != l->job.header_bytes))
+        r = error_set(e, ERR_CORRUPT, "the manifest's sizes are not those of the model");
+    return r;
+}
+
+static int find_checked(struct loader *l, struct model **model, struct error *e)
+{
+    const char *const paths[LOCALS] = {l->job.model_path, l->job.path_hint};
     struct blob *blob = NULL;
-    int r = link_dial(&link, l->job.zmq_context, endpoint, l->job.membership.coordinator_key, &o, e);
+    int r = get_manifest(l, e);
     if (r != 0)
         return r;
-    enter_phase(l, "fetch", "fetching the manifest", 0);
-    r = blob_fetch_manifest(&m, link, l->job.model_id, on_progress, l, e);
-    if (r == 0 && (m.file_bytes != l->job.file_bytes || m.header_bytes != l->job.header_bytes))
-        r = error_set(e, ERR_CORRUPT, "the manifest's sizes are not those of the model");
+    for (size_t i = 0; i < LOCALS; i++)
+        if (try_local(l, paths[i], &l->locals[i], model) == 0)
+            return 0;
+    if (atomic_load(&l->cancelled))
+        return error_set(e, ERR_CANCELLED, "loading was stopped");
+    r = open_copy(l, &blob, e);
     if (r == 0)
-        r = open_copy(l, &m, &blob, e);
-    if (r == 0)
-        r = fetch_layers(l, blob, link, model, e);
+        r = fetch_layers(l, blob, model, e);
     blob_close(&blob);
-    manifest_free(&m);
-    link_close(&link);
     return r;
 }
 
@@ -180,11 +269,12 @@ static int find_model(struct loader *l, struct model **model, struct error *e)
 {
     if (l->job.trust_model_path)
         return model_open(model, l->job.model_path, e);
-    if (try_local(l, l->job.model_path, model) == 0 || try_local(l, l->job.path_hint, model) == 0)
-        return 0;
-    if (atomic_load(&l->cancelled))
-        return error_set(e, ERR_CANCELLED, "loading was stopped");
-    return fetch_model(l, model, e);
+    int r = find_checked(l, model, e);
+    for (size_t i = 0; i < LOCALS; i++)
+        disk_copy_close(&l->locals[i]);
+    manifest_free(&l->manifest);
+    link_close(&l->link);
+    return r;
 }
 
 /* The time of one layer for one row: the best of a few throw-away steps. The row is sampled after, else the last layer

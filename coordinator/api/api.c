@@ -117,7 +117,7 @@ static void make_fingerprint(struct api *a)
 {
     uint64_t hash = 0xcbf29ce484222325ull;
     char *text = mem_printf("%s %s %llu", SHOAL_VERSION, a->model_name,
-                            (unsigned long long)gguf_file_bytes(model_file(control_model(a->options.control))));
+                            (unsigned long long)file_set_bytes(model_files(control_model(a->options.control))));
     for (const char *p = text; *p != '\0'; p++)
         hash = (hash ^ (unsigned char)*p) * 0x100000001b3ull;
     snprintf(a->fingerprint, sizeof(a->fingerprint), "fp_%010llx", (unsigned long long)(hash >> 24));

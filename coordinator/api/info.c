@@ -19,7 +19,7 @@ static json_t *model_json(const struct api *a)
                      (json_int_t)api_context(&route),
                      "meta", "n_vocab", (json_int_t)h->n_vocab, "n_ctx_train", (json_int_t)h->context, "n_embd",
                      (json_int_t)h->n_embd, "n_params", (json_int_t)model_params_total(m), "size",
-                     (json_int_t)gguf_file_bytes(model_file(m)));
+                     (json_int_t)file_set_bytes(model_files(m)));
 }
 
 void api_models(void *arg, struct http_exchange *x)

@@ -349,7 +349,7 @@ class Fetching(Case):
 
     def copy_of(self, cache):
         """The one model file in a cache folder."""
-        found = list((self.path / cache / "models").glob("*.gguf"))
+        found = list((self.path / cache / "models").glob("*/model.gguf"))
         self.assertEqual(len(found), 1)
         return found[0]
 

@@ -269,18 +269,18 @@ static void test_control_gives_the_file_to_members(void **state)
         fail_msg("%s", e.text);
     struct stat st;
     assert_int_equal(stat(model_path, &st), 0);
-    assert_int_equal(m.file_bytes, st.st_size);
+    assert_int_equal(m.bytes, st.st_size);
     char mine[96];
     snprintf(mine, sizeof(mine), "%s/mine", f.dir);
     struct blob *blob;
-    struct blob_range range = {MANIFEST_CHUNK_BYTES * 3 + 7, 10};
+    struct file_set_range range = {m.head_bytes + MANIFEST_CHUNK_BYTES * 3 + 7, 10};
     uint64_t total, missing;
     assert_int_equal(blob_open(&blob, mine, &m, NULL), 0);
     if (blob_fetch(blob, link, &range, 1, NULL, NULL, &e) != 0)
         fail_msg("%s", e.text);
     blob_count(blob, &range, 1, &total, &missing);
     assert_int_equal(missing, 0);
-    assert_true(blob_has(blob, 3));
+    assert_true(blob_has(blob, m.first_chunks[1] + 3));
     blob_close(&blob);
     manifest_free(&m);
     link_close(&link);

@@ -2,9 +2,27 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/memory.h"
 #include "net/manifest.h"
 #include "tests/fuzz/fuzz.h"
+
+/* Chunks lie one behind the other, none of two files, and end where the run does. */
+static void check_chunks(const struct manifest *m)
+{
+    uint64_t end = 0;
+    for (uint64_t i = 0; i < m->n_chunks && i < 1000; i++) {
+        struct file_set_range r = manifest_chunk(m, i);
+        FUZZ_CHECK(r.offset == end && r.length > 0 && r.length <= MANIFEST_CHUNK_BYTES);
+        end = r.offset + r.length;
+    }
+    FUZZ_CHECK(m->n_chunks >= 1000 || end == m->bytes);
+    if (m->bytes > 0) {
+        uint8_t *bits = manifest_touched(m, &(struct file_set_range){m->bytes - 1, 1}, 1);
+        FUZZ_CHECK(bits[(m->n_chunks - 1) / 8] >> ((m->n_chunks - 1) % 8) & 1);
+        mem_free(bits);
+    }
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -14,7 +32,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     crypto_generichash(id, sizeof(id), data, size, NULL, 0);
     if (manifest_decode(&m, data, size, id, NULL) != 0)
         return 0;
-    FUZZ_CHECK(m.n_chunks <= MANIFEST_CHUNKS_MAX && m.header_bytes <= m.file_bytes);
+    FUZZ_CHECK(m.n_chunks <= MANIFEST_CHUNKS_MAX && m.head_bytes <= m.bytes);
+    FUZZ_CHECK(file_set_check(m.files, m.n_files, NULL) == 0);
+    check_chunks(&m);
     FUZZ_CHECK(manifest_encode(&m, &bytes, &len, NULL) == 0);
     FUZZ_CHECK(len == size && memcmp(bytes, data, size) == 0);
     for (uint64_t i = 0; i <= m.n_chunks && i < 3; i++)
@@ -24,18 +44,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     return 0;
 }
 
+static void add_file(struct buffer *b, const char *name, uint64_t bytes, uint64_t head_bytes)
+{
+    buffer_u16(b, (uint16_t)strlen(name));
+    buffer_add(b, name, strlen(name));
+    buffer_u64(b, bytes);
+    buffer_u64(b, head_bytes);
+}
+
 void fuzz_seeds(fuzz_give_fn give, void *arg)
 {
-    static uint8_t hashes[3 * 32];
-    const struct manifest manifests[] = {
-        {.file_bytes = 100, .header_bytes = 100, .n_chunks = 1, .hashes = hashes},
-        {.file_bytes = 3 * (uint64_t)MANIFEST_CHUNK_BYTES, .header_bytes = 4096, .n_chunks = 3, .hashes = hashes},
-    };
-    for (size_t i = 0; i < COUNTOF(manifests); i++) {
-        uint8_t *bytes;
-        size_t len;
-        FUZZ_CHECK(manifest_encode(&manifests[i], &bytes, &len, NULL) == 0);
-        give(arg, bytes, len);
-        mem_free(bytes);
+    static const uint8_t hashes[5 * 32];
+    struct buffer b;
+    for (uint64_t files = 1; files <= 3; files += 2) {
+        buffer_init(&b, 4096);
+        buffer_add(&b, "SHLMANI2", 8);
+        buffer_u64(&b, MANIFEST_CHUNK_BYTES);
+        buffer_u64(&b, files);
+        if (files > 1) {
+            add_file(&b, "config.json", 700, 700);
+            add_file(&b, "model-00001-of-00002.safetensors", 3 * (uint64_t)MANIFEST_CHUNK_BYTES, 4096);
+        }
+        add_file(&b, "model.gguf", 0, 0);
+        buffer_add(&b, hashes, files > 1 ? sizeof(hashes) : 0);
+        give(arg, (const uint8_t *)b.data, b.len);
+        buffer_close(&b);
     }
 }

@@ -93,7 +93,6 @@ static void *serve(void *arg)
     struct server *s = arg;
     uint8_t *encoded;
     size_t n;
-    int fd = open(s->file->path, O_RDONLY | O_CLOEXEC);
     assert_int_equal(manifest_encode(&s->file->manifest, &encoded, &n, NULL), 0);
     while (!atomic_load(&s->stop)) {
         struct link_message m;
@@ -103,7 +102,7 @@ static void *serve(void *arg)
         if (s->silent || link_receive(s->listener, &m, NULL) != 0)
             continue;
         bool early = s->unavailable_first-- > 0;
-        struct blob_source source = {fd, early ? NULL : &s->file->manifest, encoded, n};
+        struct blob_source source = {s->file->files, early ? NULL : &s->file->manifest, encoded, n};
         if (!answer_badly(s, &m) && !lie_about_total(s, &m))
             expect_sent(blob_answer(&source, s->listener, &m, NULL));
         link_message_close(&m);
@@ -113,7 +112,6 @@ static void *serve(void *arg)
         }
     }
     mem_free(encoded);
-    close(fd);
     return NULL;
 }
 
@@ -162,7 +160,14 @@ static int close_all(void **state)
     return pair_close(state);
 }
 
-static const struct blob_range whole = {0, FILE_SIZE};
+static const struct file_set_range whole = {0, FILE_SIZE};
+
+static const char *copy_of(const struct blob *b)
+{
+    static char path[512];
+    snprintf(path, sizeof(path), "%s/model.gguf", blob_folder(b));
+    return path;
+}
 
 static void expect_whole(struct blob *b)
 {
@@ -172,7 +177,7 @@ static void expect_whole(struct blob *b)
     blob_count(b, &whole, 1, &total, &missing);
     assert_int_equal(total, FILE_SIZE);
     assert_int_equal(missing, 0);
-    assert_int_equal(path_read(blob_path(b), FILE_SIZE, &bytes, &n, NULL), 0);
+    assert_int_equal(path_read(copy_of(b), FILE_SIZE, &bytes, &n, NULL), 0);
     assert_int_equal(n, FILE_SIZE);
     assert_memory_equal(bytes, file.bytes, n);
     mem_free(bytes);
@@ -186,7 +191,7 @@ static void test_ranges_touch_whole_chunks(void **state)
     struct blob *b;
     uint64_t total, missing;
     assert_int_equal(blob_open(&b, cache, &file.manifest, NULL), 0);
-    const struct blob_range ranges[] = {
+    const struct file_set_range ranges[] = {
         {CHUNK - 1, 2},                 /* chunks 0 and 1 */
         {CHUNK, 10},                    /* 1 again */
         {5 * CHUNK, CHUNK},             /* 5 */
@@ -194,21 +199,17 @@ static void test_ranges_touch_whole_chunks(void **state)
         {7 * CHUNK, 0},                 /* nothing */
         {FILE_SIZE, 1}, {FILE_SIZE - 1, 2}, {UINT64_MAX, 2}, {1, UINT64_MAX}, /* past the end: nothing */
     };
-    static const uint64_t want[] = {0, 1, 5, CHUNKS - 1, UINT64_MAX};
+    uint8_t *bits = manifest_touched(&file.manifest, ranges, COUNTOF(ranges));
+    for (uint64_t i = 0; i < CHUNKS; i++)
+        assert_int_equal(bits[i / 8] >> (i % 8) & 1, i == 0 || i == 1 || i == 5 || i == CHUNKS - 1);
+    mem_free(bits);
     blob_count(b, ranges, COUNTOF(ranges), &total, &missing);
     assert_int_equal(total, 3 * CHUNK + CHUNK - 100);
     assert_int_equal(missing, total);
-    uint64_t at = 0;
-    for (size_t i = 0; i < COUNTOF(want); i++) {
-        at = blob_next_missing(b, ranges, COUNTOF(ranges), at);
-        assert_true(at == want[i]);
-        at++;
-    }
     assert_int_equal(blob_put(b, 1, file.bytes + CHUNK, CHUNK, NULL), 0);
     assert_true(blob_has(b, 1));
     assert_false(blob_has(b, 0));
     assert_false(blob_has(b, UINT64_MAX));
-    assert_int_equal(blob_next_missing(b, ranges, COUNTOF(ranges), 1), 5);
     blob_count(b, ranges, COUNTOF(ranges), &total, &missing);
     assert_int_equal(missing, total - CHUNK);
     blob_close(&b);
@@ -224,10 +225,12 @@ static void test_the_copy_is_sparse_and_takes_no_wrong_chunk(void **state)
     assert_int_equal(blob_put(b, CHUNKS, file.bytes, CHUNK, NULL), ERR_INVALID);
     assert_false(blob_has(b, 3));
     assert_int_equal(blob_put(b, 3, file.bytes + 3 * CHUNK, CHUNK, NULL), 0);
-    assert_int_equal(stat(blob_path(b), &st), 0);
+    assert_int_equal(stat(copy_of(b), &st), 0);
     assert_int_equal(st.st_size, FILE_SIZE);
     assert_true(st.st_blocks * 512 < 4 * CHUNK);
     assert_int_equal(st.st_mode & 07777, 0600);
+    assert_int_equal(stat(blob_folder(b), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
     blob_close(&b);
 }
 
@@ -247,23 +250,29 @@ static void test_one_writer_at_a_time_and_its_work_is_kept(void **state)
     blob_close(&b);
 }
 
-/* The bitmap without its file, or of another length, is worth nothing. */
+/* The bitmap without its file is doubted, and one of another length is worth nothing. */
 static void test_a_bitmap_that_cannot_be_true_is_forgotten(void **state)
 {
-    (void)state;
+    struct server s = {0};
+    struct link *l = start(&s, *state, &file);
     struct blob *b;
     char path[512], have[512];
     assert_int_equal(blob_open(&b, cache, &file.manifest, NULL), 0);
-    snprintf(path, sizeof(path), "%s", blob_path(b));
-    snprintf(have, sizeof(have), "%.*s.have", (int)(strlen(path) - 5), path);
+    snprintf(path, sizeof(path), "%s", copy_of(b));
+    snprintf(have, sizeof(have), "%.500s.have", blob_folder(b));
     assert_int_equal(blob_put(b, 2, file.bytes + 2 * CHUNK, CHUNK, NULL), 0);
     blob_close(&b);
     assert_true(path_exists(have));
-    assert_int_equal(unlink(path), 0);
-    assert_int_equal(blob_open(&b, cache, &file.manifest, NULL), 0);
-    assert_false(blob_has(b, 2));
-    assert_int_equal(blob_put(b, 2, file.bytes + 2 * CHUNK, CHUNK, NULL), 0);
-    blob_close(&b);
+    for (int way = 0; way < 3; way++) { /* without the file, with a shorter one, with another of its length */
+        assert_int_equal(way == 1 ? truncate(path, 10) : unlink(path), 0);
+        if (way == 2)
+            assert_int_equal(path_write_atomic(path, file.bytes, 1, 0600, NULL) + truncate(path, FILE_SIZE), 0);
+        assert_int_equal(blob_open(&b, cache, &file.manifest, NULL), 0);
+        assert_int_equal(blob_fetch(b, l, &whole, 1, NULL, NULL, NULL), 0);
+        expect_whole(b);
+        blob_close(&b);
+    }
+    stop(&s, l);
     assert_int_equal(path_write_atomic(have, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, 0600, NULL), 0);
     assert_int_equal(blob_open(&b, cache, &file.manifest, NULL), 0);
     assert_false(blob_has(b, 0));
@@ -282,6 +291,75 @@ static void spoil(const char *path, uint64_t offset)
     close(fd);
 }
 
+/* ---- several files ---- */
+
+static const struct file_set_entry several[] = {
+    {"config.json", 700, 700}, {"a.safetensors", 3 * CHUNK + 9, CHUNK + 5},
+    {"none", 0, 0}, {"b.safetensors", CHUNK, 10},
+};
+
+static void expect_files(const struct blob *b, const struct model_file *f)
+{
+    struct file_set *copy;
+    uint8_t *bytes = mem_alloc(f->n);
+    assert_int_equal(file_set_open(&copy, blob_folder(b), f->entries, f->n_files, NULL), 0);
+    assert_int_equal(file_set_read(copy, 0, bytes, f->n, NULL), 0);
+    assert_memory_equal(bytes, f->bytes, f->n);
+    file_set_close(&copy);
+    mem_free(bytes);
+}
+
+static void test_files_of_a_model_arrive_under_their_names(void **state)
+{
+    struct server s = {0};
+    struct model_file f;
+    struct blob *b;
+    models_make(&f, "several", several, COUNTOF(several), 9);
+    struct link *l = start(&s, *state, &f);
+    const struct file_set_range heads = {0, f.manifest.head_bytes}, all = {0, f.n};
+    assert_int_equal(blob_open(&b, cache, &f.manifest, NULL), 0);
+    assert_int_equal(blob_fetch(b, l, &heads, 1, NULL, NULL, NULL), 0);
+    assert_int_equal(atomic_load(&s.answered), 4); /* chunks of heads: 1 of config.json, 2 of a, 1 of b */
+    for (uint64_t i = 0; i < f.manifest.n_chunks; i++)
+        assert_int_equal(blob_has(b, i), i < 4);
+    assert_int_equal(blob_fetch(b, l, &all, 1, NULL, NULL, NULL), 0);
+    expect_files(b, &f);
+    blob_close(&b);
+    stop(&s, l);
+    model_file_free(&f);
+}
+
+static void test_what_is_right_elsewhere_is_copied(void **state)
+{
+    struct server s = {0};
+    struct model_file f;
+    struct blob *b;
+    struct file_set *mine;
+    char old[600];
+    models_make(&f, "elsewhere", several, COUNTOF(several), 10);
+    struct link *l = start(&s, *state, &f);
+    const struct file_set_range all = {0, f.n};
+    snprintf(old, sizeof(old), "%s", in_folder("mine"));
+    assert_int_equal(mkdir(old, 0700), 0);
+    assert_int_equal(file_set_create(&mine, old, f.entries, f.n_files, NULL), 0);
+    assert_int_equal(file_set_write(mine, 0, f.bytes, f.n, NULL), 0);
+    assert_int_equal(file_set_write(mine, f.manifest.head_bytes + 3, "x", 1, NULL), 0); /* a chunk of a is wrong */
+    file_set_close(&mine);
+    snprintf(old, sizeof(old), "%s", in_folder("mine/b.safetensors"));
+    assert_int_equal(unlink(old), 0);
+    assert_int_equal(file_set_open(&mine, in_folder("mine"), f.entries, f.n_files, NULL), 0);
+    assert_int_equal(blob_open(&b, cache, &f.manifest, NULL), 0);
+    assert_int_equal(blob_copy(b, mine, &all, 1, NULL, NULL, NULL), 0);
+    assert_int_equal(atomic_load(&s.answered), 0);
+    assert_int_equal(blob_fetch(b, l, &all, 1, NULL, NULL, NULL), 0);
+    assert_int_equal(atomic_load(&s.answered), 3); /* the wrong chunk, and head and rest of b */
+    expect_files(b, &f);
+    blob_close(&b);
+    file_set_close(&mine);
+    stop(&s, l);
+    model_file_free(&f);
+}
+
 /* ---- the transfer ---- */
 
 static void test_a_spoilt_copy_is_healed(void **state)
@@ -289,11 +367,11 @@ static void test_a_spoilt_copy_is_healed(void **state)
     struct server s = {0};
     struct link *l = start(&s, *state, &file);
     struct blob *b;
-    const struct blob_range part = {CHUNK, 2 * CHUNK};
+    const struct file_set_range part = {CHUNK, 2 * CHUNK};
     assert_int_equal(blob_open(&b, cache, &file.manifest, NULL), 0);
     assert_int_equal(blob_fetch(b, l, &whole, 1, NULL, NULL, NULL), 0);
-    spoil(blob_path(b), CHUNK + 7);
-    spoil(blob_path(b), 5 * CHUNK + 7);
+    spoil(copy_of(b), CHUNK + 7);
+    spoil(copy_of(b), 5 * CHUNK + 7);
     blob_close(&b);
     for (int turn = 0; turn < 3; turn++) { /* a part, the whole, and nothing is left */
         int before = atomic_load(&s.answered);
@@ -331,7 +409,7 @@ static void test_only_what_the_ranges_touch_is_fetched(void **state)
     struct server s = {0};
     struct link *l = start(&s, *state, &file);
     struct blob *b;
-    const struct blob_range ranges[] = {{10, 20}, {6 * CHUNK + 5, 2 * CHUNK}};
+    const struct file_set_range ranges[] = {{10, 20}, {6 * CHUNK + 5, 2 * CHUNK}};
     assert_int_equal(blob_open(&b, cache, &file.manifest, NULL), 0);
     assert_int_equal(blob_fetch(b, l, ranges, 2, NULL, NULL, NULL), 0);
     for (uint64_t i = 0; i < CHUNKS; i++)
@@ -532,6 +610,8 @@ int main(void)
         TEST(test_the_copy_is_sparse_and_takes_no_wrong_chunk),
         TEST(test_one_writer_at_a_time_and_its_work_is_kept),
         TEST(test_a_bitmap_that_cannot_be_true_is_forgotten),
+        TEST(test_files_of_a_model_arrive_under_their_names),
+        TEST(test_what_is_right_elsewhere_is_copied),
         TEST(test_a_whole_file_and_its_manifest_arrive),
         TEST(test_a_spoilt_copy_is_healed),
         TEST(test_only_what_the_ranges_touch_is_fetched),

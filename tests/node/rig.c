@@ -1,7 +1,6 @@
 /* rig: see the header. */
 #include "rig.h"
 
-#include <fcntl.h>
 #include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -161,7 +160,7 @@ static void take_control(struct rig *r, const struct link_message *m)
 
 static void take_blob(struct rig *r, const struct link_message *m)
 {
-    struct blob_source source = {r->model_fd, &r->model, r->model_bytes, r->model_len};
+    struct blob_source source = {r->model_files, &r->model, r->model_bytes, r->model_len};
     assert_int_equal(blob_answer(&source, r->blob, m, NULL), 0);
     r->chunks_served++;
 }
@@ -206,19 +205,30 @@ static struct link *listen_on(struct rig *r, const char *domain, size_t bytes_ma
     return l;
 }
 
+void rig_serve(struct rig *r, struct file_set **files)
+{
+    struct error e;
+    char cache[64];
+    snprintf(cache, sizeof(cache), "%s/cache", r->dir);
+    file_set_close(&r->model_files);
+    manifest_free(&r->model);
+    mem_free(r->model_bytes);
+    r->model_files = *files;
+    *files = NULL;
+    assert_int_equal(manifest_of_files(&r->model, r->model_files, cache, NULL, NULL, &e), 0);
+    assert_int_equal(manifest_encode(&r->model, &r->model_bytes, &r->model_len, &e), 0);
+}
+
 static void open_model(struct rig *r)
 {
     struct model *model;
+    struct file_set *files;
     struct error e;
-    assert_int_equal(model_open(&model, RIG_MODEL, &e), 0);
-    uint64_t header = gguf_header_bytes(model_file(model));
+    const char *path = RIG_MODEL;
+    assert_int_equal(model_open(&model, path, &e), 0);
+    assert_int_equal(file_set_open_at(&files, &path, file_set_at(model_files(model), 0), 1, &e), 0);
     model_close(&model);
-    char cache[64];
-    snprintf(cache, sizeof(cache), "%s/cache", r->dir);
-    assert_int_equal(manifest_of_file(&r->model, RIG_MODEL, header, cache, NULL, NULL, &e), 0);
-    assert_int_equal(manifest_encode(&r->model, &r->model_bytes, &r->model_len, &e), 0);
-    r->model_fd = open(RIG_MODEL, O_RDONLY | O_CLOEXEC);
-    assert_true(r->model_fd >= 0);
+    rig_serve(r, &files);
 }
 
 void rig_open(struct rig *r)
@@ -263,7 +273,7 @@ void rig_close(struct rig *r)
     link_close(&r->blob);
     zap_stop(&r->zap);
     link_context_destroy(&r->context);
-    close(r->model_fd);
+    file_set_close(&r->model_files);
     manifest_free(&r->model);
     mem_free(r->model_bytes);
     nftw(r->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
@@ -298,6 +308,7 @@ struct rig_node *rig_start(struct rig *r, const char *name, const char *invite_l
     snprintf(n->cache_dir, sizeof(n->cache_dir), "%s/%s/cache", dir, name);
     n->options = (struct node_options){
         .invite = invite_line, .name = name, .state_dir = n->state_dir, .cache_dir = n->cache_dir,
+        .model_path = r->model_path,
         .listen = "127.0.0.1:0", .backend = "cpu", .threads = 1, .memory_bytes = 512 << 20};
     n->store = frame_store_create();
     r->n_nodes++;
@@ -405,8 +416,8 @@ void rig_load(struct rig *r, struct rig_node *n, uint64_t load, uint32_t first, 
     m.load = load;
     m.model_id = (ProtobufCBinaryData){MANIFEST_ID_BYTES, r->model.id};
     m.model_name = (char *)(uintptr_t)"demo";
-    m.file_bytes = r->model.file_bytes;
-    m.header_bytes = r->model.header_bytes;
+    m.file_bytes = r->model.bytes;
+    m.header_bytes = r->model.head_bytes;
     m.layer_first = first;
     m.layer_last = last;
     m.embedding = first == 0;

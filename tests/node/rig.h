@@ -56,17 +56,20 @@ struct rig {
     bool deaf_to_enrolments;  /* requests are not answered */
     bool incomplete_answers;  /* no roster in the answer */
     bool foreign_rosters;     /* signed by somebody else */
-    int model_fd;
+    struct file_set *model_files;
     struct manifest model;
     uint8_t *model_bytes; /* the manifest, encoded */
     size_t model_len;
-    uint32_t chunks_served;
+    uint32_t chunks_served;   /* and pieces of manifests */
+    const char *model_path;   /* of nodes that are started from now on */
     struct rig_node nodes[RIG_NODES_MAX];
     size_t n_nodes;
 };
 
 void rig_open(struct rig *r);
 void rig_close(struct rig *r);
+/* Serve these files, from now on, in place of the demo model; takes them. */
+void rig_serve(struct rig *r, struct file_set **files);
 void rig_pump(struct rig *r); /* serves what is there, waits at most a few milliseconds */
 
 /* A node of its own folders is started in a thread; waits until node_start() has returned. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -14,6 +15,8 @@
 #include "base/path.h"
 #include "net/blob.h"
 #include "rig.h"
+#include "shard/arch/arch.h"
+#include "tests/shard/splits.h"
 
 enum { LAYERS = 6 };
 
@@ -95,7 +98,7 @@ static void test_one_node_answers_from_a_local_file(void **state)
     (void)state;
     struct rig_node *n = member("alone");
     rig_load(&rig, n, 11, 0, LAYERS, RIG_MODEL, 0);
-    assert_int_equal(rig.chunks_served, 0);
+    assert_int_equal(rig.chunks_served, 1); /* the manifest */
     rig_route(&rig, n, 1, 11, 0, 1, NULL, NULL, 0);
     uint64_t step = expect_answer(n, n, 1, 1, 100, 1);
     step = expect_answer(n, n, 1, step, 101, 1);
@@ -141,11 +144,11 @@ static void test_layers_come_over_the_link_and_are_kept(void **state)
     assert_true(first < rig.model.n_chunks + 2); /* not the whole file */
     rig_load(&rig, n, 2, 0, LAYERS, "", 0);
     uint32_t both = rig.chunks_served;
-    assert_true(both <= rig.model.n_chunks + 4); /* what was there was not asked for again; a manifest each */
+    assert_int_equal(both, rig.model.n_chunks + 1); /* what was there was not asked for again, nor the manifest */
     rig_restart(&rig, n);
     rig_join(&rig, n);
     rig_load(&rig, n, 3, 0, LAYERS, "", 0);
-    assert_int_equal(rig.chunks_served, both + 1); /* the manifest alone */
+    assert_int_equal(rig.chunks_served, both);
     rig_route(&rig, n, 1, 3, 0, 1, NULL, NULL, 0);
     expect_answer(n, n, 1, 1, 1, 1);
 }
@@ -162,9 +165,118 @@ static void test_a_file_that_only_looks_right_is_not_used(void **state)
     assert_int_equal(path_write_atomic(path, bytes, len, 0600, NULL), 0);
     free(bytes);
     rig_load(&rig, n, 1, 0, LAYERS, path, 0);
-    assert_true(rig.chunks_served > 0);
+    assert_int_equal(rig.chunks_served, 2); /* the manifest, and the chunk that is another */
     rig_route(&rig, n, 1, 1, 0, 1, NULL, NULL, 0);
     expect_answer(n, n, 1, 1, 1, 1);
+}
+
+/* ---- models of several files ---- */
+
+enum { FILES = 3 };
+
+/* The demo model in FILES files in a folder of the rig's; of them those stay whose bit is set. */
+static const char *split_model(const char *name, unsigned keep)
+{
+    static char prefixes[4][128];
+    static unsigned next;
+    char *prefix = prefixes[next++ % 4];
+    snprintf(prefix, sizeof(prefixes[0]), "%s/%s", rig.dir, name);
+    splits_write(RIG_MODEL, prefix, &(struct splits_options){.n = FILES, .file_of = splits_by_layer});
+    for (uint32_t i = 0; i < FILES; i++)
+        if (!(keep >> i & 1))
+            assert_int_equal(unlink(splits_path(prefix, i, FILES)), 0);
+    return prefix;
+}
+
+/* Opens them again under the same names. */
+static void serve_split(const char *name)
+{
+    struct model *m;
+    struct file_set *files;
+    const char *paths[FILES], *prefix = split_model(name, 7);
+    struct file_set_entry entries[FILES];
+    assert_int_equal(model_open(&m, splits_path(prefix, 0, FILES), NULL), 0);
+    for (uint32_t i = 0; i < FILES; i++) {
+        entries[i] = *file_set_at(model_files(m), i);
+        paths[i] = splits_path(prefix, i, FILES);
+    }
+    model_close(&m);
+    assert_int_equal(file_set_open_at(&files, paths, entries, FILES, NULL), 0);
+    rig_serve(&rig, &files);
+}
+
+/* Chunks of file i of what is served. */
+static uint64_t chunks_of(uint32_t i)
+{
+    const uint64_t *first = rig.model.first_chunks;
+    return first[i + 1] - first[i] + first[FILES + i + 1] - first[FILES + i];
+}
+
+static void test_nodes_with_only_their_files_need_no_transfer(void **state)
+{
+    (void)state;
+    serve_split("served");
+    struct rig_node *a = member("front");
+    char mine[128];
+    snprintf(mine, sizeof(mine), "%s", splits_path(split_model("back", 5), 2, FILES));
+    rig.model_path = mine; /* its operator says so; any of the names will do */
+    struct rig_node *b = member("back");
+    rig_load(&rig, a, 1, 0, 4, splits_path(split_model("front", 3), 0, FILES), 0);
+    rig_load(&rig, b, 2, 4, LAYERS, "", 0);
+    assert_int_equal(rig.chunks_served, 2); /* a manifest each */
+    rig_route(&rig, b, 5, 2, 1, 2, NULL, a, 0);
+    rig_route(&rig, a, 5, 1, 0, 2, b, NULL, 0);
+    struct frame f;
+    rig_end(&rig, b, 4, 1, 1); /* it knows us now */
+    rig_answer(&rig, b, &f);
+    expect_answer(a, b, 5, 1, 7, 2);
+}
+
+static void test_only_files_that_are_absent_or_others_are_fetched(void **state)
+{
+    (void)state;
+    serve_split("served");
+    struct rig_node *n = member("some");
+    const char *prefix = split_model("some", 5);
+    rig_load(&rig, n, 1, 0, LAYERS, splits_path(prefix, 0, FILES), 0);
+    assert_int_equal(rig.chunks_served, 1 + chunks_of(1));
+    rig_route(&rig, n, 1, 1, 0, 1, NULL, NULL, 0);
+    expect_answer(n, n, 1, 1, 1, 1);
+    /* from the start again: one file is of another size, and without the first nothing can be opened in place */
+    uint32_t before = rig.chunks_served;
+    struct rig_node *m = member("others");
+    prefix = split_model("others", 6);
+    assert_int_equal(truncate(splits_path(prefix, 2, FILES), 5000), 0);
+    rig_load(&rig, m, 1, 0, LAYERS, splits_path(prefix, 1, FILES), 0);
+    assert_int_equal(rig.chunks_served - before, 1 + chunks_of(0) + chunks_of(2));
+    rig_route(&rig, m, 1, 1, 0, 1, NULL, NULL, 0);
+    expect_answer(m, m, 1, 1, 1, 1);
+}
+
+/* A coordinator whose table of files is not the model's. */
+static void test_a_table_that_is_not_the_models_is_refused(void **state)
+{
+    (void)state;
+    struct file_set *files;
+    serve_split("served");
+    struct rig_node *n = member("wary");
+    const char *paths[FILES];
+    struct file_set_entry entries[FILES];
+    for (uint32_t way = 0; way < 3; way++) {
+        for (uint32_t i = 0; i < FILES; i++) {
+            uint32_t k = way == 0 ? FILES - 1 - i : i; /* in another order */
+            entries[i] = *file_set_at(rig.model_files, k);
+            paths[i] = file_set_path(rig.model_files, k);
+        }
+        entries[1].head_bytes += way == 1 ? 64 : 0; /* other heads */
+        if (way == 2)                               /* a file too many, which is no split */
+            snprintf(entries[2].name, sizeof(entries[2].name), "model.bin");
+        assert_int_equal(file_set_open_at(&files, paths, entries, FILES, NULL), 0);
+        rig_serve(&rig, &files);
+        rig_load(&rig, n, 1 + way, 0, 2, "", ERR_CORRUPT);
+        serve_split("served");
+    }
+    rig_load(&rig, n, 9, 0, 2, "", 0);
 }
 
 static void test_loads_and_routes_that_do_not_fit_are_refused(void **state)
@@ -329,6 +441,9 @@ int main(void)
         TEST(test_two_nodes_in_a_row_give_the_same_answer),
         TEST(test_layers_come_over_the_link_and_are_kept),
         TEST(test_a_file_that_only_looks_right_is_not_used),
+        TEST(test_nodes_with_only_their_files_need_no_transfer),
+        TEST(test_only_files_that_are_absent_or_others_are_fetched),
+        TEST(test_a_table_that_is_not_the_models_is_refused),
         TEST(test_loads_and_routes_that_do_not_fit_are_refused),
         TEST(test_steps_that_do_not_fit_fail_alone),
         TEST(test_another_members_steps_are_not_taken),
