@@ -51,6 +51,9 @@ struct weight_desc {
     uint32_t slices;
     const void *bytes; /* host bytes, copied */
     size_t slice_stride; /* bytes from a slice to the next, 0: one follows the other */
+    /* [slices][cols]: place k of a slice's rows belongs to column order[k], each of which occurs once; NULL: to column
+     * k. Of types for whose sake x is quantised. Copied. */
+    const uint32_t *order;
 };
 
 /* y[i] = W[i] x (+ bias[i]) for up to MATMUL_WEIGHTS_MAX matrices that share x, whose quantised

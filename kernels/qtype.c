@@ -11,6 +11,10 @@ static const struct qtype *const types[] = {
     &qtype_q6_k,    &qtype_q4_1,   &qtype_q5_0,  &qtype_q5_1,  &qtype_q2_k,  &qtype_q3_k,   &qtype_iq4_nl,
     &qtype_iq4_xs,  &qtype_mxfp4,  &qtype_nvfp4, &qtype_iq1_s, &qtype_iq1_m, &qtype_iq2_xxs, &qtype_iq2_xs,
     &qtype_iq2_s,   &qtype_iq3_xxs, &qtype_iq3_s, &qtype_tq1_0, &qtype_tq2_0,
+    &qtype_int2_32, &qtype_int2_64, &qtype_int2_128, &qtype_int2f_32,
+    &qtype_int3_32, &qtype_int3_64, &qtype_int3_128, &qtype_int3f_32,
+    &qtype_int4_32, &qtype_int4_64, &qtype_int4_128, &qtype_int4f_32, &qtype_int4b_32,
+    &qtype_int8_32, &qtype_int8_64, &qtype_int8_128, &qtype_int8f_32, &qtype_fp8_32, &qtype_fp8_128,
 };
 
 const struct qtype *qtype_at(size_t i)

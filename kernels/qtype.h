@@ -1,15 +1,18 @@
 /* qtype: the storage types of tensor values: one file and one line each.
  *
  * A type stores `block_len` consecutive values of a row in `block_bytes` bytes.
- * The ids are GGUF's.  Sizes come from sizeof of the block structs in
- * kernels/quant/, which carry static asserts; nothing else writes them down.
- * This header is all that shard/format sees of kernels/.
+ * The ids are GGUF's; those from QTYPE_OWN on are the house's own, which no file
+ * has: weights that a checkpoint stores quantised in another way are put into
+ * them while they are loaded, value for value.  Sizes come from sizeof of the
+ * block structs in kernels/quant/, which carry static asserts; nothing else
+ * writes them down.  This header is all that shard/format sees of kernels/.
  *
  * Layouts: ../shared reference and the public GGUF description; each file in
  * kernels/quant/ states its own.                                             */
 #ifndef KERNELS_QTYPE_H
 #define KERNELS_QTYPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,7 +20,8 @@
 
 enum { QTYPE_BLOCK_LEN_MAX = 256 };
 
-/* GGUF type ids of the types that the house knows. */
+/* GGUF type ids of the types that the house knows, then its own: INTb_n, codes of b bits in blocks of n; F: with a
+ * whole float as scale, B: with a brain float and no zero point; FP8_n. */
 enum qtype_id {
     QTYPE_F32 = 0,
     QTYPE_F16 = 1,
@@ -45,6 +49,12 @@ enum qtype_id {
     QTYPE_TQ2_0 = 35,
     QTYPE_MXFP4 = 39,
     QTYPE_NVFP4 = 40,
+    QTYPE_OWN = 1000,
+    QTYPE_INT2_32 = 1020, QTYPE_INT2_64, QTYPE_INT2_128, QTYPE_INT2F_32,
+    QTYPE_INT3_32 = 1030, QTYPE_INT3_64, QTYPE_INT3_128, QTYPE_INT3F_32,
+    QTYPE_INT4_32 = 1040, QTYPE_INT4_64, QTYPE_INT4_128, QTYPE_INT4F_32, QTYPE_INT4B_32,
+    QTYPE_INT8_32 = 1080, QTYPE_INT8_64, QTYPE_INT8_128, QTYPE_INT8F_32,
+    QTYPE_FP8_32 = 1100, QTYPE_FP8_128,
 };
 
 /* 256 values as small integers: x = d * scale[g] * q - dmin * min[g], g = place / 16.  |q| <= 127, and every scale and
@@ -73,8 +83,20 @@ const struct qtype *qtype_find(uint32_t id);
 const struct qtype *qtype_by_name(const char *name);
 /* The i-th known type, NULL past the end. */
 const struct qtype *qtype_at(size_t i);
+/* Whether files have it: it is not the house's own. */
+static inline bool qtype_in_files(const struct qtype *t)
+{
+    return t->id < QTYPE_OWN;
+}
+
 /* Bytes of a row of n values; 0 when n is not a multiple of block_len. */
 size_t qtype_row_bytes(const struct qtype *t, uint64_t n);
+
+/* Into one block of an INT type: x = scale * (code - zero), zero <= 256.  Types that are not F take a scale that is a
+ * half or a brain float; INT4B_32 a brain float and zero 8. */
+void qtype_put_int(const struct qtype *t, const uint8_t *codes, float scale, uint32_t zero, void *block);
+/* Into one block of an FP8 type: x = scale * E4M3(code). */
+void qtype_put_fp8(const struct qtype *t, const uint8_t *codes, float scale, void *block);
 
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f); /* round to nearest even */

@@ -57,6 +57,7 @@ static int cpu_weight_create(struct device *d, struct weight **out, const struct
     *out = NULL;
     w->desc = *desc;
     w->desc.bytes = NULL;
+    w->desc.order = NULL;
     w->kernel = isa_kernel(c->isa, desc->type->id);
     w->row_bytes = qtype_row_bytes(desc->type, desc->cols);
     int r = 0;
@@ -64,11 +65,17 @@ static int cpu_weight_create(struct device *d, struct weight **out, const struct
         !mem_mul(w->slice_bytes, desc->slices, &w->n_bytes) || w->n_bytes == 0)
         r = error_set(e, ERR_UNSUPPORTED, "the CPU cannot hold a %s matrix of %u x %u", desc->type->name, desc->rows,
                       desc->cols);
+    if (r == 0 && desc->order && w->kernel->form == FORM_F32)
+        r = error_set(e, ERR_UNSUPPORTED, "the CPU cannot reorder the columns of a %s matrix", desc->type->name);
     if (r == 0 && !(w->bytes = mem_try_big(w->n_bytes)))
         r = error_set(e, ERR_MEMORY, "no memory for %zu bytes of weights", w->n_bytes);
     if (r != 0) {
         mem_free(w);
         return r;
+    }
+    if (desc->order) {
+        w->order = mem_array((size_t)desc->slices * desc->cols, sizeof(*w->order));
+        memcpy(w->order, desc->order, (size_t)desc->slices * desc->cols * sizeof(*w->order));
     }
     size_t stride = desc->slice_stride ? desc->slice_stride : w->slice_bytes;
     for (uint32_t i = 0; i < desc->slices; i++)
@@ -83,6 +90,7 @@ static void cpu_weight_destroy(struct device *d, struct weight *w)
     if (!w)
         return;
     mem_big_free(w->bytes, w->n_bytes);
+    mem_free(w->order);
     mem_free(w);
 }
 

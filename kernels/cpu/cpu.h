@@ -27,6 +27,7 @@ struct weight {
     size_t row_bytes, slice_bytes;
     void *bytes;
     size_t n_bytes;
+    uint32_t *order; /* [slices][cols], or NULL */
 };
 
 struct devmem {
@@ -112,6 +113,8 @@ static inline bool tiles_take(struct tiles *t, size_t *first, size_t *last)
 
 /* matmul.c: rows of x into `form`; returns them and their stride. FORM_F32 is x itself. */
 const void *cpu_prepare(struct cpu *c, enum form form, const float *x, uint32_t n_rows, uint32_t cols, size_t *stride);
+/* One row into the form of w's kernel, in the order of a slice's columns. */
+void cpu_prepare_row(const struct cpu *c, const struct weight *w, size_t slice, const float *x, void *out);
 /* y[n_rows][rows of w] = w x, with the pool. */
 void cpu_product(struct cpu *c, const struct weight *w, const float *x, uint32_t n_rows, float *y);
 

@@ -79,6 +79,15 @@ struct matmul_kernel {
     matmul_rows_fn rows;
 };
 
+/* The rows of the house's own types, from prefix_int2 ... prefix_fp8_128. */
+#define ISA_INT_KERNELS(prefix, b)                                                                       \
+    {QTYPE_INT##b##_32, FORM_Q8, prefix##_int##b}, {QTYPE_INT##b##_64, FORM_Q8, prefix##_int##b},        \
+        {QTYPE_INT##b##_128, FORM_Q8, prefix##_int##b}, {QTYPE_INT##b##F_32, FORM_Q8, prefix##_int##b}
+#define ISA_OWN_KERNELS(prefix)                                                                          \
+    ISA_INT_KERNELS(prefix, 2), ISA_INT_KERNELS(prefix, 3), ISA_INT_KERNELS(prefix, 4),                  \
+        ISA_INT_KERNELS(prefix, 8), {QTYPE_INT4B_32, FORM_Q8, prefix##_int4},                            \
+        {QTYPE_FP8_32, FORM_F32, prefix##_fp8_32}, {QTYPE_FP8_128, FORM_F32, prefix##_fp8_128}
+
 struct isa {
     const char *name;
     bool (*usable)(void);

@@ -29,56 +29,63 @@ FORCE_INLINE __m256i looked_up(const uint8_t *qs, const int8_t values[16]) {
     return _mm256_shuffle_epi8(table, nibbles32(qs));
 }
 
-/* ---- groups of 32: x = d * q + m ---- */
+/* ---- groups of 32: x = d * (q - z) + m ---- */
 
 struct group {
     __m256i q;
     __m256 d; /* in its lower half for values 0-15, in the upper for the rest */
     float m;
+    int32_t z;
 };
 
-typedef void (*open_group_fn)(const uint8_t *row, size_t b, struct group *g);
+/* What has no zero point and what has no m leave them alone. */
+typedef void (*open_group_fn)(const struct qtype *type, const uint8_t *row, size_t b, struct group *g);
 
 FORCE_INLINE void group_scale(struct group *g, uint16_t d, uint16_t m) {
     g->d = _mm256_set1_ps(_cvtsh_ss(d));
     g->m = _cvtsh_ss(m);
 }
 
-/* 16 in every byte whose bit of qh is set. */
-FORCE_INLINE __m256i fifth_bits(const uint8_t *qh) {
+/* `value` in every byte whose bit of qh is set. */
+FORCE_INLINE __m256i bits_spread(const uint8_t *qh, char value) {
     const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201U);
     int32_t bits;
     memcpy(&bits, qh, sizeof bits);
     __m256i at = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits), spread), bit);
-    return _mm256_and_si256(_mm256_cmpeq_epi8(at, bit), _mm256_set1_epi8(16));
+    return _mm256_and_si256(_mm256_cmpeq_epi8(at, bit), _mm256_set1_epi8(value));
 }
 
-FORCE_INLINE void open_q4_1(const uint8_t *row, size_t b, struct group *g) {
+FORCE_INLINE void open_q4_1(const struct qtype *type, const uint8_t *row, size_t b, struct group *g) {
+    (void)type;
     const struct q4_1 *w = (const struct q4_1 *)(const void *)row + b;
     group_scale(g, w->d, w->m);
     g->q = nibbles32(w->qs);
 }
 
-FORCE_INLINE void open_q5_0(const uint8_t *row, size_t b, struct group *g) {
+FORCE_INLINE void open_q5_0(const struct qtype *type, const uint8_t *row, size_t b, struct group *g) {
+    (void)type;
     const struct q5_0 *w = (const struct q5_0 *)(const void *)row + b;
     group_scale(g, w->d, 0);
-    g->q = _mm256_sub_epi8(_mm256_or_si256(nibbles32(w->qs), fifth_bits(w->qh)), _mm256_set1_epi8(16));
+    g->q = _mm256_sub_epi8(_mm256_or_si256(nibbles32(w->qs), bits_spread(w->qh, 16)), _mm256_set1_epi8(16));
 }
 
-FORCE_INLINE void open_q5_1(const uint8_t *row, size_t b, struct group *g) {
+FORCE_INLINE void open_q5_1(const struct qtype *type, const uint8_t *row, size_t b, struct group *g) {
+    (void)type;
     const struct q5_1 *w = (const struct q5_1 *)(const void *)row + b;
     group_scale(g, w->d, w->m);
-    g->q = _mm256_or_si256(nibbles32(w->qs), fifth_bits(w->qh));
+    g->q = _mm256_or_si256(nibbles32(w->qs), bits_spread(w->qh, 16));
 }
 
-FORCE_INLINE void open_iq4_nl(const uint8_t *row, size_t b, struct group *g) {
+FORCE_INLINE void open_iq4_nl(const struct qtype *type, const uint8_t *row, size_t b, struct group *g) {
+    (void)type;
     const struct iq4_nl *w = (const struct iq4_nl *)(const void *)row + b;
     group_scale(g, w->d, 0);
     g->q = looked_up(w->qs, iq4_values);
 }
 
-FORCE_INLINE void open_mxfp4(const uint8_t *row, size_t b, struct group *g) {
+FORCE_INLINE void open_mxfp4(const struct qtype *type, const uint8_t *row, size_t b, struct group *g) {
+    (void)type;
     const struct mxfp4 *w = (const struct mxfp4 *)(const void *)row + b;
     g->d = _mm256_set1_ps(e8m0_half(w->e));
     g->m = 0;
@@ -86,7 +93,8 @@ FORCE_INLINE void open_mxfp4(const uint8_t *row, size_t b, struct group *g) {
 }
 
 /* Half a block. The lookup gives quarters: low of group 0, low of 1, high of 0, high of 1. */
-FORCE_INLINE void open_nvfp4(const uint8_t *row, size_t b, struct group *g) {
+FORCE_INLINE void open_nvfp4(const struct qtype *type, const uint8_t *row, size_t b, struct group *g) {
+    (void)type;
     const struct nvfp4 *w = (const struct nvfp4 *)(const void *)row + b / 2;
     size_t at = 2 * (b % 2);
     __m128 low = _mm_set1_ps(ue4m3(w->d[at]) * 0.5F), high = _mm_set1_ps(ue4m3(w->d[at + 1]) * 0.5F);
@@ -95,9 +103,48 @@ FORCE_INLINE void open_nvfp4(const uint8_t *row, size_t b, struct group *g) {
     g->q = _mm256_permute4x64_epi64(looked_up(w->qs + 8 * at, fp4_doubled), 0xd8);
 }
 
+/* Two bits of eight bytes, four times. */
+FORCE_INLINE __m256i pairs32(const uint8_t *codes) {
+    int64_t bytes;
+    memcpy(&bytes, codes, sizeof bytes);
+    __m256i each = _mm256_srlv_epi64(_mm256_set1_epi64x(bytes), _mm256_setr_epi64x(0, 2, 4, 6));
+    return _mm256_and_si256(each, _mm256_set1_epi8(3));
+}
+
+FORCE_INLINE const uint8_t *open_int(const struct qtype *type, unsigned bits, const uint8_t *row, size_t b,
+                                     struct group *g) {
+    struct int_head h;
+    const uint8_t *codes = int_group(type, bits, row, b, &h);
+    g->d = _mm256_set1_ps(h.d);
+    g->z = h.z;
+    return codes;
+}
+
+FORCE_INLINE void open_int2(const struct qtype *type, const uint8_t *row, size_t b, struct group *g) {
+    g->q = pairs32(open_int(type, 2, row, b, g));
+}
+
+FORCE_INLINE void open_int3(const struct qtype *type, const uint8_t *row, size_t b, struct group *g) {
+    const uint8_t *codes = open_int(type, 3, row, b, g);
+    g->q = _mm256_or_si256(pairs32(codes), bits_spread(codes + 8, 4));
+}
+
+FORCE_INLINE void open_int4(const struct qtype *type, const uint8_t *row, size_t b, struct group *g) {
+    g->q = nibbles32(open_int(type, 4, row, b, g));
+}
+
+/* 128 less, codes and zero point. */
+FORCE_INLINE void open_int8(const struct qtype *type, const uint8_t *row, size_t b, struct group *g) {
+    __m256i codes = _mm256_loadu_si256((const void *)open_int(type, 8, row, b, g));
+    g->q = _mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80));
+    g->z -= 128;
+}
+
+enum parts { PLAIN, HAS_M, HAS_Z };
+
 /* One row of W times rows j..j+n_x of x. */
 FORCE_INLINE void row32(const struct matmul_job *job, const uint8_t *w, size_t j, size_t n_x, float *out,
-                        open_group_fn open, bool has_m) {
+                        open_group_fn open, enum parts parts) {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256 acc[X_SHARE];
     float extra[X_SHARE];
@@ -107,14 +154,16 @@ FORCE_INLINE void row32(const struct matmul_job *job, const uint8_t *w, size_t j
     }
     for (size_t b = 0; b < job->cols / 32; b++) {
         struct group g;
-        open(w, b, &g);
+        open(job->type, w, b, &g);
         __m256i magnitude = _mm256_abs_epi8(g.q);
         for (size_t k = 0; k < n_x; k++) {
             const struct q8_block *x = (const struct q8_block *)(const void *)x_row(job, j + k) + b;
             __m256i signed_x = _mm256_sign_epi8(_mm256_loadu_si256((const void *)x->q), g.q);
             __m256i sum = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, signed_x), ones);
+            if (parts == HAS_Z)
+                sum = _mm256_sub_epi32(sum, _mm256_zextsi128_si256(_mm_cvtsi32_si128(g.z * x->sum)));
             acc[k] = _mm256_fmadd_ps(_mm256_mul_ps(g.d, _mm256_set1_ps(x->scale)), _mm256_cvtepi32_ps(sum), acc[k]);
-            if (has_m)
+            if (parts == HAS_M)
                 extra[k] += g.m * (x->scale * (float)x->sum);
         }
     }
@@ -122,29 +171,34 @@ FORCE_INLINE void row32(const struct matmul_job *job, const uint8_t *w, size_t j
         out[k * job->y_stride] = sum_lanes(acc[k]) + extra[k];
 }
 
-FORCE_INLINE void rows32(const struct matmul_job *job, size_t first, size_t last, open_group_fn open, bool has_m) {
+FORCE_INLINE void rows32(const struct matmul_job *job, size_t first, size_t last, open_group_fn open,
+                         enum parts parts) {
     for (size_t i = first; i < last; i++) {
         const uint8_t *w = job->w + i * job->w_stride;
         for (size_t j = 0; j < job->n_x; j += X_SHARE) {
             size_t n_x = job->n_x - j < X_SHARE ? job->n_x - j : X_SHARE;
             if (n_x == 1) /* a constant, so that the accumulators stay in registers */
-                row32(job, w, j, 1, job->y + j * job->y_stride + i, open, has_m);
+                row32(job, w, j, 1, job->y + j * job->y_stride + i, open, parts);
             else
-                row32(job, w, j, n_x, job->y + j * job->y_stride + i, open, has_m);
+                row32(job, w, j, n_x, job->y + j * job->y_stride + i, open, parts);
         }
     }
 }
 
-#define ROWS32(type, has_m)                                                              \
+#define ROWS32(type, parts)                                                              \
     void avx2_rows_##type(const struct matmul_job *job, size_t first, size_t last) {     \
-        rows32(job, first, last, open_##type, has_m);                                    \
+        rows32(job, first, last, open_##type, parts);                                    \
     }
-ROWS32(q4_1, true)
-ROWS32(q5_0, false)
-ROWS32(q5_1, true)
-ROWS32(iq4_nl, false)
-ROWS32(mxfp4, false)
-ROWS32(nvfp4, false)
+ROWS32(q4_1, HAS_M)
+ROWS32(q5_0, PLAIN)
+ROWS32(q5_1, HAS_M)
+ROWS32(iq4_nl, PLAIN)
+ROWS32(mxfp4, PLAIN)
+ROWS32(nvfp4, PLAIN)
+ROWS32(int2, HAS_Z)
+ROWS32(int3, HAS_Z)
+ROWS32(int4, HAS_Z)
+ROWS32(int8, HAS_Z)
 #undef ROWS32
 
 /* ---- blocks of 256 ---- */

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/avx512.h"
 #include "kernels/cpu/forms.h"
+#include "kernels/quant/blocks.h"
 
 static bool usable(void)
 {
@@ -81,6 +82,40 @@ void avx512_rows_f16(const struct matmul_job *job, size_t first, size_t last)
 void avx512_rows_bf16(const struct matmul_job *job, size_t first, size_t last)
 {
     rows_float(job, first, last, load_bf16);
+}
+
+/* Sixteen values of an FP8 block at a time: by way of half floats that are 256 times too small. */
+FORCE_INLINE __m512 load_fp8(const uint8_t *block, size_t i)
+{
+    float d;
+    memcpy(&d, block, sizeof d);
+    __m256i v = _mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)(block + sizeof d + i)));
+    __m256i sign = _mm256_and_si256(_mm256_slli_epi16(v, 8), _mm256_set1_epi16((short)0x8000));
+    __m256i half = _mm256_or_si256(sign, _mm256_and_si256(_mm256_slli_epi16(v, 7), _mm256_set1_epi16(0x3f80)));
+    return _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256)), _mm512_set1_ps(d));
+}
+
+/* Rows are whole blocks: there is no rest to mask. */
+FORCE_INLINE __m512 load_fp8_32(const void *p, size_t i, __mmask16 mask)
+{
+    (void)mask;
+    return load_fp8((const uint8_t *)p + i / 32 * sizeof(struct fp8_32), i % 32);
+}
+
+FORCE_INLINE __m512 load_fp8_128(const void *p, size_t i, __mmask16 mask)
+{
+    (void)mask;
+    return load_fp8((const uint8_t *)p + i / 128 * sizeof(struct fp8_128), i % 128);
+}
+
+void avx512_rows_fp8_32(const struct matmul_job *job, size_t first, size_t last)
+{
+    rows_float(job, first, last, load_fp8_32);
+}
+
+void avx512_rows_fp8_128(const struct matmul_job *job, size_t first, size_t last)
+{
+    rows_float(job, first, last, load_fp8_128);
 }
 
 /* ---- activations ---- */
@@ -216,7 +251,7 @@ static const struct matmul_kernel kernels[] = {
     {QTYPE_Q5_1, FORM_Q8, avx512_rows_q5_1},  {QTYPE_IQ4_NL, FORM_Q8, avx512_rows_iq4_nl},
     {QTYPE_MXFP4, FORM_Q8, avx512_rows_mxfp4}, {QTYPE_NVFP4, FORM_Q8, avx512_rows_nvfp4},
     {QTYPE_Q2_K, FORM_Q8K, avx512_rows_q2_k}, {QTYPE_Q3_K, FORM_Q8K, avx512_rows_q3_k},
-    {QTYPE_IQ4_XS, FORM_Q8K, avx512_rows_iq4_xs},
+    {QTYPE_IQ4_XS, FORM_Q8K, avx512_rows_iq4_xs}, ISA_OWN_KERNELS(avx512_rows),
     {0, FORM_F32, NULL},
 };
 

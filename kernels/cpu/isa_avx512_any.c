@@ -13,21 +13,23 @@
 
 /* ---- groups of 32: factors of their own ---- */
 
-/* One group of 32 of a panel: x = d * (q - surplus) + m; NVFP4 has a d for each half. */
+/* One group of 32 of a panel: x = d * (q - surplus) + m; NVFP4 has a d for each half, INT a z in the surplus' place. */
 struct table32 {
     uint8_t q[PANEL_ROWS][32];
     float exact[PANEL_ROWS];                  /* d where a half float cannot hold it */
+    int32_t z[PANEL_ROWS];
     uint16_t d[2][PANEL_ROWS], m[PANEL_ROWS]; /* half floats: 16 are converted at once */
 };
 
-_Static_assert(offsetof(struct table32, exact) % 64 == 0 && offsetof(struct table32, d) % 32 == 0 &&
+_Static_assert(offsetof(struct table32, exact) % 64 == 0 && offsetof(struct table32, z) % 64 == 0 &&
+                   offsetof(struct table32, d) % 32 == 0 &&
                    offsetof(struct table32, m) % 32 == 0, "vectors lie there");
 
 struct kind32 {
-    void (*open)(const uint8_t *row, size_t b, struct table32 *t, size_t r);
+    void (*open)(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r);
     size_t bytes;  /* a row's, for 32 values */
     int surplus;
-    bool has_m, halves;
+    bool has_m, halves, has_z;
     float factor;  /* of d; 0: `exact` is */
 };
 
@@ -46,30 +48,34 @@ FORCE_INLINE void put32(struct table32 *t, size_t r, __m256i q) {
     _mm256_store_si256((void *)t->q[r], q);
 }
 
-FORCE_INLINE __m256i fifth_bits(const uint8_t *qh) {
+/* `value` in every byte whose bit of qh is set. */
+FORCE_INLINE __m256i bits_spread(const uint8_t *qh, char value) {
     uint32_t bits;
     memcpy(&bits, qh, sizeof bits);
-    return _mm256_maskz_set1_epi8((__mmask32)bits, 16);
+    return _mm256_maskz_set1_epi8((__mmask32)bits, value);
 }
 
-FORCE_INLINE void open_q4_1(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+FORCE_INLINE void open_q4_1(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+    (void)type;
     const struct q4_1 *w = (const struct q4_1 *)(const void *)row + b;
     t->d[0][r] = w->d;
     t->m[r] = w->m;
     put32(t, r, nibbles32(w->qs));
 }
 
-FORCE_INLINE void open_q5_0(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+FORCE_INLINE void open_q5_0(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+    (void)type;
     const struct q5_0 *w = (const struct q5_0 *)(const void *)row + b;
     t->d[0][r] = w->d;
-    put32(t, r, _mm256_or_si256(nibbles32(w->qs), fifth_bits(w->qh)));
+    put32(t, r, _mm256_or_si256(nibbles32(w->qs), bits_spread(w->qh, 16)));
 }
 
-FORCE_INLINE void open_q5_1(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+FORCE_INLINE void open_q5_1(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+    (void)type;
     const struct q5_1 *w = (const struct q5_1 *)(const void *)row + b;
     t->d[0][r] = w->d;
     t->m[r] = w->m;
-    put32(t, r, _mm256_or_si256(nibbles32(w->qs), fifth_bits(w->qh)));
+    put32(t, r, _mm256_or_si256(nibbles32(w->qs), bits_spread(w->qh, 16)));
 }
 
 /* The signed values of 16 codes, 128 too large. */
@@ -83,13 +89,15 @@ FORCE_INLINE __m256i looked_up(const uint8_t *qs, const int8_t values[16]) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(raised(values)), nibbles32(qs));
 }
 
-FORCE_INLINE void open_iq4_nl(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+FORCE_INLINE void open_iq4_nl(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+    (void)type;
     const struct iq4_nl *w = (const struct iq4_nl *)(const void *)row + b;
     t->d[0][r] = w->d;
     put32(t, r, looked_up(w->qs, iq4_values));
 }
 
-FORCE_INLINE void open_mxfp4(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+FORCE_INLINE void open_mxfp4(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+    (void)type;
     const struct mxfp4 *w = (const struct mxfp4 *)(const void *)row + b;
     t->exact[r] = e8m0_half(w->e);
     put32(t, r, looked_up(w->qs, fp4_doubled));
@@ -100,7 +108,8 @@ FORCE_INLINE uint16_t small_float(uint8_t v) {
     return (v & 0x7f) == 0x7f ? 0 : (uint16_t)((v & 0x7f) << 7);
 }
 
-FORCE_INLINE void open_nvfp4(const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+FORCE_INLINE void open_nvfp4(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+    (void)type;
     const struct nvfp4 *w = (const struct nvfp4 *)(const void *)row + b / 2;
     size_t g = 2 * (b % 2);
     __m256i q = looked_up(w->qs + 8 * g, fp4_doubled); /* quarters: low of group 0, low of 1, high of 0, high of 1 */
@@ -109,20 +118,55 @@ FORCE_INLINE void open_nvfp4(const uint8_t *row, size_t b, struct table32 *t, si
     put32(t, r, _mm256_permute4x64_epi64(q, 0xd8));
 }
 
+/* Two bits of eight bytes, four times. */
+FORCE_INLINE __m256i pairs32(const uint8_t *codes) {
+    int64_t bytes;
+    memcpy(&bytes, codes, sizeof bytes);
+    __m256i each = _mm256_srlv_epi64(_mm256_set1_epi64x(bytes), _mm256_setr_epi64x(0, 2, 4, 6));
+    return _mm256_and_si256(each, _mm256_set1_epi8(3));
+}
+
+FORCE_INLINE const uint8_t *open_int(const struct qtype *type, unsigned bits, const uint8_t *row, size_t b,
+                                     struct table32 *t, size_t r) {
+    struct int_head h;
+    const uint8_t *codes = int_group(type, bits, row, b, &h);
+    t->exact[r] = h.d;
+    t->z[r] = h.z;
+    return codes;
+}
+
+FORCE_INLINE void open_int2(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+    put32(t, r, pairs32(open_int(type, 2, row, b, t, r)));
+}
+
+FORCE_INLINE void open_int3(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+    const uint8_t *codes = open_int(type, 3, row, b, t, r);
+    put32(t, r, _mm256_or_si256(pairs32(codes), bits_spread(codes + 8, 4)));
+}
+
+FORCE_INLINE void open_int4(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+    put32(t, r, nibbles32(open_int(type, 4, row, b, t, r)));
+}
+
+FORCE_INLINE void open_int8(const struct qtype *type, const uint8_t *row, size_t b, struct table32 *t, size_t r) {
+    put32(t, r, _mm256_loadu_si256((const void *)open_int(type, 8, row, b, t, r)));
+}
+
 FORCE_INLINE __m512 halves_of(const uint16_t h[PANEL_ROWS]) {
     return _mm512_cvtph_ps(_mm256_load_si256((const void *)h));
 }
 
 /* What a panel holds of one group of 32, in the order of the products. */
 struct words32 {
-    __m512i w[PAIR][8];
+    __m512i w[PAIR][8], z;
     __m512 d[2], m;
 };
 
-FORCE_INLINE void words32_open(struct words32 *o, const struct panel *p, size_t b, const struct kind32 *k) {
+FORCE_INLINE void words32_open(struct words32 *o, const struct panel *p, const struct qtype *type, size_t b,
+                               const struct kind32 *k) {
     struct table32 t __attribute__((aligned(64)));
     for (size_t r = 0; r < PANEL_ROWS; r++)
-        k->open(p->row[r], b, &t, r);
+        k->open(type, p->row[r], b, &t, r);
     table_words(t.q, 32, o->w[0]);
     table_words(t.q[0] + 16, 32, o->w[0] + 4);
     for (int h = 0; h < (k->halves ? 2 : 1); h++) {
@@ -132,6 +176,8 @@ FORCE_INLINE void words32_open(struct words32 *o, const struct panel *p, size_t 
     }
     if (k->has_m)
         o->m = halves_of(t.m);
+    if (k->has_z)
+        o->z = _mm512_load_si512(t.z);
 }
 
 /* acc += d * scale * sum, where the integers of both halves meet only if they have one d. */
@@ -150,7 +196,10 @@ FORCE_INLINE __m512 words32_add(__m512 acc, const struct words32 *o, const struc
         return _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_mul_ps(o->d[1], scale), acc);
     }
     __m512i sum = _mm512_add_epi32(s.low[0][0], s.high[0][0]);
-    sum = _mm512_sub_epi32(sum, _mm512_set1_epi32(x->sum * k->surplus));
+    if (k->has_z)
+        sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(o->z, _mm512_set1_epi32(x->sum)));
+    else
+        sum = _mm512_sub_epi32(sum, _mm512_set1_epi32(x->sum * k->surplus));
     acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(o->d[0], scale), acc);
     if (k->has_m)
         acc = _mm512_fmadd_ps(o->m, _mm512_set1_ps(x->scale * (float)x->sum), acc);
@@ -168,7 +217,7 @@ FORCE_INLINE void rows32(const struct matmul_job *job, size_t first, size_t last
             for (size_t b = 0; b < job->cols / 32; b++) {
                 struct words32 o;
                 panel_prefetch_next(&p, job->w_stride, b, k->bytes, 1);
-                words32_open(&o, &p, b, k);
+                words32_open(&o, &p, job->type, b, k);
                 for (size_t x = 0; x < n_x; x++)
                     acc[x] = words32_add(acc[x], &o, (const struct q8_block *)job_x(job, j + x) + b, k);
             }
@@ -181,7 +230,7 @@ FORCE_INLINE void rows32(const struct matmul_job *job, size_t first, size_t last
 #define ROWS32(type, surplus, has_m, halves, factor)                                                            \
     void avx512_rows_##type(const struct matmul_job *job, size_t first, size_t last) {                          \
         const struct kind32 k = {open_##type, sizeof(struct type) / ((halves) ? 2 : 1), surplus, has_m, halves, \
-                                 factor};                                                                       \
+                                 false, factor};                                                                \
         rows32(job, first, last, &k);                                                                           \
     }
 ROWS32(q4_1, 0, true, false, 1)
@@ -191,6 +240,18 @@ ROWS32(iq4_nl, 128, false, false, 1)
 ROWS32(mxfp4, 128, false, false, 0)
 ROWS32(nvfp4, 128, false, true, 128) /* values are doubled */
 #undef ROWS32
+
+#define ROWS_INT(name)                                                                               \
+    void avx512_rows_##name(const struct matmul_job *job, size_t first, size_t last) {               \
+        const struct kind32 k = {open_##name, job->type->block_bytes * 32 / job->type->block_len, 0, \
+                                 false, false, true, 0};                                             \
+        rows32(job, first, last, &k);                                                                \
+    }
+ROWS_INT(int2)
+ROWS_INT(int3)
+ROWS_INT(int4)
+ROWS_INT(int8)
+#undef ROWS_INT
 
 /* ---- blocks of 256: integer scales, and mins, of 16 values ---- */
 

@@ -226,6 +226,72 @@ ROWS(mxfp4)
 ROWS(nvfp4)
 #undef ROWS
 
+/* ---- the house's own types: a block of W is opened once for all rows of x ---- */
+
+static void rows_int(const struct matmul_job *job, size_t first, size_t last, unsigned bits)
+{
+    for (size_t i = first; i < last; i++) {
+        for (size_t j = 0; j < job->n_x; j++)
+            job->y[j * job->y_stride + i] = 0;
+        for (size_t b = 0; b < job->cols / 32; b++) {
+            struct int_head h;
+            uint8_t q[32];
+            const uint8_t *codes = int_group(job->type, bits, job->w + i * job->w_stride, b, &h);
+            for (unsigned e = 0; e < 32; e++)
+                q[e] = (uint8_t)int_code(codes, bits, e);
+            for (size_t j = 0; j < job->n_x; j++) {
+                const void *row = (const uint8_t *)job->x + j * job->x_stride;
+                const struct q8_block *x = (const struct q8_block *)row + b;
+                int32_t s = 0;
+                for (int e = 0; e < 32; e++)
+                    s += q[e] * x->q[e];
+                job->y[j * job->y_stride + i] += h.d * x->scale * (float)(s - h.z * x->sum);
+            }
+        }
+    }
+}
+
+#define ROWS_INT(bits)                                                                \
+    static void rows_int##bits(const struct matmul_job *job, size_t first, size_t last) \
+    {                                                                                 \
+        rows_int(job, first, last, bits);                                             \
+    }
+ROWS_INT(2)
+ROWS_INT(3)
+ROWS_INT(4)
+ROWS_INT(8)
+#undef ROWS_INT
+
+static void rows_fp8(const struct matmul_job *job, size_t first, size_t last, size_t len)
+{
+    for (size_t i = first; i < last; i++) {
+        for (size_t j = 0; j < job->n_x; j++)
+            job->y[j * job->y_stride + i] = 0;
+        for (size_t b = 0; b < job->cols / len; b++) {
+            float w[QTYPE_BLOCK_LEN_MAX];
+            job->type->to_f32(job->w + i * job->w_stride + b * job->type->block_bytes, w, len);
+            for (size_t j = 0; j < job->n_x; j++) {
+                const void *row = (const uint8_t *)job->x + j * job->x_stride;
+                const float *x = (const float *)row + b * len;
+                float sum = job->y[j * job->y_stride + i];
+                for (size_t e = 0; e < len; e++)
+                    sum += w[e] * x[e];
+                job->y[j * job->y_stride + i] = sum;
+            }
+        }
+    }
+}
+
+static void rows_fp8_32(const struct matmul_job *job, size_t first, size_t last)
+{
+    rows_fp8(job, first, last, 32);
+}
+
+static void rows_fp8_128(const struct matmul_job *job, size_t first, size_t last)
+{
+    rows_fp8(job, first, last, 128);
+}
+
 /* ---- blocks of 256 of every other type, unpacked once for all rows of x ---- */
 
 static float dot_quanta(const struct quanta *w, const struct q8k_block *x)
@@ -314,7 +380,8 @@ static const struct matmul_kernel kernels[] = {
     {QTYPE_Q8_0, FORM_Q8, rows_q8_0},  {QTYPE_Q4_0, FORM_Q8, rows_q4_0},  {QTYPE_Q4_K, FORM_Q8K, rows_q4_k},
     {QTYPE_Q5_K, FORM_Q8K, rows_q5_k}, {QTYPE_Q6_K, FORM_Q8K, rows_q6_k}, {QTYPE_Q4_1, FORM_Q8, rows_q4_1},
     {QTYPE_Q5_0, FORM_Q8, rows_q5_0},  {QTYPE_Q5_1, FORM_Q8, rows_q5_1},  {QTYPE_IQ4_NL, FORM_Q8, rows_iq4_nl},
-    {QTYPE_MXFP4, FORM_Q8, rows_mxfp4}, {QTYPE_NVFP4, FORM_Q8, rows_nvfp4}, {0, FORM_F32, NULL},
+    {QTYPE_MXFP4, FORM_Q8, rows_mxfp4}, {QTYPE_NVFP4, FORM_Q8, rows_nvfp4}, ISA_OWN_KERNELS(rows),
+    {0, FORM_F32, NULL},
 };
 
 const struct isa isa_scalar = {

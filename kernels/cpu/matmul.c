@@ -5,8 +5,32 @@
 
 /* ---- inputs ---- */
 
+typedef void (*prepare_fn)(const float *x, void *out, size_t n);
+
+static prepare_fn preparer(const struct cpu *c, enum form form)
+{
+    return c->isa->prepare[form] ? c->isa->prepare[form] : isa_scalar.prepare[form];
+}
+
+void cpu_prepare_row(const struct cpu *c, const struct weight *w, size_t slice, const float *x, void *out)
+{
+    enum form form = w->kernel->form;
+    const uint32_t *order = w->order ? w->order + slice * w->desc.cols : NULL;
+    if (!order) {
+        preparer(c, form)(x, out, w->desc.cols);
+        return;
+    }
+    for (uint32_t k = 0; k < w->desc.cols; k += QTYPE_BLOCK_LEN_MAX) { /* no block of a form is longer */
+        float part[QTYPE_BLOCK_LEN_MAX];
+        uint32_t n = w->desc.cols - k < QTYPE_BLOCK_LEN_MAX ? w->desc.cols - k : QTYPE_BLOCK_LEN_MAX;
+        for (uint32_t i = 0; i < n; i++)
+            part[i] = x[order[k + i]];
+        preparer(c, form)(part, (uint8_t *)out + form_row_bytes(form, k), n);
+    }
+}
+
 struct prepare_job {
-    void (*prepare)(const float *x, void *out, size_t n);
+    prepare_fn prepare;
     const float *x;
     uint8_t *out;
     size_t stride, n_rows, cols;
@@ -27,12 +51,42 @@ const void *cpu_prepare(struct cpu *c, enum form form, const float *x, uint32_t 
     if (form == FORM_F32)
         return x;
     struct prepare_job j = {
-        .prepare = c->isa->prepare[form] ? c->isa->prepare[form] : isa_scalar.prepare[form],
-        .x = x, .out = c->scratch.prepared[form], .stride = *stride, .n_rows = n_rows, .cols = cols};
+        .prepare = preparer(c, form), .x = x, .out = c->scratch.prepared[form], .stride = *stride, .n_rows = n_rows,
+        .cols = cols};
     if ((size_t)n_rows * cols < 16384)
         prepare_part(&j, 0, 1);
     else
         pool_run(c->pool, prepare_part, &j);
+    return j.out;
+}
+
+struct ordered_job {
+    const struct cpu *c;
+    const struct weight *w;
+    const float *x;
+    uint8_t *out;
+    size_t stride, n_rows;
+};
+
+static void ordered_part(void *arg, int part, int parts)
+{
+    const struct ordered_job *j = arg;
+    size_t first, last;
+    pool_slice(j->n_rows, 1, part, parts, &first, &last);
+    for (size_t i = first; i < last; i++)
+        cpu_prepare_row(j->c, j->w, 0, j->x + i * j->w->desc.cols, j->out + i * j->stride);
+}
+
+/* cpu_prepare() for one matrix alone, in the order of its columns. */
+static const void *prepare_for(struct cpu *c, const struct weight *w, const float *x, uint32_t n_rows, size_t *stride)
+{
+    enum form form = w->kernel->form;
+    if (!w->order)
+        return cpu_prepare(c, form, x, n_rows, w->desc.cols, stride);
+    *stride = form_row_bytes(form, w->desc.cols);
+    struct ordered_job j = {.c = c, .w = w, .x = x, .out = c->scratch.prepared[form], .stride = *stride,
+                            .n_rows = n_rows};
+    pool_run(c->pool, ordered_part, &j);
     return j.out;
 }
 
@@ -109,31 +163,49 @@ static void run_all(struct matmul_run *run, size_t total)
     pool_run(run->c->pool, matmul_part, run);
 }
 
+/* One matrix with an order of its own: x is prepared for it alone. */
+static void product_ordered(struct cpu *c, const struct matmul_args *a, int i)
+{
+    const struct weight *w = a->w[i];
+    struct matmul_run run = {.c = c, .n = 1, .n_rows = a->n_rows, .accumulate = a->accumulate};
+    size_t stride;
+    const void *x = prepare_for(c, w, span_floats(a->x), a->n_rows, &stride);
+    run.products[0] = (struct product){.w = w, .bias = a->bias[i] ? a->bias[i]->bytes : NULL,
+                                       .y = span_floats(a->y[i]), .x = x, .x_stride = stride};
+    run_all(&run, w->desc.rows);
+}
+
 void cpu_matmul(struct device *d, const struct matmul_args *a)
 {
     struct cpu *c = cpu_of(d);
-    struct matmul_run run = {.c = c, .n = a->n_weights, .n_rows = a->n_rows, .accumulate = a->accumulate};
+    struct matmul_run run = {.c = c, .n_rows = a->n_rows, .accumulate = a->accumulate};
     const void *x[FORM_COUNT] = {0};
     size_t stride[FORM_COUNT], total = 0;
+    for (int i = 0; i < a->n_weights; i++)
+        if (a->w[i]->order)
+            product_ordered(c, a, i);
     for (int i = 0; i < a->n_weights; i++) {
         const struct weight *w = a->w[i];
         enum form f = w->kernel->form;
+        if (w->order)
+            continue;
         if (!x[f])
             x[f] = cpu_prepare(c, f, span_floats(a->x), a->n_rows, w->desc.cols, &stride[f]);
-        run.products[i] = (struct product){.w = w, .bias = a->bias[i] ? a->bias[i]->bytes : NULL,
-                                           .y = span_floats(a->y[i]), .x = x[f], .x_stride = stride[f],
-                                           .first = total};
+        run.products[run.n++] = (struct product){.w = w, .bias = a->bias[i] ? a->bias[i]->bytes : NULL,
+                                                 .y = span_floats(a->y[i]), .x = x[f], .x_stride = stride[f],
+                                                 .first = total};
         /* a matrix begins on a tile's grain, so that kernels see whole panels */
         total += (w->desc.rows + ROW_GRAIN - 1) / ROW_GRAIN * ROW_GRAIN;
     }
-    run_all(&run, total);
+    if (run.n > 0)
+        run_all(&run, total);
 }
 
 void cpu_product(struct cpu *c, const struct weight *w, const float *x, uint32_t n_rows, float *y)
 {
     struct matmul_run run = {.c = c, .n = 1, .n_rows = n_rows};
     size_t stride;
-    const void *prepared = cpu_prepare(c, w->kernel->form, x, n_rows, w->desc.cols, &stride);
+    const void *prepared = prepare_for(c, w, x, n_rows, &stride);
     run.products[0] = (struct product){.w = w, .y = y, .x = prepared, .x_stride = stride};
     run_all(&run, w->desc.rows);
 }
@@ -161,8 +233,7 @@ static void head_rows(const struct heads_run *run, size_t head, uint32_t first, 
         job.x = tile;
         job.x_stride = form_row_bytes(form, w->desc.cols);
         for (uint32_t r = 0; r < n; r++)
-            (run->c->isa->prepare[form] ? run->c->isa->prepare[form] : isa_scalar.prepare[form])(
-                x + (size_t)r * a->x_row, (uint8_t *)tile + r * job.x_stride, w->desc.cols);
+            cpu_prepare_row(run->c, w, head, x + (size_t)r * a->x_row, (uint8_t *)tile + r * job.x_stride);
     }
     w->kernel->rows(&job, 0, w->desc.rows);
 }

@@ -3,13 +3,21 @@
  * Rows choose experts; (row, rank) pairs are sorted by expert into entries, so
  * that an expert's matrices are read once for all its rows.  Each entry's
  * output is kept, and every row adds its own in order of rank: the result of a
- * row does not depend on the others.                                         */
+ * row does not depend on the others.  Experts whose columns are in an order of
+ * their own have inputs that are prepared for each entry.                     */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 
 #define WEIGHT_SUM_MIN 6.103515625e-5F /* a sum below the smallest normal half counts as that */
+
+/* Prepared inputs of a matrix of every expert. */
+struct moe_input {
+    const uint8_t *rows;
+    size_t stride;
+    bool by_entry; /* else one a row */
+};
 
 struct moe_run {
     struct cpu *c;
@@ -19,6 +27,7 @@ struct moe_run {
     const uint8_t *x[FORM_COUNT];
     size_t x_stride[FORM_COUNT];
     bool by_entry;         /* x is an entry's, not a row's */
+    struct moe_input gate_in, up_in;
     const uint8_t *hidden; /* gate's entries in the form that `down` wants */
     size_t hidden_stride;
     struct tiles tiles;
@@ -205,22 +214,83 @@ static void weigh_inputs(struct moe_run *run)
         *weight = 1;
     }
     run->by_entry = true;
-    const enum form forms[] = {a->gate->kernel->form, a->up->kernel->form};
-    for (int i = 0; i < 2; i++)
-        if (!run->x[forms[i]])
-            run->x[forms[i]] = cpu_prepare(run->c, forms[i], to, n, a->width, &run->x_stride[forms[i]]);
+}
+
+/* Entries' values for a matrix whose slices have orders of their own. */
+struct ordered_job {
+    const struct moe_run *run;
+    const struct weight *w;
+    const float *x;
+    bool by_entry; /* x is */
+    uint8_t *out;
+    size_t stride;
+};
+
+static void ordered_part(void *arg, int part, int parts)
+{
+    const struct ordered_job *j = arg;
+    const struct moe_run *run = j->run;
+    const struct scratch *s = &run->c->scratch;
+    size_t first, last;
+    pool_slice((size_t)run->n * run->a->n_used, 1, part, parts, &first, &last);
+    for (size_t i = first; i < last; i++) {
+        const struct expert_entry *x = &s->entries[i];
+        uint32_t expert = s->chosen[x->row * run->a->n_used + x->rank];
+        cpu_prepare_row(run->c, j->w, expert, j->x + (j->by_entry ? i : x->row) * j->w->desc.cols,
+                        j->out + i * j->stride);
+    }
+}
+
+/* They lie in one of the two places for the form, whichever those of the other matrix, if any, leave. */
+static struct moe_input prepare_ordered(struct moe_run *run, const struct weight *w, const float *x, bool by_entry,
+                                        const struct moe_input *other)
+{
+    const struct scratch *s = &run->c->scratch;
+    enum form form = w->kernel->form;
+    uint8_t *out = other->rows == s->prepared[form] ? s->gathered[form] : s->prepared[form];
+    struct ordered_job j = {.run = run, .w = w, .x = x, .by_entry = by_entry, .out = out,
+                            .stride = form_row_bytes(form, w->desc.cols)};
+    pool_run(run->c->pool, ordered_part, &j);
+    return (struct moe_input){out, j.stride, true};
+}
+
+/* Where all experts see the same values: prepared once a form and row, then put side by side for each expert. */
+static void prepare_shared(struct moe_run *run, const float *x)
+{
+    const struct moe_args *a = run->a;
+    struct scratch *s = &run->c->scratch;
+    const struct weight *w[] = {a->gate, a->up};
+    uint32_t n = run->by_entry ? run->n * a->n_used : run->n;
+    for (int i = 0; i < 2; i++) {
+        enum form f = w[i]->kernel->form;
+        if (!w[i]->order && !run->x[f])
+            run->x[f] = cpu_prepare(run->c, f, x, n, a->width, &run->x_stride[f]);
+    }
+    bool gathered = run->n > 1 && !run->by_entry; /* a single row of x needs it not */
+    if (gathered)
+        pool_run(run->c->pool, gather_part, run);
+    for (int i = 0; i < 2; i++) {
+        enum form f = w[i]->kernel->form;
+        if (!w[i]->order)
+            *(i ? &run->up_in : &run->gate_in) =
+                (struct moe_input){gathered ? s->gathered[f] : run->x[f], run->x_stride[f], run->by_entry || gathered};
+    }
 }
 
 static void prepare_inputs(struct moe_run *run)
 {
     const struct moe_args *a = run->a;
+    struct scratch *s = &run->c->scratch;
     const float *x = span_floats(a->x) + (size_t)run->first * a->width;
-    const enum form forms[] = {a->gate->kernel->form, a->up->kernel->form};
-    for (int i = 0; i < 2; i++)
-        if (!run->x[forms[i]])
-            run->x[forms[i]] = cpu_prepare(run->c, forms[i], x, run->n, a->width, &run->x_stride[forms[i]]);
-    if (run->n > 1)
-        pool_run(run->c->pool, gather_part, run);
+    if (a->scores == ROUTER_SIGMOID_INPUT) {
+        weigh_inputs(run);
+        x = (const float *)(const void *)s->gathered[FORM_F32];
+    }
+    prepare_shared(run, x);
+    if (a->gate->order)
+        run->gate_in = prepare_ordered(run, a->gate, x, run->by_entry, &run->up_in);
+    if (a->up->order)
+        run->up_in = prepare_ordered(run, a->up, x, run->by_entry, &run->gate_in);
 }
 
 /* ---- products ---- */
@@ -239,12 +309,10 @@ static void expert_rows(const struct weight *w, uint32_t expert, const uint8_t *
     }
 }
 
-/* The prepared input of an expert's entries: a single row of x needs no gathering. */
-static const uint8_t *expert_input(const struct moe_run *run, enum form f, uint32_t start)
+/* The prepared input of an expert's entries. */
+static const uint8_t *expert_input(const struct moe_input *in, uint32_t start)
 {
-    if (run->by_entry)
-        return run->x[f] + start * run->x_stride[f];
-    return run->n == 1 ? run->x[f] : run->c->scratch.gathered[f] + start * run->x_stride[f];
+    return in->rows + (in->by_entry ? start * in->stride : 0);
 }
 
 /* Add values [first, last) of the expert's bias to its entries' outputs, `rows` values each. */
@@ -283,7 +351,6 @@ static void gate_up_part(void *arg, int part, int parts)
     struct moe_run *run = arg;
     const struct moe_args *a = run->a;
     struct scratch *s = &run->c->scratch;
-    const enum form fg = a->gate->kernel->form, fu = a->up->kernel->form;
     size_t at, end;
     (void)part;
     (void)parts;
@@ -291,9 +358,9 @@ static void gate_up_part(void *arg, int part, int parts)
         struct expert_range x;
         while (next_range(run, a->ffn, &at, end, &x)) {
             float *gate = s->gate + (size_t)x.start * a->ffn, *up = s->up + (size_t)x.start * a->ffn;
-            expert_rows(a->gate, x.expert, expert_input(run, fg, x.start), run->x_stride[fg], gate, x.first, x.last,
-                        x.count);
-            expert_rows(a->up, x.expert, expert_input(run, fu, x.start), run->x_stride[fu], up, x.first, x.last,
+            expert_rows(a->gate, x.expert, expert_input(&run->gate_in, x.start), run->gate_in.stride, gate, x.first,
+                        x.last, x.count);
+            expert_rows(a->up, x.expert, expert_input(&run->up_in, x.start), run->up_in.stride, up, x.first, x.last,
                         x.count);
             add_bias(a->gate_bias, x.expert, gate, a->ffn, x.first, x.last, x.count);
             add_bias(a->up_bias, x.expert, up, a->ffn, x.first, x.last, x.count);
@@ -336,25 +403,35 @@ static void combine_part(void *arg, int part, int parts)
                                   s->down + (size_t)s->place[r * a->n_used + k] * a->width, a->width);
 }
 
+static void prepare_hidden(struct moe_run *run)
+{
+    const struct weight *down = run->a->down;
+    const struct scratch *s = &run->c->scratch;
+    enum form form = down->kernel->form;
+    if (down->order) {
+        struct moe_input in = prepare_ordered(run, down, s->gate, true, &(struct moe_input){0});
+        run->hidden = in.rows;
+        run->hidden_stride = in.stride;
+        return;
+    }
+    run->hidden = cpu_prepare(run->c, form, s->gate, run->n * run->a->n_used, run->a->ffn, &run->hidden_stride);
+}
+
 static void moe_round(struct moe_run *run)
 {
     const struct moe_args *a = run->a;
     struct cpu *c = run->c;
     int threads = pool_threads(c->pool);
-    uint32_t entries = run->n * a->n_used;
     cpu_product(c, a->router, span_floats(a->x) + (size_t)run->first * a->width, run->n, c->scratch.scores);
     if (run->n < 8)
         choose_part(run, 0, 1);
     else
         pool_run(c->pool, choose_part, run);
     sort_entries(run);
-    if (a->scores == ROUTER_SIGMOID_INPUT)
-        weigh_inputs(run);
-    else
-        prepare_inputs(run);
+    prepare_inputs(run);
     tiles_open(&run->tiles, (size_t)run->n_active * a->ffn, run->n, threads);
     pool_run(c->pool, gate_up_part, run);
-    run->hidden = cpu_prepare(c, a->down->kernel->form, c->scratch.gate, entries, a->ffn, &run->hidden_stride);
+    prepare_hidden(run);
     tiles_open(&run->tiles, (size_t)run->n_active * a->width, run->n, threads);
     pool_run(c->pool, down_part, run);
     if (run->n < 8)

@@ -14,13 +14,28 @@ static void for_rows(struct cpu *c, pool_fn fn, void *arg, size_t values)
         pool_run(c->pool, fn, arg);
 }
 
+/* Values of a row whose places belong to other columns. */
+static void embed_ordered(const struct weight *table, const uint8_t *row, float *y)
+{
+    const struct qtype *t = table->desc.type;
+    for (uint32_t k = 0; k < table->desc.cols; k += t->block_len) {
+        float block[QTYPE_BLOCK_LEN_MAX];
+        t->to_f32(row + k / t->block_len * t->block_bytes, block, t->block_len);
+        for (uint32_t i = 0; i < t->block_len; i++)
+            y[table->order[k + i]] = block[i];
+    }
+}
+
 void cpu_embed(struct device *d, const struct weight *table, const int32_t *ids, uint32_t n_rows, struct span out)
 {
     (void)d;
     float *y = span_floats(out);
     for (uint32_t i = 0; i < n_rows; i++) {
         const uint8_t *row = (const uint8_t *)table->bytes + (size_t)ids[i] * table->row_bytes;
-        table->desc.type->to_f32(row, y + (size_t)i * table->desc.cols, table->desc.cols);
+        if (table->order)
+            embed_ordered(table, row, y + (size_t)i * table->desc.cols);
+        else
+            table->desc.type->to_f32(row, y + (size_t)i * table->desc.cols, table->desc.cols);
     }
 }
 

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels/qtype.h"
 
@@ -177,6 +178,11 @@ extern const struct qtype qtype_f32, qtype_f16, qtype_bf16, qtype_q4_0, qtype_q4
     qtype_iq2_s, qtype_iq3_xxs, qtype_iq3_s, qtype_iq4_nl, qtype_iq4_xs, qtype_tq1_0, qtype_tq2_0, qtype_mxfp4,
     qtype_nvfp4;
 
+/* int.c, fp8.c: the house's own */
+extern const struct qtype qtype_int2_32, qtype_int2_64, qtype_int2_128, qtype_int2f_32, qtype_int3_32, qtype_int3_64,
+    qtype_int3_128, qtype_int3f_32, qtype_int4_32, qtype_int4_64, qtype_int4_128, qtype_int4f_32, qtype_int4b_32,
+    qtype_int8_32, qtype_int8_64, qtype_int8_128, qtype_int8f_32, qtype_fp8_32, qtype_fp8_128;
+
 /* to_f32 by way of unpack: quanta.c. */
 void quanta_to_f32(const void *blocks, size_t block_bytes, void (*unpack)(const void *block, struct quanta *out),
                    float *out, size_t n);
@@ -255,6 +261,76 @@ static inline void q5_put(uint8_t qs[16], uint8_t qh[4], int e, int q)
     qs[e % 16] |= (uint8_t)((q & 15) << 4 * (e / 16));
     qh[e / 8] |= (uint8_t)(q >> 4 << e % 8);
 }
+
+/* The scale and the zero point of a block of an INT type, of which there are three kinds, told by their bytes.  2: a
+ * brain float, and zero is in the middle; 4: a float whose last 13 bits are the zero point, for halves and brain floats
+ * have none there; 6: a float, then the zero point. */
+struct int_head {
+    float d;
+    int32_t z;
+};
+
+enum { INT_ZERO_BITS = 0x1fff };
+
+static inline struct int_head int_head_of(const uint8_t *block, size_t bytes, unsigned bits)
+{
+    union {
+        uint32_t bits;
+        float value;
+    } d;
+    uint16_t half[3] = {0};
+    memcpy(half, block, bytes);
+    if (bytes == 2) {
+        d.bits = (uint32_t)half[0] << 16;
+        return (struct int_head){d.value, 1 << (bits - 1)};
+    }
+    d.bits = half[0] | (uint32_t)half[1] << 16;
+    if (bytes == 6)
+        return (struct int_head){d.value, half[2]};
+    int32_t z = (int32_t)(d.bits & INT_ZERO_BITS);
+    d.bits &= ~(uint32_t)INT_ZERO_BITS;
+    return (struct int_head){d.value, z};
+}
+
+/* The 4 * bits bytes of group b of 32 codes of a row of an INT type, and the head of its block. */
+static inline const uint8_t *int_group(const struct qtype *t, unsigned bits, const uint8_t *row, size_t b,
+                                       struct int_head *h)
+{
+    unsigned shift = t->block_len == 128 ? 2 : t->block_len == 64;
+    size_t head = t->block_bytes - t->block_len / 8 * bits;
+    const uint8_t *block = row + (b >> shift) * t->block_bytes;
+    *h = int_head_of(block, head, bits);
+    return block + head + (b & ((1U << shift) - 1)) * 4 * bits;
+}
+
+/* Code e of a group. 8 bits: byte e.  4: byte e % 16, low nibbles first.  2: byte e % 8, at bit 2 * (e / 8).  3: its
+ * low two bits so, then a word of which bit e is its third. */
+static inline unsigned int_code(const uint8_t *codes, unsigned bits, unsigned e)
+{
+    if (bits == 8)
+        return codes[e];
+    if (bits == 4)
+        return codes[e % 16] >> 4 * (e / 16) & 15;
+    unsigned low = codes[e % 8] >> 2 * (e / 8) & 3;
+    return bits == 2 ? low : low | (codes[8 + e / 8] >> e % 8 & 1U) << 2;
+}
+
+/* The bits of a half float that is 1/256 of an E4M3 value: the fields are the same, and the exponents of a half count
+ * from 8 less.  NaN's codes count as 480: who loads refuses them. */
+static inline uint16_t fp8_small_half(uint8_t v)
+{
+    return (uint16_t)((v & 0x80) << 8 | (v & 0x7f) << 7);
+}
+
+struct fp8_32 {
+    float d;
+    uint8_t q[32];
+};
+
+struct fp8_128 {
+    float d;
+    uint8_t q[128];
+};
 
 /* search.c: the best small integers for a group of floats.
  * 32 values, q in 0..q_max, x ~ scale * q - min, min >= 0 unless any_min; returns the scale. */

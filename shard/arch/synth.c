@@ -153,7 +153,7 @@ static int find_type(struct synth *s)
     const char *name = s->o->type ? s->o->type : "q4_k";
     s->mix = mix_find(name);
     s->type = qtype_by_name(name);
-    if (s->mix || s->type)
+    if (s->mix || (s->type && qtype_in_files(s->type)))
         return 0;
     return error_set(s->e, ERR_INVALID, "there is no type \"%s\" that weights can be written in; there are %s, and all "
                      "types of files", name, mix_list());

@@ -168,6 +168,9 @@ static int refuse_type(const struct gguf *g, const struct gguf_tensor *t, uint32
             return error_set(e, ERR_UNSUPPORTED,
                              "%s: tensor %s is stored as %s, which this version cannot compute with", g->path, t->name,
                              other_types[i].name);
+    if (qtype_find(type))
+        return error_set(e, ERR_UNSUPPORTED, "%s: tensor %s is stored as %s (%u), which is no type of files", g->path,
+                         t->name, qtype_find(type)->name, type);
     return error_set(e, ERR_UNSUPPORTED, "%s: tensor %s is stored as type %u, which this version does not know",
                      g->path, t->name, type);
 }
@@ -202,7 +205,7 @@ static int read_tensor(struct gguf *g, struct view *v, struct gguf_tensor *t, st
     if (v->bad)
         return truncated(g, "the list of tensors", e);
     t->type = qtype_find(type);
-    return t->type ? size_tensor(g, t, e) : refuse_type(g, t, type, e);
+    return t->type && qtype_in_files(t->type) ? size_tensor(g, t, e) : refuse_type(g, t, type, e);
 }
 
 static int read_tensors(struct gguf *g, struct view *v, uint64_t n, struct error *e)

@@ -1,6 +1,8 @@
 /* rig: devices, matrices, references and comparisons for the tests of operations. */
 #include "tests/kernels/rig.h"
 
+#include "kernels/cpu/isa.h"
+
 static const char *const sets[] = {"avx512", "avx2", "neon", "scalar"};
 
 /* Threads share work the same way in every set, and a race is slow to look for: one set is enough there. */
@@ -116,8 +118,31 @@ void matrix_make(struct matrix *m, uint32_t type, uint32_t rows, uint32_t cols, 
     m->type->to_f32(m->bytes, m->values, n);
 }
 
+void matrix_reorder(struct matrix *m)
+{
+    uint64_t state = m->rows * 31u + m->cols;
+    float *old = rig_alloc((size_t)m->cols * sizeof(*old));
+    m->order = rig_alloc((size_t)m->slices * m->cols * sizeof(*m->order));
+    for (uint32_t s = 0; s < m->slices; s++) {
+        uint32_t *order = m->order + (size_t)s * m->cols;
+        for (uint32_t k = 0; k < m->cols; k++) { /* a shuffle that grows */
+            uint32_t at = (uint32_t)((next_random(&state) + 1) / 2 * (float)k);
+            order[k] = order[at];
+            order[at] = k;
+        }
+        for (uint32_t r = 0; r < m->rows; r++) {
+            float *row = m->values + ((size_t)s * m->rows + r) * m->cols;
+            memcpy(old, row, m->cols * sizeof(*old));
+            for (uint32_t k = 0; k < m->cols; k++)
+                row[order[k]] = old[k];
+        }
+    }
+    free(old);
+}
+
 void matrix_free(struct matrix *m)
 {
+    free(m->order);
     free(m->bytes);
     free(m->values);
 }
@@ -128,7 +153,7 @@ struct weight *matrix_load(const struct rig *r, const struct matrix *m)
         return NULL;
     struct error e = {0};
     struct weight *w;
-    struct weight_desc desc = {m->type, m->rows, m->cols, m->slices, m->bytes, 0};
+    struct weight_desc desc = {m->type, m->rows, m->cols, m->slices, m->bytes, 0, m->order};
     if (r->b->weight_create(r->d, &w, &desc, &e) != 0)
         fail_msg("%s", e.text);
     return w;
@@ -150,11 +175,24 @@ static void quantise(const float *x, size_t n, double *out)
 
 void reference_input(const struct qtype *type, const float *x, size_t n, double *out)
 {
-    for (size_t i = 0; i < n && type->block_len == 1; i++)
+    enum form form = isa_kernel(&isa_scalar, type->id)->form;
+    for (size_t i = 0; i < n && form == FORM_F32; i++)
         out[i] = x[i];
-    size_t block = type->block_len == 256 ? 256 : 32;
-    for (size_t i = 0; i < n && type->block_len > 1; i += block)
+    size_t block = form == FORM_Q8K ? 256 : 32;
+    for (size_t i = 0; i < n && form != FORM_F32; i += block)
         quantise(x + i, block, out + i);
+}
+
+void matrix_input(const struct matrix *m, uint32_t slice, const float *x, double *out)
+{
+    const uint32_t *order = m->order ? m->order + (size_t)slice * m->cols : NULL;
+    float placed[RIG_COLS_MAX] = {0};
+    double in[RIG_COLS_MAX] = {0};
+    for (uint32_t k = 0; k < m->cols; k++)
+        placed[k] = x[order ? order[k] : k];
+    reference_input(m->type, placed, m->cols, in);
+    for (uint32_t k = 0; k < m->cols; k++)
+        out[order ? order[k] : k] = in[k];
 }
 
 double reference_dot(const float *w, const double *x, size_t n, double *magnitude)

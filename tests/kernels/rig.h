@@ -51,9 +51,12 @@ struct matrix {
     uint32_t rows, cols, slices;
     uint8_t *bytes;
     float *values; /* [slices][rows][cols], what the bytes mean */
+    uint32_t *order; /* NULL: the bytes are in the order of columns */
 };
 
 void matrix_make(struct matrix *m, uint32_t type, uint32_t rows, uint32_t cols, uint32_t slices);
+/* Gives every slice an order of its own: the bytes stay, and the values move to the columns that they then mean. */
+void matrix_reorder(struct matrix *m);
 void matrix_free(struct matrix *m);
 /* NULL for NULL. */
 struct weight *matrix_load(const struct rig *r, const struct matrix *m);
@@ -63,6 +66,8 @@ struct weight *matrix_load(const struct rig *r, const struct matrix *m);
 /* The values of x that a product with weights of this type sees: activations that meet quantised
  * weights are quantised by the rule of kernels/cpu/isa.h. */
 void reference_input(const struct qtype *type, const float *x, size_t n, double *out);
+/* The same for a slice of a matrix, whose columns may be in another order while x is quantised. */
+void matrix_input(const struct matrix *m, uint32_t slice, const float *x, double *out);
 /* The product, and the sum of the magnitudes of its terms. */
 double reference_dot(const float *w, const double *x, size_t n, double *magnitude);
 /* Fails, naming the place, unless |got - want| <= bound. */

@@ -83,13 +83,29 @@ static const struct {
     {QTYPE_TQ2_0, offsetof(struct tq2_0, d), 1}, {QTYPE_NVFP4, 0, 0},
 };
 
+/* An INT type's scale and zero point, past which codes reach on both sides. */
+static void random_head(uint64_t *state, const struct qtype *type, uint8_t *block)
+{
+    uint8_t codes[128];
+    unsigned bits = (type->id - QTYPE_OWN) / 10;
+    float d = 0.05F * random_float(state);
+    uint32_t zero = type->id == QTYPE_INT4B_32 ? 8 : random_bits(state) % ((1U << bits) + 1);
+    for (size_t i = 0; i < type->block_len; i++)
+        codes[i] = (uint8_t)(random_bits(state) & ((1U << bits) - 1));
+    qtype_put_int(type, codes, type->id % 10 == 3 ? d : bf16_to_f32(f32_to_bf16(d)), zero, block);
+}
+
 /* A block of any bits: every quant and every scale occurs; the factors are finite. */
 static void random_block(uint64_t *state, uint32_t type, uint8_t *block, size_t bytes)
 {
     size_t at = 0, n = 1;
     for (size_t i = 0; i < bytes; i++)
         block[i] = (uint8_t)random_bits(state);
-    if (type == QTYPE_F32) {
+    if (type >= QTYPE_INT2_32 && type < QTYPE_FP8_32) {
+        random_head(state, qtype_find(type), block);
+        return;
+    }
+    if (type == QTYPE_F32 || type >= QTYPE_FP8_32) {
         float v = random_float(state);
         memcpy(block, &v, sizeof v);
         return;
@@ -127,7 +143,7 @@ static void product_open(struct product *p, const struct qtype *type, size_t blo
     p->form = isa_kernel(&isa_scalar, type->id)->form;
     p->cols = blocks * type->block_len;
     size_t row_bytes = qtype_row_bytes(type, p->cols);
-    p->w_stride = row_bytes + (type->id == QTYPE_F32 ? 2 * sizeof(float) : W_PAD);
+    p->w_stride = row_bytes + (p->form == FORM_F32 && type->block_bytes % 4 == 0 ? 2 * sizeof(float) : W_PAD);
     p->x_stride = form_row_bytes(p->form, p->cols) + X_PAD;
     p->w = allocate((ROWS - 1) * p->w_stride + row_bytes);
     for (size_t i = 0; i < ROWS; i++)

@@ -88,7 +88,7 @@ static void reference_choice(const struct moe_case *c, const float *x, struct ch
     uint32_t n = c->router.rows, cols = c->router.cols;
     double p[RIG_EXPERTS_MAX], s[RIG_EXPERTS_MAX], in[RIG_COLS_MAX], sum = 0, used = 0, magnitude;
     bool taken[RIG_EXPERTS_MAX] = {false};
-    reference_input(c->router.type, x, cols, in);
+    matrix_input(&c->router, 0, x, in);
     for (uint32_t i = 0; i < n; i++) {
         p[i] = reference_dot(c->router.values + (size_t)i * cols, in, cols, &magnitude);
         p[i] += c->biased ? c->router_bias.values[i] : 0;
@@ -135,9 +135,9 @@ static void reference_expert(const struct moe_case *c, const float *x, uint32_t 
         weighed[i] = x[i] * (c->scores == ROUTER_SIGMOID_INPUT ? (float)weight : 1);
     weight = c->scores == ROUTER_SIGMOID_INPUT ? 1 : weight;
     for (uint32_t i = 0; i < ffn; i++) {
-        reference_input(c->gate.type, weighed, width, in);
+        matrix_input(&c->gate, expert, weighed, in);
         double g = reference_dot(gate + (size_t)i * width, in, width, &m);
-        reference_input(c->up.type, weighed, width, in);
+        matrix_input(&c->up, expert, weighed, in);
         double u = reference_dot(up + (size_t)i * width, in, width, &m);
         g += c->biased ? c->gate_bias.values[expert * ffn + i] : 0;
         u += c->biased ? c->up_bias.values[expert * ffn + i] : 0;
@@ -146,7 +146,7 @@ static void reference_expert(const struct moe_case *c, const float *x, uint32_t 
         else
             hidden[i] = (float)(g * sigmoid(g) * u);
     }
-    reference_input(c->down.type, hidden, ffn, hidden_in);
+    matrix_input(&c->down, expert, hidden, hidden_in);
     for (uint32_t i = 0; i < width; i++) {
         double down_bias = c->biased ? c->down_bias.values[expert * width + i] : 0;
         sum[i] += weight * (reference_dot(down + (size_t)i * ffn, hidden_in, ffn, &m) + down_bias);
@@ -226,6 +226,8 @@ static void test_moe_adds_the_chosen_experts(void **state)
         {QTYPE_F32, QTYPE_F32, QTYPE_F32, QTYPE_F32},    {QTYPE_F32, QTYPE_Q4_K, QTYPE_Q4_K, QTYPE_Q6_K},
         {QTYPE_F32, QTYPE_Q8_0, QTYPE_Q8_0, QTYPE_Q8_0}, {QTYPE_F32, QTYPE_Q4_0, QTYPE_Q4_0, QTYPE_Q4_0},
         {QTYPE_F16, QTYPE_BF16, QTYPE_F16, QTYPE_Q5_K},  {QTYPE_Q8_0, QTYPE_Q4_K, QTYPE_Q8_0, QTYPE_F16},
+        {QTYPE_F32, QTYPE_FP8_128, QTYPE_FP8_128, QTYPE_FP8_32},
+        {QTYPE_F32, QTYPE_INT4_128, QTYPE_INT8_64, QTYPE_INT2_32},
     };
     static const uint32_t row_counts[] = {1, 3, 17};
     for (size_t i = 0; i < COUNTOF(types); i++) {
@@ -277,6 +279,29 @@ static void test_moe_knows_every_router(void **state)
         c.normalise = c.scores == ROUTER_SIGMOID;
         c.n_groups = k / 4 % 2 ? 4 : 0;
         c.n_groups_used = 2;
+        check_case(&c, n_rows);
+        case_close(&c);
+    }
+}
+
+/* Columns in orders of their own, in some of the three matrices or in all; one row, and many; inputs weighed or not. */
+static void test_moe_takes_columns_in_any_order(void **state)
+{
+    (void)state;
+    static const uint32_t types[][4] = {{QTYPE_F32, QTYPE_INT4_32, QTYPE_INT4_32, QTYPE_INT8_32},
+                                        {QTYPE_F32, QTYPE_Q4_0, QTYPE_F32, QTYPE_Q4_0},
+                                        {QTYPE_F32, QTYPE_F16, QTYPE_INT3_32, QTYPE_FP8_32}};
+    for (uint32_t k = 0; k < 8 * COUNTOF(types); k++) {
+        struct moe_case c;
+        uint32_t bits = k % 8, n_rows = k % 3 ? 17 : 1;
+        case_open(&c, types[k / 8], 6, 3, 96, 64, n_rows);
+        c.scores = k % 2 ? ROUTER_SIGMOID_INPUT : ROUTER_SOFTMAX;
+        if (bits & 1 && k / 8 != 2)
+            matrix_reorder(&c.gate);
+        if (bits & 2 && k / 8 != 1)
+            matrix_reorder(&c.up);
+        if (bits & 4 && k / 8 != 2)
+            matrix_reorder(&c.down);
         check_case(&c, n_rows);
         case_close(&c);
     }
@@ -362,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_moe_adds_the_chosen_experts),
         cmocka_unit_test(test_moe_takes_odd_shapes),
         cmocka_unit_test(test_moe_knows_every_router),
+        cmocka_unit_test(test_moe_takes_columns_in_any_order),
         cmocka_unit_test(test_moe_takes_many_rows),
         cmocka_unit_test(test_moe_breaks_ties_downwards),
         cmocka_unit_test(test_moe_survives_extreme_scores),

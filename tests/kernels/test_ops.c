@@ -31,6 +31,8 @@ static void test_ops_embed_reads_the_rows_of_ids(void **state)
     for (size_t t = 0; (type = qtype_at(t)) != NULL; t++) {
         struct embed_case c;
         matrix_make(&c.table, type->id, 9, 256, 1);
+        if (type->id >= QTYPE_OWN && type->id < QTYPE_FP8_32 && t % 2)
+            matrix_reorder(&c.table);
         for (int i = 0; i < 17; i++)
             c.ids[i] = i * 5 % 9;
         for (size_t s = 0; rig_isa(s); s++) {
@@ -197,7 +199,7 @@ static void check_matmul(const struct matmul_case *c, const float *out, uint32_t
         size_t at = 0;
         for (int i = 0; i < c->n; i++) {
             const struct matrix *w = &c->w[i];
-            reference_input(w->type, c->x + j * cols, cols, x);
+            matrix_input(w, 0, c->x + j * cols, x);
             for (size_t k = 0; k < w->rows; k++, at++) {
                 double want = reference_dot(w->values + k * cols, x, cols, &magnitude);
                 want += c->has_bias[i] ? c->bias[i].values[k] : 0;
@@ -208,13 +210,16 @@ static void check_matmul(const struct matmul_case *c, const float *out, uint32_t
     }
 }
 
-/* n_rows rows of x through matrices of the types and row counts given (0: no more). */
-static void check_matmul_case(const uint32_t *types, const uint32_t *rows, uint32_t cols, uint32_t n_rows, bool bias,
-                              bool accumulate)
+/* n_rows rows of x through matrices of the types and row counts given (0: no more); `orders` has a bit for each whose
+ * columns are in an order of their own. */
+static void check_matmul_orders(const uint32_t *types, const uint32_t *rows, uint32_t cols, uint32_t n_rows, bool bias,
+                                bool accumulate, unsigned orders)
 {
     struct matmul_case c = {.accumulate = accumulate};
     for (; c.n < MATMUL_WEIGHTS_MAX && rows[c.n]; c.n++) {
         matrix_make(&c.w[c.n], types[c.n], rows[c.n], cols, 1);
+        if (orders >> c.n & 1)
+            matrix_reorder(&c.w[c.n]);
         matrix_make(&c.bias[c.n], QTYPE_F32, 1, rows[c.n], 1);
         c.has_bias[c.n] = bias && c.n != 1;
         c.out_width += rows[c.n];
@@ -234,6 +239,12 @@ static void check_matmul_case(const uint32_t *types, const uint32_t *rows, uint3
     free(x);
     free(y);
     free(out);
+}
+
+static void check_matmul_case(const uint32_t *types, const uint32_t *rows, uint32_t cols, uint32_t n_rows, bool bias,
+                              bool accumulate)
+{
+    check_matmul_orders(types, rows, cols, n_rows, bias, accumulate, 0);
 }
 
 static void test_ops_matmul_multiplies_every_type(void **state)
@@ -268,6 +279,19 @@ static void test_ops_matmul_shares_x_among_matrices(void **state)
     for (size_t k = 0; k < COUNTOF(row_counts); k++)
         for (int bits = 0; bits < 4; bits++)
             check_matmul_case(types, rows, 512, row_counts[k], bits & 1, bits & 2);
+}
+
+static void test_ops_matmul_takes_columns_in_any_order(void **state)
+{
+    (void)state;
+    static const uint32_t types[] = {QTYPE_INT4_32, QTYPE_INT8_64, QTYPE_F32, QTYPE_Q8_0}, rows[] = {48, 5, 33, 70};
+    for (size_t k = 0; k < COUNTOF(row_counts); k++) {
+        check_matmul_orders(types, rows, 320, row_counts[k], true, false, 1);
+        check_matmul_orders(types, rows, 320, row_counts[k], false, true, 2 | 8);
+        check_matmul_orders(types, (uint32_t[]){70, 5, 0}, 320, row_counts[k], true, true, 3);
+        check_matmul_orders((uint32_t[]){QTYPE_Q4_K, QTYPE_INT3_128}, (uint32_t[]){9, 8, 0}, 768, row_counts[k], true,
+                            true, 3);
+    }
 }
 
 /* More rows of x than kernels take at once, and more than a thread's tile holds. */
@@ -545,7 +569,7 @@ static void check_heads(const struct heads_case *c, const float *out, uint32_t n
     for (size_t r = 0; r < n_rows; r++)
         for (size_t h = 0; h < w->slices; h++) {
             double in[RIG_COLS_MAX], magnitude;
-            reference_input(w->type, c->x + r * (w->slices * c->x_head + 3) + h * c->x_head, w->cols, in);
+            matrix_input(w, (uint32_t)h, c->x + r * (w->slices * c->x_head + 3) + h * c->x_head, in);
             for (size_t i = 0; i < c->y_head; i++) {
                 size_t at = (r * w->slices + h) * c->y_head + i;
                 if (i >= w->rows) {
@@ -563,11 +587,14 @@ static void test_ops_heads_multiply_their_own(void **state)
     (void)state;
     static const uint32_t shapes[][4] = { /* type, heads, rows, cols */
         {QTYPE_F32, 4, 19, 33}, {QTYPE_F16, 1, 64, 512}, {QTYPE_Q8_0, 5, 70, 128}, {QTYPE_Q4_K, 3, 32, 512},
+        {QTYPE_FP8_32, 3, 19, 96}, {QTYPE_INT4_32, 5, 30, 320},
     };
-    for (size_t k = 0; k < COUNTOF(shapes); k++) {
+    for (size_t k = 0; k < COUNTOF(shapes); k++) { /* the last with an order */
         struct heads_case c = {.x_head = shapes[k][3] + 5, .y_head = shapes[k][2] + 2};
         uint32_t heads = shapes[k][1], n = 150;
         matrix_make(&c.w, shapes[k][0], shapes[k][2], shapes[k][3], heads);
+        if (k + 1 == COUNTOF(shapes))
+            matrix_reorder(&c.w);
         c.x = rig_random(k, (size_t)n * (heads * c.x_head + 3), 1);
         c.y = rig_random(k + 7, (size_t)n * heads * c.y_head, 1);
         float *out = rig_alloc((size_t)n * heads * c.y_head * sizeof(*out));
@@ -597,7 +624,7 @@ static void test_ops_weights_take_slices_that_lie_apart(void **state)
     for (size_t s = 0; rig_isa(s); s++) {
         struct rig r;
         rig_open(&r, rig_isa(s), 1);
-        struct weight_desc d = {m.type, m.rows, m.cols, m.slices, apart, 2 * slice};
+        struct weight_desc d = {m.type, m.rows, m.cols, m.slices, apart, 2 * slice, NULL};
         struct weight *w[2] = {matrix_load(&r, &m), NULL};
         assert_int_equal(r.b->weight_create(r.d, &w[1], &d, NULL), 0);
         for (int i = 0; i < 2; i++) {
@@ -790,7 +817,7 @@ static void refuse_weight(const struct rig *r, uint32_t type, uint32_t rows, uin
     static const uint8_t bytes[64];
     struct weight *w = (void *)&w;
     struct error e = {0};
-    struct weight_desc desc = {qtype_find(type), rows, cols, slices, bytes, 0};
+    struct weight_desc desc = {qtype_find(type), rows, cols, slices, bytes, 0, NULL};
     assert_int_equal(r->b->weight_create(r->d, &w, &desc, &e), want);
     assert_null(w);
     assert_true(e.text[0] != '\0');
@@ -809,6 +836,12 @@ static void test_ops_weight_create_refuses(void **state)
     refuse_weight(&r, QTYPE_F32, UINT32_MAX, UINT32_MAX, UINT32_MAX, ERR_UNSUPPORTED);
     refuse_weight(&r, QTYPE_F32, 1u << 31, 1u << 31, 1, ERR_UNSUPPORTED);
     refuse_weight(&r, QTYPE_F32, 1u << 28, 1u << 28, 1, ERR_MEMORY);
+    static const uint32_t order[64];
+    static const float values[64];
+    struct weight_desc desc = {qtype_find(QTYPE_F32), 1, 64, 1, values, 0, order};
+    struct weight *w = (void *)&w;
+    assert_int_equal(r.b->weight_create(r.d, &w, &desc, NULL), ERR_UNSUPPORTED);
+    assert_null(w);
     r.b->weight_destroy(r.d, NULL);
     r.b->mem_destroy(r.d, NULL);
     struct devmem *m = (void *)&m;
@@ -896,6 +929,7 @@ int main(void)
         cmocka_unit_test(test_ops_matmul_multiplies_every_type),
         cmocka_unit_test(test_ops_matmul_takes_odd_widths),
         cmocka_unit_test(test_ops_matmul_shares_x_among_matrices),
+        cmocka_unit_test(test_ops_matmul_takes_columns_in_any_order),
         cmocka_unit_test(test_ops_matmul_takes_many_rows),
         cmocka_unit_test(test_ops_rope_rotates_pairs_and_halves),
         cmocka_unit_test(test_ops_glu_and_add),

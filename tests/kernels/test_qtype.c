@@ -156,6 +156,63 @@ static void test_qtype_reads_known_blocks(void **state)
     }
 }
 
+/* What is put into the house's own types comes out, whatever the codes. */
+static void check_int(const struct qtype *type)
+{
+    static const float scales[] = {0, 1, -0.375F, 0x1.fcp-7F, 0x1p-24F, -65504};
+    unsigned bits = (type->id - QTYPE_OWN) / 10;
+    for (uint32_t zero = 0; zero <= 1U << bits; zero += bits == 8 ? 16 : 1) {
+        for (size_t s = 0; s < COUNTOF(scales); s++) {
+            uint8_t codes[128], block[160];
+            float y[128], scale = scales[s];
+            if (type->id == QTYPE_INT4B_32 && (zero != 8 || scale == -65504))
+                continue;
+            scale = type->id % 10 == 3 ? scale * 1.0000001F : scale;
+            for (uint32_t i = 0; i < type->block_len; i++)
+                codes[i] = (uint8_t)((37 * i + 11 * zero + i / 32) & ((1U << bits) - 1));
+            memset(block, 0xa5, sizeof(block));
+            qtype_put_int(type, codes, scale, zero, block);
+            assert_int_equal(block[type->block_bytes], 0xa5);
+            type->to_f32(block, y, type->block_len);
+            for (uint32_t i = 0; i < type->block_len; i++)
+                assert_true(y[i] == scale * (float)((int)codes[i] - (int)zero));
+        }
+    }
+}
+
+static float fp8_value(unsigned v)
+{
+    int exponent = (int)(v >> 3 & 15), fraction = (int)(v & 7);
+    float f = exponent == 0 ? ldexpf((float)fraction, -9) : ldexpf((float)(8 + fraction), exponent - 10);
+    return v & 0x80 ? -f : f;
+}
+
+static void check_fp8(const struct qtype *type)
+{
+    uint8_t codes[128], block[132];
+    float y[128];
+    for (unsigned first = 0; first < 256; first += type->block_len) {
+        for (uint32_t i = 0; i < type->block_len; i++)
+            codes[i] = (uint8_t)(first + i);
+        qtype_put_fp8(type, codes, 0.3F, block);
+        type->to_f32(block, y, type->block_len);
+        for (uint32_t i = 0; i < type->block_len; i++)
+            assert_true(y[i] == fp8_value(codes[i]) * 0.3F);
+    }
+}
+
+static void test_qtype_own_types_keep_values(void **state)
+{
+    (void)state;
+    const struct qtype *type;
+    for (size_t t = 0; (type = qtype_at(t)) != NULL; t++) {
+        if (type->id >= QTYPE_FP8_32)
+            check_fp8(type);
+        else if (type->id >= QTYPE_OWN)
+            check_int(type);
+    }
+}
+
 /* ---- writing ---- */
 
 static double relative_error(const float *x, const float *y, size_t n)
@@ -262,7 +319,7 @@ static void test_qtype_is_found_by_id_and_by_name(void **state)
         assert_ptr_equal(qtype_by_name(lower), type);
         assert_true(type->block_len > 0 && type->block_len <= QTYPE_BLOCK_LEN_MAX);
     }
-    assert_int_equal(n, 26);
+    assert_int_equal(n, 26 + 19);
     assert_null(qtype_find(4)); /* was never given a meaning that lasted */
     assert_null(qtype_find(UINT32_MAX));
     assert_null(qtype_by_name("Q4_K_M"));
@@ -354,6 +411,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_qtype_reads_what_ggml_wrote),
         cmocka_unit_test(test_qtype_reads_known_blocks),
+        cmocka_unit_test(test_qtype_own_types_keep_values),
         cmocka_unit_test(test_qtype_writes_as_well_as_ggml),
         cmocka_unit_test(test_qtype_writes_odd_rows),
         cmocka_unit_test(test_qtype_is_found_by_id_and_by_name),

@@ -333,6 +333,7 @@ static void typed(struct raw *r, uint32_t type)
 static void type_q1_0(struct raw *r) { typed(r, 41); }
 static void type_removed(struct raw *r) { typed(r, 4); }
 static void type_max(struct raw *r) { typed(r, UINT32_MAX); }
+static void type_own(struct raw *r) { typed(r, QTYPE_INT4_32); }
 static void type_block(struct raw *r) { typed(r, QTYPE_Q4_K); } /* 32 values are no block of 256 */
 
 static void placed(struct raw *r, uint64_t offset)
@@ -428,6 +429,7 @@ static const struct lie {
     {type_q1_0, ERR_UNSUPPORTED, "tensor three is stored as Q1_0"},
     {type_removed, ERR_UNSUPPORTED, "tensor three is stored as type 4,"},
     {type_max, ERR_UNSUPPORTED, "tensor three is stored as type 4294967295"},
+    {type_own, ERR_UNSUPPORTED, "tensor three is stored as INT4_32 (1040), which is no type of files"},
     {type_block, ERR_CORRUPT, "tensor three has dimensions that its type Q4_K cannot have"},
     {offset_odd, ERR_CORRUPT, "tensor three is not aligned to 32 bytes"},
     {offset_past_end, ERR_CORRUPT, "tensor three ends past the end of the file"},

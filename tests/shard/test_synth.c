@@ -484,6 +484,8 @@ static void test_refusals_name_the_option(void **state)
         {"there is no family \"\"", {.layers = 1, .hidden = 64, .heads = 1, .ffn = 64}},
         {"no family \"gpt9\"; there are llama", {.family = "gpt9", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64}},
         {"no type \"q9\"", {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64, .type = "q9"}},
+        {"no type \"int4_32\"",
+         {.family = "llama", .layers = 1, .hidden = 64, .heads = 1, .ffn = 64, .type = "int4_32"}},
         {"layers is 0", {.family = "llama", .hidden = 64, .heads = 1, .ffn = 64}},
         {"layers is 4096", {.family = "llama", .layers = 4096, .hidden = 64, .heads = 1, .ffn = 64}},
         {"hidden is 0", {.family = "llama", .layers = 1, .heads = 1, .ffn = 64}},
