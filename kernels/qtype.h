@@ -81,7 +81,7 @@ struct qtype {
 /* NULL when the id or the name (any case) is not known. */
 const struct qtype *qtype_find(uint32_t id);
 const struct qtype *qtype_by_name(const char *name);
-/* The i-th known type, NULL past the end. */
+/* The i-th known type, NULL past the end; the house's own are the last. */
 const struct qtype *qtype_at(size_t i);
 /* Whether files have it: it is not the house's own. */
 static inline bool qtype_in_files(const struct qtype *t)

@@ -151,7 +151,7 @@ static void test_every_type_of_files_can_be_had(void **state)
 {
     const struct qtype *type;
     (void)state;
-    for (size_t i = 0; (type = qtype_at(i)) != NULL; i++) {
+    for (size_t i = 0; (type = qtype_at(i)) != NULL && qtype_in_files(type); i++) {
         struct synth_options o = dense("qwen3", type->name);
         double sum = 0, squares = 0;
         size_t n;
