@@ -178,21 +178,29 @@ static int read_merges(struct source *s, const struct gguf *g, struct error *e)
 
 /* ---- special tokens ---- */
 
-/* The id under a key; `fallback` where it is absent; -1 where it names no token. */
-static int32_t id_key(const struct source *s, const struct gguf *g, const char *key, int32_t fallback)
+/* The id under a key; `fallback` where it is absent, and -1 is how some files say that there is none. */
+static int32_t id_key(const struct source *s, const struct gguf *g, const char *key, int32_t fallback, int *status,
+                      struct error *e)
 {
     uint64_t id;
-    if (gguf_get_u64(g, key, &id))
-        return id < s->n_tokens ? (int32_t)id : -1;
-    return gguf_has(g, key) || fallback >= (int32_t)s->n_tokens ? -1 : fallback;
+    if (!gguf_has(g, key))
+        return fallback < (int32_t)s->n_tokens ? fallback : -1;
+    bool there = gguf_get_u64(g, key, &id);
+    if (there && id < s->n_tokens)
+        return (int32_t)id;
+    if (there && id != UINT32_MAX && *status == 0)
+        *status = error_set(e, ERR_CORRUPT, "%s: %s is %llu; there are %u tokens", gguf_path(g), key,
+                            (unsigned long long)id, s->n_tokens);
+    return -1;
 }
 
-static void read_specials(struct source *s, const struct gguf *g, const struct kind_row *row)
+static int read_specials(struct source *s, const struct gguf *g, const struct kind_row *row, struct error *e)
 {
     bool add_bos = row->add_bos, add_eos = row->add_eos;
-    s->bos = id_key(s, g, "tokenizer.ggml.bos_token_id", row->bos);
-    s->eos = id_key(s, g, "tokenizer.ggml.eos_token_id", row->eos);
-    s->unknown = id_key(s, g, "tokenizer.ggml.unknown_token_id", row->unknown);
+    int status = 0;
+    s->bos = id_key(s, g, "tokenizer.ggml.bos_token_id", row->bos, &status, e);
+    s->eos = id_key(s, g, "tokenizer.ggml.eos_token_id", row->eos, &status, e);
+    s->unknown = id_key(s, g, "tokenizer.ggml.unknown_token_id", row->unknown, &status, e);
     if (!row->pre)
         add_bos = pretokenizer_adds_bos(s->pre.text, s->pre.len);
     (void)gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &add_bos);
@@ -204,10 +212,11 @@ static void read_specials(struct source *s, const struct gguf *g, const struct k
     if (s->eos >= 0)
         s->ends[s->n_ends++] = s->eos;
     for (size_t i = 0; i < COUNTOF(end_keys); i++) {
-        int32_t id = id_key(s, g, end_keys[i], -1);
+        int32_t id = id_key(s, g, end_keys[i], -1, &status, e);
         if (id >= 0)
             s->ends[s->n_ends++] = id;
     }
+    return status;
 }
 
 static bool name_has(struct gguf_string name, const char *part)
@@ -327,9 +336,8 @@ int source_gguf(struct source *s, const struct gguf *g, struct error *e)
         status = read_merges(s, g, e);
     if (status == 0)
         status = read_normalizer(s, g, row, e);
-    if (status != 0)
-        return status;
-    read_specials(s, g, row);
+    if (status == 0)
+        status = read_specials(s, g, row, e);
     mark_strips(s, g);
-    return 0;
+    return status;
 }

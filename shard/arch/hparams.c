@@ -150,6 +150,9 @@ static void read_vocab(struct hparams *h, struct reader *r)
     h->n_vocab = read_count(r, "vocab_size", 1, ARCH_VOCAB_MAX, t ? t->ne[1] : tokens);
     if (t && t->ne[1] <= ARCH_VOCAB_MAX)
         h->n_vocab = (uint32_t)t->ne[1];
+    if (r->status == 0 && t && tokens != UINT64_MAX && tokens > t->ne[1])
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: its tokenizer has %llu tokens, its embedding only %u rows",
+                              gguf_path(r->g), (unsigned long long)tokens, h->n_vocab);
 }
 
 /* Of compressed attention. Every head has a part that is not rotated; what is kept must be a key that kernels take. */

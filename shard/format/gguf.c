@@ -237,6 +237,9 @@ static int place_tensors(struct gguf *g, uint64_t alignment, struct error *e)
         if (t->offset > room || t->bytes > room - t->offset)
             return error_set(e, ERR_CORRUPT, "%s: tensor %s ends past the end of the file; it is cut, fetch it again",
                              g->path, t->name);
+        if (i > 0 && t->offset + g->header_bytes < g->tensors[i - 1].offset)
+            return error_set(e, ERR_CORRUPT, "%s: tensor %s lies before the one that is listed before it", g->path,
+                             t->name);
         t->offset += g->header_bytes;
     }
     qsort(g->by_name, g->n_tensors, sizeof(*g->by_name), compare_offsets);

@@ -344,8 +344,17 @@ static void placed(struct raw *r, uint64_t offset)
 static void offset_odd(struct raw *r) { placed(r, 16); }
 static void offset_past_end(struct raw *r) { placed(r, 1 << 20); }
 static void offset_wraps(struct raw *r) { placed(r, (uint64_t)-256); }
-static void offset_overlaps(struct raw *r) { placed(r, 32); }
-static void offset_same(struct raw *r) { placed(r, 0); }
+static void offset_overlaps(struct raw *r) { placed(r, 288), buffer_grow(&r->data, 512); }
+static void offset_same(struct raw *r) { placed(r, 256), buffer_grow(&r->data, 512); }
+static void offset_decreases(struct raw *r)
+{
+    raw_close(r);
+    raw_open(r);
+    raw_info(r, "one", 2, some_ne, QTYPE_F32, 256);
+    raw_info(r, "two", 2, some_ne, QTYPE_F32, 0);
+    buffer_grow(&r->data, 512);
+}
+
 static void bleeding(struct raw *r) { r->data.len -= 96; } /* the last tensor is declared longer than the file */
 
 static void named(struct raw *r, const char *name)
@@ -436,6 +445,7 @@ static const struct lie {
     {offset_wraps, ERR_CORRUPT, "tensor three ends past the end of the file"},
     {offset_overlaps, ERR_CORRUPT, "overlap"},
     {offset_same, ERR_CORRUPT, "overlap"},
+    {offset_decreases, ERR_CORRUPT, "tensor two lies before the one that is listed before it"},
     {bleeding, ERR_CORRUPT, "tensor two ends past the end of the file"},
     {name_twice, ERR_CORRUPT, "tensor one occurs twice"},
     {name_empty, ERR_CORRUPT, "the name of tensor 3 is damaged"},
@@ -480,6 +490,23 @@ static void test_sparse_strings_are_capped(void **state)
     raw_close(&r);
 }
 
+/* Nothing but zeros, a hole of a terabyte: no byte of it is looked at. */
+static void test_a_terabyte_of_nothing_is_no_model(void **state)
+{
+    struct error e = {0};
+    struct gguf *g;
+    (void)state;
+    folder_write("hole.gguf", "GGUF\3\0\0\0", 8);
+    assert_int_equal(truncate(folder_path("hole.gguf"), (off_t)1 << 40), 0);
+    assert_int_equal(gguf_open(&g, folder_path("hole.gguf"), &e), 0); /* says that it holds nothing */
+    assert_int_equal(gguf_tensor_count(g), 0);
+    gguf_close(&g);
+    folder_write("hole.gguf", "GGUF\3\0\0\0\0\0\0\0\0\0\0\0\xFF\xFF", 18);
+    assert_int_equal(truncate(folder_path("hole.gguf"), (off_t)1 << 40), 0);
+    assert_int_equal(gguf_open(&g, folder_path("hole.gguf"), &e), ERR_CORRUPT);
+    assert_non_null(strstr(e.text, "the name of metadata key 1 is damaged"));
+}
+
 static void test_alignments_that_can_be(void **state)
 {
     static const uint32_t alignments[] = {8, 16, 64, 4096};
@@ -510,6 +537,7 @@ int main(void)
         cmocka_unit_test(test_random_damage_does_no_harm),
         cmocka_unit_test(test_lies_are_named),
         cmocka_unit_test(test_sparse_strings_are_capped),
+        cmocka_unit_test(test_a_terabyte_of_nothing_is_no_model),
         cmocka_unit_test(test_alignments_that_can_be),
     };
     return cmocka_run_group_tests(tests, open_tried, close_tried);

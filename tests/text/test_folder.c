@@ -198,6 +198,15 @@ static void test_wrong_files_are_refused(void **state)
         {FILE_OF("null", "null", "{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"ab\"]}"), ERR_CORRUPT, "merge"},
         {FILE_OF("null", "null", "{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":7}"), ERR_CORRUPT, "merges"},
         {FILE_OF("null", "null", "{\"type\":\"Unigram\",\"vocab\":[[1,2]]}"), ERR_CORRUPT, "entry 0"},
+        {FILE_OF("null", "null", "{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}") "x", ERR_CORRUPT, "tokenizer.json"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", ERR_CORRUPT, "vocabulary is empty"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":4194304},\"merges\":[]}}", ERR_CORRUPT, "0 to 4194303"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1e9},\"merges\":[]}}", ERR_CORRUPT, "id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"id\":1}]}",
+         ERR_CORRUPT, "added token 0 has no content"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"post_processor\":{\"single\":"
+         "[{\"SpecialToken\":{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[9]}}}}", ERR_CORRUPT,
+         "not in the vocabulary"},
         {FILE_OF("{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA\"}", "null", BPE), ERR_CORRUPT, "damaged"},
     };
     for (size_t i = 0; i < COUNTOF(cases); i++) {
@@ -206,6 +215,55 @@ static void test_wrong_files_are_refused(void **state)
         if (!strstr(e.text, cases[i].words))
             fail_msg("\"%s\" does not say \"%s\"", e.text, cases[i].words);
     }
+}
+
+static int open_with(const char *name, const char *text, size_t len, struct error *e)
+{
+    static const char json[] = FILE_OF("null", "null", BPE);
+    char dir[] = "/tmp/shoal-folder-XXXXXX";
+    struct tokenizer *t;
+    assert_non_null(mkdtemp(dir));
+    char *path = path_join(dir, "tokenizer.json"), *other = path_join(dir, name);
+    assert_int_equal(path_write_atomic(path, json, strlen(json), 0600, e), 0);
+    assert_int_equal(path_write_atomic(other, text, len, 0600, e), 0);
+    int status = tokenizer_open_folder(&t, dir, e);
+    tokenizer_close(&t);
+    unlink(path);
+    unlink(other);
+    rmdir(dir);
+    mem_free(path);
+    mem_free(other);
+    return status;
+}
+
+/* The files beside it, and what is too large or too deep. */
+static void test_what_lies_beside_is_checked(void **state)
+{
+    enum { TEMPLATE = 1 << 20, DEEP = 200000 };
+    static const char odd_ends[] = "{\"eos_token_id\":[-1,99999999,\"x\",null]}";
+    struct error e = {0};
+    struct buffer b;
+    (void)state;
+    buffer_init(&b, 64 << 20);
+    assert_int_equal(open_with("tokenizer_config.json", "[", 1, &e), ERR_CORRUPT);
+    assert_non_null(strstr(e.text, "tokenizer_config.json"));
+    assert_int_equal(open_with("generation_config.json", "7", 1, &e), ERR_CORRUPT);
+    assert_int_equal(open_with("generation_config.json", odd_ends, strlen(odd_ends), &e), 0);
+    buffer_printf(&b, "{\"chat_template\":\"");
+    memset(buffer_grow(&b, TEMPLATE + 1), 'x', TEMPLATE + 1);
+    buffer_printf(&b, "\"}");
+    assert_int_equal(open_with("tokenizer_config.json", b.data, b.len, &e), ERR_LIMIT);
+    assert_non_null(strstr(e.text, "chat template has 1048577 bytes"));
+    assert_int_equal(open_with("chat_template.jinja", b.data, b.len, &e), ERR_LIMIT);
+    assert_non_null(strstr(e.text, "chat_template.jinja"));
+    buffer_clear(&b);
+    memset(buffer_grow(&b, DEEP), '[', DEEP);
+    assert_int_equal(open_with("tokenizer_config.json", b.data, b.len, &e), ERR_CORRUPT);
+    assert_int_equal(open_text(b.data, b.len, &e), ERR_CORRUPT);
+    buffer_clear(&b);
+    memset(buffer_grow(&b, (16 << 20) + 1), ' ', (16 << 20) + 1);
+    assert_int_equal(open_with("tokenizer_config.json", b.data, b.len, &e), ERR_LIMIT);
+    buffer_close(&b);
 }
 
 static void test_damaged_files_do_no_harm(void **state)
@@ -232,6 +290,7 @@ int main(void)
         cmocka_unit_test(test_recorded_ids_are_given),
         cmocka_unit_test(test_the_demo_is_the_same_in_both_forms),
         cmocka_unit_test(test_wrong_files_are_refused),
+        cmocka_unit_test(test_what_lies_beside_is_checked),
         cmocka_unit_test(test_damaged_files_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -568,12 +568,22 @@ static void test_wrong_vocabularies_are_refused(void **state)
     mem_free(large);
 }
 
-static void test_wrong_ids_are_no_ids(void **state)
+static void test_wrong_ids_are_refused(void **state)
 {
     (void)state;
     struct recipe *r = recipe_of_letters();
     r->bos = 10;
-    r->eos = UINT32_MAX;
+    refused(r, ERR_CORRUPT, "bos_token_id is 10; there are 10 tokens");
+    r = recipe_of_letters();
+    r->eos = INT32_MAX;
+    refused(r, ERR_CORRUPT, "eos_token_id is 2147483647");
+}
+
+static void test_files_may_say_that_there_is_no_id(void **state)
+{
+    (void)state;
+    struct recipe *r = recipe_of_letters();
+    r->bos = r->eos = UINT32_MAX;
     r->add_bos = r->add_eos = 1;
     r->n_types = 0; /* all are normal */
     r->chat_template = "{{ messages }}";
@@ -585,6 +595,58 @@ static void test_wrong_ids_are_no_ids(void **state)
     /* No token for a byte: it is left out. */
     check_tokens(t, "az\xFFg", 0, "[a][g]");
     tokenizer_close(&t);
+}
+
+/* Published files have tokens without a text, and some twice: they are never given. */
+static void test_empty_and_double_tokens_do_no_harm(void **state)
+{
+    (void)state;
+    struct recipe *r = recipe_of_letters();
+    add(r, "", NORMAL);
+    add(r, "", CONTROL);
+    add(r, "", USER);
+    for (int i = 0; i < 1000; i++)
+        add(r, "b", NORMAL);
+    merge(r, " ");
+    merge(r, "");
+    struct tokenizer *t = opened(r);
+    check_tokens(t, "abba", ENCODE_SPECIAL, "[a][b][b][a]");
+    struct token_list ids = {0};
+    assert_int_equal(tokenizer_encode(t, "b", 1, 0, &ids, NULL), 0);
+    assert_int_equal(ids.ids[0], 1);
+    token_list_free(&ids);
+    tokenizer_close(&t);
+}
+
+/* A million times the same text: as long as a million others take, or this test does not end. */
+static void test_a_million_equal_tokens_are_read(void **state)
+{
+    enum { MANY = 1 << 20 };
+    char path[] = PATH;
+    struct gguf_string *same = mem_array(MANY, sizeof(*same));
+    struct gguf_writer *w;
+    struct gguf *g;
+    struct tokenizer *t;
+    (void)state;
+    for (size_t i = 0; i < MANY; i++)
+        same[i] = (struct gguf_string){"a", 1};
+    close(mkstemp(path));
+    assert_int_equal(gguf_writer_create(&w, path, NULL), 0);
+    gguf_writer_string(w, "tokenizer.ggml.model", "gpt2");
+    gguf_writer_string(w, "tokenizer.ggml.pre", "gpt-2");
+    gguf_writer_strings(w, "tokenizer.ggml.tokens", same, MANY);
+    for (size_t i = 0; i < MANY; i++)
+        same[i] = (struct gguf_string){"a a", 3};
+    gguf_writer_strings(w, "tokenizer.ggml.merges", same, MANY);
+    assert_int_equal(gguf_writer_header(w, NULL), 0);
+    assert_int_equal(gguf_writer_finish(&w, NULL), 0);
+    assert_int_equal(gguf_open(&g, path, NULL), 0);
+    assert_int_equal(tokenizer_open(&t, g, NULL), 0);
+    assert_int_equal(tokenizer_find(t, "a", 1), 0);
+    tokenizer_close(&t);
+    gguf_close(&g);
+    unlink(path);
+    mem_free(same);
 }
 
 /* Open a damaged file; where that still gives a tokenizer, use it. */
@@ -692,7 +754,10 @@ int main(void)
         cmocka_unit_test(test_chat_needs_a_format_that_fits),
         cmocka_unit_test(test_models_without_a_vocabulary_take_ids_only),
         cmocka_unit_test(test_wrong_vocabularies_are_refused),
-        cmocka_unit_test(test_wrong_ids_are_no_ids),
+        cmocka_unit_test(test_wrong_ids_are_refused),
+        cmocka_unit_test(test_files_may_say_that_there_is_no_id),
+        cmocka_unit_test(test_empty_and_double_tokens_do_no_harm),
+        cmocka_unit_test(test_a_million_equal_tokens_are_read),
         cmocka_unit_test(test_damaged_files_do_no_harm),
         cmocka_unit_test(test_threads_share_a_tokenizer),
     };
