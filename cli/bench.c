@@ -55,6 +55,7 @@ static int open_local(struct bench *b, struct local *l, int threads, struct erro
         .sequences_max = b->streams,
         .batch_rows_max = 512,
         .progress = isatty(STDERR_FILENO),
+        .settings = s,
     };
     return local_open(l, &o, e);
 }
@@ -80,7 +81,8 @@ static int local_decode(struct bench *b, struct local *l, double *rate, struct e
     for (uint32_t at = 0; r == 0 && at < b->generate; at++) {
         for (uint32_t i = 0; i < b->streams; i++)
             rows[i] = (struct step_row){.sequence = i + 1, .position = at, .flags = ROW_SAMPLE,
-                                        .token = (int32_t)(random_u64(&b->random) % n_vocab)};
+                                        .token = (int32_t)(random_u64(&b->random) % n_vocab),
+                                        .adapter = l->lora != NULL};
         r = interrupt_seen() ? error_set(e, ERR_CANCELLED, "stopped")
                              : shard_step(l->shard, rows, b->streams, NULL, e);
     }

@@ -35,9 +35,15 @@ static int open_shard(struct local *l, const struct local_options *o, struct err
         .sequences_max = o->sequences_max,
         .batch_rows_max = o->batch_rows_max,
     };
+    struct shard_adapter served = {.scale = 1};
     int r = parse_kv(o->kv_type, l->model, &so.kv_type, e);
+    if (r == 0 && o->settings)
+        r = adapters_open_one(&l->lora, &served.scale, o->settings, l->model, e);
     if (r != 0)
         return r;
+    served.adapter = l->lora;
+    so.adapters = &served;
+    so.n_adapters = l->lora != NULL;
     struct progress *bar = NULL;
     if (o->progress) {
         bar = progress_start("loading", model_range_bytes(l->model, &so.range));
@@ -71,6 +77,7 @@ int local_open(struct local *l, const struct local_options *o, struct error *e)
 void local_close(struct local *l)
 {
     shard_close(&l->shard);
+    adapter_close(&l->lora);
     backend_close(&l->device);
     tokenizer_close(&l->tokenizer);
     model_close(&l->model);
@@ -85,7 +92,8 @@ int local_feed(struct local *l, uint64_t sequence, const int32_t *tokens, uint32
         if (stop && stop())
             return error_set(e, ERR_CANCELLED, "stopped");
         for (uint32_t i = 0; i < count; i++)
-            rows[i] = (struct step_row){.sequence = sequence, .position = position + at + i, .token = tokens[at + i]};
+            rows[i] = (struct step_row){.sequence = sequence, .position = position + at + i, .token = tokens[at + i],
+                                        .adapter = l->lora != NULL};
         at += count;
         if (sample && at == n)
             rows[count - 1].flags = ROW_SAMPLE;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "cli/adapters.h"
 #include "kernels/backend.h"
 #include "shard/arch/arch.h"
 #include "shard/run/shard.h"
@@ -25,6 +26,7 @@ struct local_options {
     uint32_t sequences_max;
     uint32_t batch_rows_max;
     bool progress;
+    const struct settings *settings; /* what adapter there is; NULL: none */
 };
 
 struct local {
@@ -32,6 +34,7 @@ struct local {
     struct model *model;
     struct shard *shard;
     struct tokenizer *tokenizer;
+    struct adapter *lora; /* of every row; NULL: none */
     uint32_t context, batch_rows_max;
     uint32_t sampled; /* row of the last step that local_logits() reads */
 };

@@ -25,7 +25,8 @@ static int rows_of_local(struct local *l, const int32_t *tokens, uint32_t n, str
             return error_set(e, ERR_CANCELLED, "stopped");
         for (uint32_t i = 0; i < count; i++)
             rows[i] = (struct step_row){
-                .sequence = 1, .position = at + i, .token = tokens[at + i], .flags = ROW_LOGITS};
+                .sequence = 1, .position = at + i, .token = tokens[at + i], .flags = ROW_LOGITS,
+                .adapter = l->lora != NULL};
         int r = shard_step(l->shard, rows, count, NULL, e);
         if (r != 0)
             return r;
@@ -55,6 +56,7 @@ static int by_local(const struct settings *s, const int32_t *tokens, uint32_t n,
         .context = n,
         .sequences_max = 1,
         .batch_rows_max = (uint32_t)settings_count(s, "batch_rows"),
+        .settings = s,
     };
     int r = local_open(&l, &o, e);
     if (r != 0)

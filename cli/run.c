@@ -37,6 +37,7 @@ static int open_local(struct talk *t, struct error *e)
         .sequences_max = 1,
         .batch_rows_max = 512,
         .progress = isatty(STDERR_FILENO),
+        .settings = s,
     };
     int r = local_open(&t->local, &o, e);
     if (r != 0)

@@ -24,6 +24,8 @@ struct value {
     uint64_t count;
     uint32_t *list;
     size_t n_list;
+    char **texts;
+    size_t n_texts;
 };
 
 struct settings {
@@ -48,8 +50,10 @@ static void put(struct value *v, const char *text, enum source source, const cha
 {
     if (v->text && v->source > source)
         return;
+    bool more = v->text && v->source == source && v->row && v->row->kind == SETTING_TEXTS;
+    char *whole = more ? mem_printf("%s,%s", v->text, text) : mem_strdup(text);
     mem_free(v->text);
-    v->text = mem_strdup(text);
+    v->text = whole;
     v->source = source;
     snprintf(v->where, sizeof(v->where), "%s", where);
 }
@@ -122,6 +126,21 @@ static int parse_list(struct value *v, struct error *e)
     return v->n_list ? 0 : bad_number(v, e);
 }
 
+static int parse_texts(struct value *v, struct error *e)
+{
+    for (const char *at = v->text; *at;) {
+        size_t n = strcspn(at, ",");
+        if (v->n_texts == SETTINGS_ARGUMENTS_MAX)
+            return error_set(e, ERR_LIMIT, "%s: given more than %d times", v->where, SETTINGS_ARGUMENTS_MAX);
+        if (n == 0)
+            return error_set(e, ERR_INVALID, "%s: one of the texts of \"%.80s\" is empty", v->where, v->text);
+        v->texts = mem_resize(v->texts, v->n_texts + 1, sizeof(*v->texts));
+        v->texts[v->n_texts++] = mem_strndup(at, n);
+        at += n + (at[n] == ',');
+    }
+    return 0;
+}
+
 static int parse_switch(struct value *v, struct error *e)
 {
     static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no", "off", "0"};
@@ -148,6 +167,8 @@ static int check(struct value *v, struct error *e)
         return parse_switch(v, e);
     case SETTING_LIST:
         return parse_list(v, e);
+    case SETTING_TEXTS:
+        return parse_texts(v, e);
     case SETTING_BYTES:
         ok = parse_bytes(v->text, &v->number);
         break;
@@ -327,6 +348,9 @@ void settings_free(struct settings **settings_p)
     for (size_t i = 0; i < setting_row_count; i++) {
         mem_free(s->values[i].text);
         mem_free(s->values[i].list);
+        for (size_t k = 0; k < s->values[i].n_texts; k++)
+            mem_free(s->values[i].texts[k]);
+        mem_free(s->values[i].texts);
     }
     for (size_t i = 0; i < s->n_arguments; i++)
         mem_free(s->arguments[i]);
@@ -381,6 +405,13 @@ bool settings_given(const struct settings *s, const char *key)
     const struct value *v = find(s, key);
     assert(v != NULL);
     return v->text && v->source != FROM_DEFAULT;
+}
+
+const char *const *settings_texts(const struct settings *s, const char *key, size_t *n)
+{
+    const struct value *v = get(s, key, 1U << SETTING_TEXTS);
+    *n = v->n_texts;
+    return (const char *const *)v->texts;
 }
 
 const uint32_t *settings_list(const struct settings *s, const char *key, size_t *n)

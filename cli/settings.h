@@ -47,6 +47,7 @@ enum setting_kind {
     SETTING_BYTES,  /* "512MB", "4GiB", "1.5G" */
     SETTING_SWITCH, /* a flag without a value; true or false in YAML and the environment */
     SETTING_LIST,   /* whole numbers with commas */
+    SETTING_TEXTS,  /* texts with commas; the flag may also be given several times */
 };
 
 struct settings;
@@ -67,6 +68,8 @@ double settings_real(const struct settings *s, const char *key);
 bool settings_switch(const struct settings *s, const char *key);
 /* True when the user gave it, anywhere. */
 bool settings_given(const struct settings *s, const char *key);
+/* The n texts of a row of several, in memory of the settings. */
+const char *const *settings_texts(const struct settings *s, const char *key, size_t *n);
 /* The numbers of a list, in memory of the settings. */
 const uint32_t *settings_list(const struct settings *s, const char *key, size_t *n);
 

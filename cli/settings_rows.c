@@ -51,6 +51,9 @@ const struct setting setting_rows[] = {
     {"sequences", 0, SETTING_COUNT, HEADS, "16", 1, 256, "N", "sequences at once"},
     {"batch_rows", 0, SETTING_COUNT, HEADS, "512", 1, 1024, "ROWS", "most rows of a step"},
 
+    {"lora", 0, SETTING_TEXTS, LOCAL, NULL, 0, 0, "[NAME=]FILE[:SCALE]",
+     "a LoRA adapter for the model"},
+
     /* how it computes */
     {"threads", 't', SETTING_COUNT, COMPUTES | CMD_LOGITS | CMD_QUANTIZE, "0", 0, 256, "N",
      "compute threads (every core)"},

@@ -53,7 +53,8 @@ static void put_part(struct engine *en, const struct schedule_part *p, struct fr
         uint32_t position = p->first + i;
         uint32_t flags = (p->sample && i + 1 == p->n ? FRAME_ROW_SAMPLE : 0) | (p->logits ? FRAME_ROW_LOGITS : 0) |
                          (position >= s->n_prompt ? FRAME_ROW_GENERATED : 0);
-        en->rows[f->n_rows++] = (struct frame_row){s->sequence, s->epoch, position, s->tokens[position], flags};
+        en->rows[f->n_rows++] = (struct frame_row){s->sequence, s->epoch, position, s->tokens[position],
+                                                          (uint16_t)flags, 0};
     }
 }
 

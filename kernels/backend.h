@@ -163,12 +163,21 @@ struct glu_args {
  * the chosen; g itself, and sigmoid(g) multiplies an expert's input instead of its output. */
 enum router_scores { ROUTER_SOFTMAX, ROUTER_SIGMOID, ROUTER_SOFTMAX_CHOSEN, ROUTER_SIGMOID_INPUT };
 
+/* What an adapter adds to the experts' products: thin pairs of F32, a slice an expert, or one for all of them. */
+struct moe_thin {
+    const struct weight *a, *b; /* NULL: nothing */
+};
+struct moe_lora {
+    struct moe_thin gate, up, down;
+};
+
 /* The whole expert layer: g = router x (+ router_bias) in float32; scores; the n_used largest of
  * scores + select_bias (ties: the lower index); weights from the scores alone, normalised to sum 1 when
  * `normalise` (sum clamped to >= 6.1035e-5), times scale (0: none);
  * out += sum over the chosen in order of rank of weight * down_e(act(gate_e x) * (up_e x)), each product + its bias.
  * With groups, experts are cut into n_groups of as many, and only those of the n_groups_used best can be chosen: a
- * group counts as its two largest together, as its largest where there is no select_bias. */
+ * group counts as its two largest together, as its largest where there is no select_bias.  Rows with an adapter add
+ * its B (A x) to every product. */
 struct moe_args {
     const struct weight *router;          /* [experts, width] */
     const struct weight *gate, *up, *down; /* slices = experts: [ffn, width] [ffn, width] [width, ffn] */
@@ -183,6 +192,8 @@ struct moe_args {
     struct span x;   /* [n_rows, width] */
     struct span out; /* [n_rows, width], added to */
     uint32_t n_rows, width, ffn;
+    const struct moe_lora *loras; /* NULL: no row has one */
+    const uint8_t *lora_of;       /* host [n_rows]: 0: none, else the place of the row's in loras, counted from 1 */
 };
 
 /* Each row x of `width` values becomes x * factor * factors[row] * sigmoid(gates[row]); with a cap, then
@@ -209,6 +220,24 @@ struct heads_args {
     struct span x, y;
     uint32_t x_row, x_head, y_row, y_head; /* in values */
     uint32_t n_rows;
+};
+
+/* Rows that share a pair of thin matrices, which are one, or one a slice of what they are added to. */
+struct lora_group {
+    const struct weight *a; /* [rank, cols] */
+    const struct weight *b; /* [rows, rank] */
+    const uint32_t *rows;   /* host [n_rows], ascending; no row is in two groups */
+    uint32_t n_rows;
+};
+
+/* y += B (A x) for the rows of every group; other rows stay as they are.  Slice s of row r of x begins at
+ * r * x_row + s * x_slice, of y at r * y_row + s * y_slice. */
+struct lora_args {
+    struct span x, y;
+    uint32_t x_row, x_slice, y_row, y_slice; /* in values */
+    uint32_t slices;
+    const struct lora_group *groups;
+    uint32_t n_groups;
 };
 
 /* Rows of one sequence in a call of delta(). The state is read from one place and left in another. */
@@ -251,6 +280,7 @@ struct reserve_args {
     uint32_t experts, experts_used;  /* 0: dense */
     uint32_t width, ffn;             /* of the expert layer */
     uint32_t index_positions;        /* that index() chooses from, 0: it is not called */
+    uint32_t lora_cols, lora_rank;   /* of thin pairs; 0: there are none */
 };
 
 struct device_options {
@@ -297,6 +327,7 @@ struct backend {
     void (*copy)(struct device *d, const struct copy_args *a);
     void (*heads)(struct device *d, const struct heads_args *a);
     void (*delta)(struct device *d, const struct delta_args *a);
+    void (*lora)(struct device *d, const struct lora_args *a);
     void (*add)(struct device *d, struct span to, struct span from, size_t count); /* to += from */
     /* rows[i] of from -> row i of to, width values each */
     void (*gather)(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,

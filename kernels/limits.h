@@ -13,6 +13,8 @@ enum {
     MOE_ROWS_MAX = 512, /* rows that an expert layer takes at a time */
     DELTA_KERNEL_MAX = 8,   /* positions that a layer with a state convolves */
     DELTA_HEADS_MAX = 256,  /* value heads of such a layer */
+    LORA_ROWS_MAX = 64,  /* rows that a thin pair takes at a time */
+    LORA_RANK_MAX = 1024,
     MLA_ROWS_MAX = 64, /* rows that attention over compressed keys takes at a time */
     INDEX_ROWS_MAX = 16, /* rows whose positions are scored at a time */
 };

@@ -96,7 +96,7 @@ static int run_rows(struct stage *s, struct error *e)
     for (uint32_t i = 0; i < a->n_rows; i++) {
         const struct frame_row *r = &a->rows[i];
         s->step_rows[i] = (struct step_row){r->sequence, r->epoch, r->position, r->token,
-                                            r->flags & (ROW_SAMPLE | ROW_LOGITS)};
+                                            r->flags & (ROW_SAMPLE | ROW_LOGITS), r->adapter};
     }
     return a->n_rows ? shard_step(s->shard, s->step_rows, a->n_rows, s->range.embedding ? NULL : a->data, e) : 0;
 }

@@ -13,7 +13,7 @@
 #include "base/memory.h"
 #include "base/view.h"
 
-enum { MAGIC = 0x314C4853, VERSION = 1, CHECKSUM_AT = 48, META_AT = 40 };
+enum { MAGIC = 0x314C4853, VERSION = 2, CHECKSUM_AT = 48, META_AT = 40 };
 
 _Static_assert(sizeof(struct frame_row) == 24, "a row is 24 bytes on the wire");
 
@@ -59,7 +59,8 @@ static void put_rows(struct buffer *b, const struct frame *f)
         buffer_u32(b, r->epoch);
         buffer_u32(b, r->position);
         buffer_u32(b, (uint32_t)r->token);
-        buffer_u32(b, r->flags);
+        buffer_u16(b, r->flags);
+        buffer_u16(b, r->adapter);
     }
 }
 
@@ -224,7 +225,8 @@ static void get_rows(struct view *v, struct frame *f, struct frame_store *s)
         r->epoch = view_u32(v);
         r->position = view_u32(v);
         r->token = view_i32(v);
-        r->flags = view_u32(v);
+        r->flags = view_u16(v);
+        r->adapter = view_u16(v);
     }
     f->rows = s->rows;
 }

@@ -51,7 +51,8 @@ struct frame_row { /* 24 bytes on the wire */
     uint32_t epoch;
     uint32_t position;
     int32_t token;
-    uint32_t flags; /* shard/run/step.h's enum row_flags; FRAME_ROW_* below repeat them and a test compares */
+    uint16_t flags; /* shard/run/step.h's enum row_flags; FRAME_ROW_* below repeat them and a test compares */
+    uint16_t adapter; /* 0: none, else the number of one of those that the shards were loaded with */
 };
 enum {
     FRAME_ROW_SAMPLE = 1 << 0,

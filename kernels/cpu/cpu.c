@@ -165,6 +165,8 @@ static size_t lay_out(struct cpu *c, const struct reserve_args *r, uint8_t *base
     size_t at = 0, rows = r->rows, moe = rows < MOE_ROWS_MAX ? rows : MOE_ROWS_MAX;
     size_t entries = moe * r->experts_used, index_rows = rows < INDEX_ROWS_MAX ? rows : INDEX_ROWS_MAX;
     size_t widest = r->cols > r->ffn ? r->cols : r->ffn;
+    widest = widest > r->lora_cols ? widest : r->lora_cols;
+    widest = widest > r->lora_rank ? widest : r->lora_rank;
     size_t form_rows = rows > entries ? rows : entries;
     for (int f = FORM_F32 + 1; f < FORM_COUNT; f++)
         s->prepared[f] = take(base, &at, form_rows, form_row_bytes((enum form)f, widest));
@@ -173,6 +175,10 @@ static size_t lay_out(struct cpu *c, const struct reserve_args *r, uint8_t *base
     s->index = take(base, &at, index_rows, pages_of(r) * KV_PAGE_TOKENS * sizeof(float));
     c->rope_positions = take(base, &at, rows, sizeof(uint32_t));
     c->rope_freq = take(base, &at, r->rope_half, sizeof(float));
+    if (r->lora_rank > 0) {
+        s->lora_x = take(base, &at, LORA_ROWS_MAX, r->lora_cols * sizeof(float));
+        s->lora_low = take(base, &at, LORA_ROWS_MAX, r->lora_rank * sizeof(float));
+    }
     if (r->experts == 0)
         return at;
     s->scores = take(base, &at, moe, r->experts * sizeof(float));
@@ -188,6 +194,8 @@ static size_t lay_out(struct cpu *c, const struct reserve_args *r, uint8_t *base
     s->gate = take(base, &at, entries, r->ffn * sizeof(float));
     s->up = take(base, &at, entries, r->ffn * sizeof(float));
     s->down = take(base, &at, entries, r->width * sizeof(float));
+    for (int i = 0; i < 2; i++)
+        s->low[i] = take(base, &at, entries, r->lora_rank * sizeof(float));
     return at;
 }
 
@@ -232,6 +240,7 @@ const struct backend backend_cpu = {
     .copy = cpu_copy,
     .heads = cpu_heads,
     .delta = cpu_delta,
+    .lora = cpu_lora,
     .add = cpu_add,
     .gather = cpu_gather,
 };

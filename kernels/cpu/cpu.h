@@ -59,6 +59,10 @@ struct scratch {
     uint8_t *gathered[FORM_COUNT]; /* prepared rows by entry */
     float *gate, *up;              /* [entries][ffn] */
     float *down;                   /* [entries][width] */
+    float *low[2];                 /* [entries][rank]: what thin pairs make of an entry's input */
+    /* thin pairs, of up to LORA_ROWS_MAX rows */
+    float *lora_x;                 /* [rows][cols] */
+    float *lora_low;               /* [rows][rank] */
 };
 
 struct cpu {
@@ -130,6 +134,7 @@ void cpu_scale(struct device *d, const struct scale_args *a);
 void cpu_copy(struct device *d, const struct copy_args *a);
 void cpu_heads(struct device *d, const struct heads_args *a);
 void cpu_delta(struct device *d, const struct delta_args *a);
+void cpu_lora(struct device *d, const struct lora_args *a);
 void cpu_add(struct device *d, struct span to, struct span from, size_t count);
 void cpu_gather(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,
                 uint32_t width);

@@ -8,30 +8,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/moe.h"
 
 #define WEIGHT_SUM_MIN 6.103515625e-5F /* a sum below the smallest normal half counts as that */
-
-/* Prepared inputs of a matrix of every expert. */
-struct moe_input {
-    const uint8_t *rows;
-    size_t stride;
-    bool by_entry; /* else one a row */
-};
-
-struct moe_run {
-    struct cpu *c;
-    const struct moe_args *a;
-    uint32_t first, n; /* rows of this round */
-    uint32_t n_active;
-    const uint8_t *x[FORM_COUNT];
-    size_t x_stride[FORM_COUNT];
-    bool by_entry;         /* x is an entry's, not a row's */
-    struct moe_input gate_in, up_in;
-    const uint8_t *hidden; /* gate's entries in the form that `down` wants */
-    size_t hidden_stride;
-    struct tiles tiles;
-};
 
 /* ---- which experts ---- */
 
@@ -364,6 +343,8 @@ static void gate_up_part(void *arg, int part, int parts)
                         x.count);
             add_bias(a->gate_bias, x.expert, gate, a->ffn, x.first, x.last, x.count);
             add_bias(a->up_bias, x.expert, up, a->ffn, x.first, x.last, x.count);
+            moe_lora_add(run, MOE_GATE, x.start, x.count, gate, x.first, x.last);
+            moe_lora_add(run, MOE_UP, x.start, x.count, up, x.first, x.last);
             for (uint32_t j = 0; j < x.count; j++) {
                 size_t o = (size_t)j * a->ffn + x.first;
                 cpu_activate(run->c->isa, a->act, gate + o, up + o, gate + o, x.last - x.first);
@@ -386,6 +367,7 @@ static void down_part(void *arg, int part, int parts)
             expert_rows(a->down, x.expert, run->hidden + x.start * run->hidden_stride, run->hidden_stride, down,
                         x.first, x.last, x.count);
             add_bias(a->down_bias, x.expert, down, a->width, x.first, x.last, x.count);
+            moe_lora_add(run, MOE_DOWN, x.start, x.count, down, x.first, x.last);
         }
     }
 }
@@ -429,8 +411,10 @@ static void moe_round(struct moe_run *run)
         pool_run(c->pool, choose_part, run);
     sort_entries(run);
     prepare_inputs(run);
+    moe_lora_inputs(run, false);
     tiles_open(&run->tiles, (size_t)run->n_active * a->ffn, run->n, threads);
     pool_run(c->pool, gate_up_part, run);
+    moe_lora_inputs(run, true);
     prepare_hidden(run);
     tiles_open(&run->tiles, (size_t)run->n_active * a->width, run->n, threads);
     pool_run(c->pool, down_part, run);

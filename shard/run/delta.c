@@ -4,8 +4,10 @@
  */
 #include "shard/run/layer.h"
 
-static void project(struct forward *f, uint32_t layer, uint32_t n)
+static void project(struct forward *f, uint32_t layer, const struct forward_batch *b)
 {
+    static const enum role alone[] = {ROLE_DELTA_QKV, ROLE_DELTA_GATE, ROLE_DELTA_BETA, ROLE_DELTA_ALPHA};
+    uint32_t n = b->n;
     struct weight *const *w = f->weights->layers[layer].at;
     bool both = w[ROLE_DELTA_BOTH] != NULL;
     struct matmul_args in = {
@@ -18,6 +20,8 @@ static void project(struct forward *f, uint32_t layer, uint32_t n)
     forward_norm(f, w[ROLE_ATTN_NORM], NULL, f->x, f->normed, n);
     forward_lap(f, &f->times.norm_ns, &t);
     f->device->backend->matmul(f->device, &in);
+    for (int i = 0; i < in.n_weights; i++)
+        forward_lora(f, layer, both && i == 2 ? ROLE_DELTA_BOTH : alone[i], b->lora, f->normed, in.y[i]);
     forward_lap(f, &f->times.matmul_ns, &t);
 }
 
@@ -47,7 +51,7 @@ void delta_attend(struct forward *f, uint32_t layer, const struct forward_batch 
                              .width = shape->inner, .group = shape->v_dim, .eps = f->h->norm_eps};
     struct glu_args glu = {.act = ACT_SILU, .gate = f->delta_gates, .up = f->mixed, .out = f->mixed, .n_rows = b->n,
                            .width = shape->inner};
-    project(f, layer, b->n);
+    project(f, layer, b);
     set_gates(f, &a, w[ROLE_DELTA_BOTH] != NULL);
     uint64_t t = forward_start(f);
     ops->delta(f->device, &a);

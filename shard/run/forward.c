@@ -165,7 +165,8 @@ static int reserve(const struct forward *f, struct error *e)
     widest = larger(widest, h->delta.inner);
     struct reserve_args r = {
         .rows = f->rows_max, .cols = widest, .rope_half = h->n_rot / 2,
-        .index_positions = h->index.top > 0 ? h->context : 0};
+        .index_positions = h->index.top > 0 ? h->context : 0, .lora_rank = f->loras->rank,
+        .lora_cols = f->loras->cols};
     if (has_experts(h)) {
         r.experts = h->n_experts;
         r.experts_used = h->n_experts_used;
@@ -176,10 +177,11 @@ static int reserve(const struct forward *f, struct error *e)
 }
 
 int forward_open(struct forward *f, struct device *d, const struct model *m, const struct weights *w,
-                 const struct shard_options *o, struct error *e)
+                 const struct loras *l, const struct shard_options *o, struct error *e)
 {
     *f = (struct forward){
-        .device = d, .h = model_hparams(m), .weights = w, .embedding = o->range.embedding, .head = o->range.head,
+        .device = d, .h = model_hparams(m), .weights = w, .loras = l, .embedding = o->range.embedding,
+        .head = o->range.head,
         .sequences_max = o->sequences_max, .rows_max = o->batch_rows_max,
         .logits_max = o->batch_rows_max < LOGITS_ROWS_MAX ? o->batch_rows_max : LOGITS_ROWS_MAX};
     f->layers = mem_array(w->n_layers, sizeof(*f->layers));
@@ -234,13 +236,13 @@ static struct layer_rows keep_wanted(struct forward *f, uint32_t layer, const st
     const struct backend *ops = f->device->backend;
     ops->gather(f->device, f->kept, f->x, b->wanted, b->n_wanted, f->h->n_embd);
     ops->gather(f->device, f->q, f->mixed, b->wanted, b->n_wanted, width);
-    return (struct layer_rows){f->kept, f->q, b->n_wanted};
+    return (struct layer_rows){f->kept, f->q, b->n_wanted, b->lora_wanted};
 }
 
 void forward_run(struct forward *f, const struct forward_batch *b)
 {
     uint32_t n_layers = f->weights->n_layers;
-    struct layer_rows rows = {f->x, f->mixed, b->n};
+    struct layer_rows rows = {f->x, f->mixed, b->n, b->lora};
     assert(b->n > 0 && b->n <= f->rows_max && b->n_wanted <= b->n);
     enter(f, b);
     layer_note_positions(f, b);

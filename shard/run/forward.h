@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "kernels/backend.h"
 #include "shard/arch/arch.h"
+#include "shard/run/lora.h"
 #include "shard/run/shard.h"
 #include "shard/run/weights.h"
 
@@ -19,6 +20,7 @@ struct forward {
     struct device *device;
     const struct hparams *h;
     const struct weights *weights; /* borrowed */
+    const struct loras *loras;     /* borrowed */
     struct kv_layer *layers;       /* [weights->n_layers] */
     struct kv_layer *index_layers; /* the same: the keys of those with an indexer */
     uint32_t *state_of;            /* [weights->n_layers]: the layer's place among those with a state */
@@ -58,13 +60,14 @@ struct forward_batch {
     const uint32_t *positions;         /* [n] */
     const struct delta_run *runs;      /* [n_runs], where the model has states */
     uint32_t n_runs;
+    const struct lora_rows *lora, *lora_wanted; /* adapters of the rows, and of those that are wanted */
     const uint32_t *wanted;            /* [n_wanted] rows that go to the head, ascending */
     uint32_t n, n_wanted;
 };
 
 /* Takes KV and buffers on the device and reserves its scratch. ERR_MEMORY. */
 MUST_USE int forward_open(struct forward *f, struct device *d, const struct model *m, const struct weights *w,
-                          const struct shard_options *o, struct error *e);
+                          const struct loras *l, const struct shard_options *o, struct error *e);
 void forward_close(struct forward *f); /* also after an open that failed */
 void forward_run(struct forward *f, const struct forward_batch *b);
 /* Logits of wanted rows [first, first + n) of the last run into f->logits; n <= logits_max. */

@@ -11,8 +11,9 @@
 
 static const float KEY_NORM_EPS = 1e-6F; /* no file says it */
 
-static void project(struct forward *f, uint32_t layer, uint32_t n)
+static void project(struct forward *f, uint32_t layer, const struct forward_batch *b)
 {
+    uint32_t n = b->n;
     const struct backend *ops = f->device->backend;
     struct weight *const *w = f->weights->layers[layer].at;
     uint32_t dim = f->h->index.dim;
@@ -24,6 +25,9 @@ static void project(struct forward *f, uint32_t layer, uint32_t n)
                              .eps = KEY_NORM_EPS};
     ops->matmul(f->device, &in);
     ops->matmul(f->device, &q);
+    forward_lora(f, layer, ROLE_INDEX_K, b->lora, f->normed, f->index_k);
+    forward_lora(f, layer, ROLE_INDEX_WEIGHTS, b->lora, f->normed, f->index_weights);
+    forward_lora(f, layer, ROLE_INDEX_Q, b->lora, f->q_low, f->index_q);
     ops->norm(f->device, &norm);
 }
 
@@ -44,7 +48,7 @@ void indexer_choose(struct forward *f, uint32_t layer, const struct forward_batc
                            .n_heads = shape->heads, .n_chosen = shape->top,
                            .scale = 1 / sqrtf((float)shape->heads * (float)shape->dim)};
     uint64_t t = forward_start(f);
-    project(f, layer, b->n);
+    project(f, layer, b);
     forward_lap(f, &f->times.matmul_ns, &t);
     turn(f, f->index_q, b, shape->heads);
     turn(f, f->index_k, b, 1);

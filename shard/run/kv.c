@@ -16,6 +16,7 @@ enum { NOWHERE = UINT32_MAX };
 struct sequence {
     uint64_t id;
     uint32_t epoch;
+    uint32_t adapter;
     uint32_t length; /* positions held; 0: the place is free */
     uint32_t n_pages;
     uint32_t held[2]; /* positions that its states know; 0: none */
@@ -99,6 +100,9 @@ static int cut_run(const struct step_row *rows, uint32_t n, uint32_t first, stru
         if (rows[i].epoch != rows[first].epoch || rows[i].position == 0 || rows[i].position - 1 != rows[i - 1].position)
             return error_set(e, ERR_INVALID, "the rows of sequence %llu do not ascend by one",
                              (unsigned long long)rows[first].sequence);
+        if (rows[i].adapter != rows[first].adapter)
+            return error_set(e, ERR_INVALID, "the rows of sequence %llu have several adapters",
+                             (unsigned long long)rows[first].sequence);
         i++;
     }
     *run = (struct run){.first = first, .n = i - first};
@@ -119,6 +123,9 @@ static int check_start(const struct kv *kv, const struct run *run, const struct 
     if (row->epoch != s->epoch && !(row->epoch > s->epoch && row->position == 0))
         return error_set(e, ERR_CONFLICT, "sequence %llu is of epoch %u here, and the step of epoch %u", id, s->epoch,
                          row->epoch);
+    if (row->adapter != s->adapter && row->position != 0)
+        return error_set(e, ERR_CONFLICT, "sequence %llu has adapter %u here, and the step has %u", id, s->adapter,
+                         row->adapter);
     if (row->position > s->length)
         return error_set(e, ERR_CONFLICT, "sequence %llu: position %u comes next here, and the step has %u", id,
                          s->length, row->position);
@@ -220,6 +227,7 @@ static void lengthen(struct kv *kv, struct run *run, const struct step_row *rows
         take_state(kv, run, s, row->position);
     uint32_t *pages = kv->pages + (size_t)run->place * kv->pages_each;
     s->epoch = row->epoch;
+    s->adapter = row->adapter;
     s->length = row->position + run->n;
     while (s->n_pages < pages_of(s->length)) {
         assert(kv->n_free > 0 && s->n_pages < kv->pages_each);

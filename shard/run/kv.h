@@ -29,9 +29,8 @@ void kv_destroy(struct kv **kv_p);
 
 /* Take the rows of a step: truncate and lengthen their sequences, and say in out[n] where each row's keys and
  * values belong; the page lists stay valid until the next call.  All or nothing: a refused step changes nothing.
- * ERR_INVALID: rows that are no step.  ERR_CONFLICT: epoch or gap, or (with states) a position that is behind the last
- * step's first.  ERR_LIMIT: past the context.  ERR_BUSY: no
- * page or no place for another sequence is free. */
+ * ERR_INVALID: rows that are no step.  ERR_CONFLICT: epoch, adapter or gap, or (with states) a position that is behind
+ * the last step's first.  ERR_LIMIT: past the context.  ERR_BUSY: no page or no place for another sequence is free. */
 MUST_USE int kv_take(struct kv *kv, const struct step_row *rows, uint32_t n, struct attention_row *out,
                      struct error *e);
 /* With states: the sequences of the step that was taken last; valid until the next.  Of each sequence there are two

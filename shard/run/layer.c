@@ -50,6 +50,13 @@ void forward_scale(struct forward *f, struct span x, uint32_t n, uint32_t width,
         f->device->backend->scale(f->device, &a);
 }
 
+void forward_lora(struct forward *f, uint32_t layer, enum role role, const struct lora_rows *rows, struct span x,
+                  struct span y)
+{
+    if (rows->n_groups > 0)
+        lora_add(f->loras, layer, role, rows, x, y, NULL);
+}
+
 static void norm_heads(struct forward *f, const struct weight *w, struct span x, uint32_t n, uint32_t n_heads)
 {
     uint32_t width = n_heads * f->h->head_dim;
@@ -132,8 +139,9 @@ static void gate_heads(struct forward *f, uint32_t n)
     f->device->backend->glu(f->device, &glu);
 }
 
-static void project_qkv(struct forward *f, uint32_t layer, uint32_t n)
+static void project_qkv(struct forward *f, uint32_t layer, const struct forward_batch *b)
 {
+    uint32_t n = b->n;
     struct weight *const *w = f->weights->layers[layer].at;
     bool gated = (f->h->arch->flags & ARCH_DELTA) != 0;
     uint64_t t = forward_start(f);
@@ -144,6 +152,9 @@ static void project_qkv(struct forward *f, uint32_t layer, uint32_t n)
         .bias = {w[ROLE_ATTN_Q_BIAS], w[ROLE_ATTN_K_BIAS], w[ROLE_ATTN_V_BIAS]},
         .y = {gated ? f->q_gated : f->q, f->k, f->v}, .x = f->normed, .n_rows = n};
     f->device->backend->matmul(f->device, &qkv);
+    forward_lora(f, layer, ROLE_ATTN_Q, b->lora, f->normed, qkv.y[0]);
+    forward_lora(f, layer, ROLE_ATTN_K, b->lora, f->normed, f->k);
+    forward_lora(f, layer, ROLE_ATTN_V, b->lora, f->normed, f->v);
     if (gated)
         part_gates(f, n);
     forward_lap(f, &f->times.matmul_ns, &t);
@@ -153,7 +164,7 @@ static void attend(struct forward *f, uint32_t layer, const struct forward_batch
 {
     const struct layer_facts *facts = forward_facts(f, layer);
     bool late = (f->h->arch->flags & ARCH_QK_NORM_LATE) != 0 || facts->late_norm;
-    project_qkv(f, layer, b->n);
+    project_qkv(f, layer, b);
     if (!late)
         norm_both(f, layer, b->n);
     rope_both(f, layer, b);
@@ -212,9 +223,10 @@ void layer_project(struct forward *f, uint32_t layer, const struct layer_rows *r
 {
     struct weight *const *w = f->weights->layers[layer].at;
     uint64_t t = forward_start(f);
-    struct weight *matrix = w[ROLE_DELTA_OUT] ? w[ROLE_DELTA_OUT] : w[ROLE_ATTN_OUT];
-    struct matmul_args out = branch_product(f, matrix, w[ROLE_ATTN_OUT_BIAS], rows->mixed, rows);
+    enum role role = w[ROLE_DELTA_OUT] ? ROLE_DELTA_OUT : ROLE_ATTN_OUT;
+    struct matmul_args out = branch_product(f, w[role], w[ROLE_ATTN_OUT_BIAS], rows->mixed, rows);
     f->device->backend->matmul(f->device, &out);
+    forward_lora(f, layer, role, rows->lora, rows->mixed, out.y[0]);
     add_branch(f, w[ROLE_ATTN_POST_NORM], rows);
     forward_lap(f, &f->times.matmul_ns, &t);
 }
@@ -229,31 +241,39 @@ static enum activation activation_of(const struct hparams *h)
 }
 
 /* gate = act(Wg normed) * (Wu normed) */
-static void run_glu(struct forward *f, struct weight *gate, struct weight *up, uint32_t width, uint32_t n)
+static void run_glu(struct forward *f, uint32_t layer, enum role gate, enum role up, uint32_t width,
+                    const struct layer_rows *rows)
 {
-    struct matmul_args in = {.n_weights = 2, .w = {gate, up}, .y = {f->gate, f->up}, .x = f->normed, .n_rows = n};
-    struct glu_args glu = {.act = activation_of(f->h), .gate = f->gate, .up = f->up, .out = f->gate, .n_rows = n,
-                           .width = width};
+    struct weight *const *w = f->weights->layers[layer].at;
+    struct matmul_args in = {.n_weights = 2, .w = {w[gate], w[up]}, .y = {f->gate, f->up}, .x = f->normed,
+                             .n_rows = rows->n};
+    struct glu_args glu = {.act = activation_of(f->h), .gate = f->gate, .up = f->up, .out = f->gate,
+                           .n_rows = rows->n, .width = width};
     f->device->backend->matmul(f->device, &in);
+    forward_lora(f, layer, gate, rows->lora, f->normed, f->gate);
+    forward_lora(f, layer, up, rows->lora, f->normed, f->up);
     f->device->backend->glu(f->device, &glu);
 }
 
-static void run_dense(struct forward *f, struct weight *const *w, const struct layer_rows *rows)
+static void run_dense(struct forward *f, uint32_t layer, const struct layer_rows *rows)
 {
-    run_glu(f, w[ROLE_FFN_GATE], w[ROLE_FFN_UP], f->h->n_ffn, rows->n);
+    struct weight *const *w = f->weights->layers[layer].at;
+    run_glu(f, layer, ROLE_FFN_GATE, ROLE_FFN_UP, f->h->n_ffn, rows);
     struct matmul_args out = branch_product(f, w[ROLE_FFN_DOWN], NULL, f->gate, rows);
     f->device->backend->matmul(f->device, &out);
+    forward_lora(f, layer, ROLE_FFN_DOWN, rows->lora, f->gate, out.y[0]);
     add_branch(f, w[ROLE_FFN_POST_NORM], rows);
 }
 
 /* The experts that every row uses; a router of their own may weigh them: down(g h) = g down(h). */
-static void run_shared(struct forward *f, struct weight *const *w, const struct layer_rows *rows)
+static void run_shared(struct forward *f, uint32_t layer, const struct layer_rows *rows)
 {
     const struct backend *ops = f->device->backend;
+    struct weight *const *w = f->weights->layers[layer].at;
     uint32_t width = f->h->n_shared_ffn;
     if (!w[ROLE_SHARED_DOWN])
         return;
-    run_glu(f, w[ROLE_SHARED_GATE], w[ROLE_SHARED_UP], width, rows->n);
+    run_glu(f, layer, ROLE_SHARED_GATE, ROLE_SHARED_UP, width, rows);
     struct scale_args scale = {.x = f->gate, .n_rows = rows->n, .width = width, .factor = f->h->residual_scale};
     if (w[ROLE_SHARED_ROUTER]) {
         struct matmul_args router = {.n_weights = 1, .w = {w[ROLE_SHARED_ROUTER]}, .y = {f->gates}, .x = f->normed,
@@ -266,6 +286,7 @@ static void run_shared(struct forward *f, struct weight *const *w, const struct 
     struct matmul_args out = {.n_weights = 1, .w = {w[ROLE_SHARED_DOWN]}, .y = {rows->x}, .x = f->gate,
                               .n_rows = rows->n, .accumulate = true};
     ops->matmul(f->device, &out);
+    forward_lora(f, layer, ROLE_SHARED_DOWN, rows->lora, f->gate, rows->x);
 }
 
 static float experts_scale(const struct hparams *h)
@@ -274,12 +295,13 @@ static float experts_scale(const struct hparams *h)
     return scale * h->residual_scale != 1 ? scale * h->residual_scale : 0;
 }
 
-static void run_experts(struct forward *f, struct weight *const *w, const struct layer_rows *rows)
+static void run_experts(struct forward *f, uint32_t layer, const struct layer_rows *rows)
 {
     static const enum router_scores scores[] = {[SCORE_SOFTMAX] = ROUTER_SOFTMAX, [SCORE_SIGMOID] = ROUTER_SIGMOID,
                                                 [SCORE_SOFTMAX_CHOSEN] = ROUTER_SOFTMAX_CHOSEN,
                                                 [SCORE_SIGMOID_INPUT] = ROUTER_SIGMOID_INPUT};
     const struct hparams *h = f->h;
+    struct weight *const *w = f->weights->layers[layer].at;
     struct moe_args a = {
         .router = w[ROLE_ROUTER], .gate = w[ROLE_GATE_EXPERTS], .up = w[ROLE_UP_EXPERTS], .down = w[ROLE_DOWN_EXPERTS],
         .router_bias = w[ROLE_ROUTER_BIAS], .gate_bias = w[ROLE_GATE_EXPERTS_BIAS],
@@ -288,8 +310,13 @@ static void run_experts(struct forward *f, struct weight *const *w, const struct
         .normalise = h->experts_norm, .scale = experts_scale(h), .n_groups = h->n_groups,
         .n_groups_used = h->n_groups_used, .n_used = h->n_experts_used, .x = f->normed, .out = rows->x,
         .n_rows = rows->n, .width = h->n_embd, .ffn = h->n_expert_ffn};
+    struct moe_lora loras[ADAPTERS_MAX];
+    if (rows->lora->n_groups > 0 && lora_experts(f->loras, layer, rows->lora, loras)) {
+        a.loras = loras;
+        a.lora_of = rows->lora->group_of;
+    }
     f->device->backend->moe(f->device, &a);
-    run_shared(f, w, rows);
+    run_shared(f, layer, rows);
 }
 
 void layer_feed(struct forward *f, uint32_t layer, const struct layer_rows *rows)
@@ -299,10 +326,10 @@ void layer_feed(struct forward *f, uint32_t layer, const struct layer_rows *rows
     forward_norm(f, w[ROLE_FFN_NORM], w[ROLE_FFN_NORM_BIAS], rows->x, f->normed, rows->n);
     forward_lap(f, &f->times.norm_ns, &t);
     if (w[ROLE_ROUTER]) {
-        run_experts(f, w, rows);
+        run_experts(f, layer, rows);
         forward_lap(f, &f->times.moe_ns, &t);
     } else {
-        run_dense(f, w, rows);
+        run_dense(f, layer, rows);
         forward_lap(f, &f->times.ffn_ns, &t);
     }
 }

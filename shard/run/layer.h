@@ -11,6 +11,7 @@
 struct layer_rows {
     struct span x, mixed;
     uint32_t n;
+    const struct lora_rows *lora;
 };
 
 /* True when what attention and feed-forward give is changed before it is added. */
@@ -41,6 +42,10 @@ struct span forward_behind(struct span s, size_t values);
 void forward_rope(struct forward *f, uint32_t layer, struct span x, const struct forward_batch *b, uint32_t n_heads,
                   uint32_t stride);
 void forward_temper(struct forward *f, struct span q, uint32_t first, uint32_t n, uint32_t width);
+
+/* y += what the rows' adapters add to the product of the layer's matrix. */
+void forward_lora(struct forward *f, uint32_t layer, enum role role, const struct lora_rows *rows, struct span x,
+                  struct span y);
 
 /* Add the time since *since to a kind of operation, where somebody wants to know. */
 void forward_lap(struct forward *f, uint64_t *kind, uint64_t *since);

@@ -11,8 +11,9 @@
 #include "shard/run/layer.h"
 
 /* normed -> q, and k as it is kept. */
-static void compress(struct forward *f, uint32_t layer, uint32_t n)
+static void compress(struct forward *f, uint32_t layer, const struct forward_batch *b)
 {
+    uint32_t n = b->n;
     const struct backend *ops = f->device->backend;
     const struct hparams *h = f->h;
     struct weight *const *w = f->weights->layers[layer].at;
@@ -21,12 +22,15 @@ static void compress(struct forward *f, uint32_t layer, uint32_t n)
     struct matmul_args in = {.n_weights = 2, .w = {low ? w[ROLE_Q_DOWN] : w[ROLE_ATTN_Q], w[ROLE_KV_DOWN]},
                              .y = {low ? f->q_low : f->q, f->k}, .x = f->normed, .n_rows = n};
     ops->matmul(f->device, &in);
+    forward_lora(f, layer, low ? ROLE_Q_DOWN : ROLE_ATTN_Q, b->lora, f->normed, in.y[0]);
+    forward_lora(f, layer, ROLE_KV_DOWN, b->lora, f->normed, f->k);
     if (low) {
         struct norm_args norm = {.weight = w[ROLE_Q_DOWN_NORM], .x = f->q_low, .y = f->q_low, .n_rows = n,
                                  .width = h->q_rank, .group = h->q_rank, .eps = h->norm_eps};
         struct matmul_args up = {.n_weights = 1, .w = {w[ROLE_Q_UP]}, .y = {f->q}, .x = f->q_low, .n_rows = n};
         ops->norm(f->device, &norm);
         ops->matmul(f->device, &up);
+        forward_lora(f, layer, ROLE_Q_UP, b->lora, f->q_low, f->q);
     }
     struct norm_args norm = {.weight = w[ROLE_KV_DOWN_NORM], .x = f->k, .y = f->k, .n_rows = n, .width = h->kv_rank,
                              .group = h->kv_rank, .stride = h->cache_key_dim, .eps = h->norm_eps};
@@ -35,7 +39,7 @@ static void compress(struct forward *f, uint32_t layer, uint32_t n)
 }
 
 /* Rows [first, first + n) of q in terms of compressed keys. */
-static void absorb(struct forward *f, uint32_t layer, uint32_t first, uint32_t n)
+static void absorb(struct forward *f, uint32_t layer, uint32_t first, uint32_t n, const struct lora_rows *lora)
 {
     const struct hparams *h = f->h;
     uint32_t width = h->n_heads * h->head_dim, plain = h->head_dim - h->n_rot;
@@ -43,17 +47,21 @@ static void absorb(struct forward *f, uint32_t layer, uint32_t first, uint32_t n
     struct heads_args up = {.w = f->weights->layers[layer].at[ROLE_K_UP], .x = q, .y = f->absorbed, .x_row = width,
                             .x_head = h->head_dim, .y_row = h->n_heads * h->cache_key_dim, .y_head = h->cache_key_dim,
                             .n_rows = n};
+    struct lora_strides strides = {up.x_row, up.x_head, up.y_row, up.y_head, h->n_heads};
     struct copy_args rotated = {.from = forward_behind(q, plain), .to = forward_behind(f->absorbed, h->kv_rank),
                                 .from_stride = h->head_dim, .to_stride = h->cache_key_dim, .width = h->n_rot,
                                 .count = n * h->n_heads};
     f->device->backend->heads(f->device, &up);
+    if (lora->n_groups > 0)
+        lora_add(f->loras, layer, ROLE_K_UP, lora, q, f->absorbed, &strides);
     f->device->backend->copy(f->device, &rotated);
     if (forward_facts(f, layer)->tempered)
         forward_temper(f, f->absorbed, first, n, h->n_heads * h->cache_key_dim);
 }
 
 /* Rows [first, first + n): absorbed -> mixed. */
-static void attend(struct forward *f, uint32_t layer, const struct forward_batch *b, uint32_t first, uint32_t n)
+static void attend(struct forward *f, uint32_t layer, const struct forward_batch *b, uint32_t first, uint32_t n,
+                   const struct lora_rows *lora)
 {
     const struct hparams *h = f->h;
     uint32_t width = h->n_heads * h->value_dim;
@@ -67,18 +75,23 @@ static void attend(struct forward *f, uint32_t layer, const struct forward_batch
     struct heads_args up = {.w = f->weights->layers[layer].at[ROLE_V_UP], .x = f->latent,
                             .y = forward_behind(f->mixed, (size_t)first * width), .x_row = h->n_heads * h->kv_rank,
                             .x_head = h->kv_rank, .y_row = width, .y_head = h->value_dim, .n_rows = n};
+    struct lora_strides strides = {up.x_row, up.x_head, up.y_row, up.y_head, h->n_heads};
     f->device->backend->attention(f->device, &a);
     f->device->backend->heads(f->device, &up);
+    if (lora->n_groups > 0)
+        lora_add(f->loras, layer, ROLE_V_UP, lora, up.x, up.y, &strides);
 }
 
 void mla_attend(struct forward *f, uint32_t layer, const struct forward_batch *b)
 {
     const struct hparams *h = f->h;
     struct weight *const *w = f->weights->layers[layer].at;
+    uint32_t rows[MLA_ROWS_MAX];
+    struct lora_rows lora = {.rows = rows};
     uint64_t t = forward_start(f);
     forward_norm(f, w[ROLE_ATTN_NORM], NULL, f->x, f->normed, b->n);
     forward_lap(f, &f->times.norm_ns, &t);
-    compress(f, layer, b->n);
+    compress(f, layer, b);
     if (forward_facts(f, layer)->indexed)
         indexer_choose(f, layer, b);
     t = forward_start(f);
@@ -87,8 +100,9 @@ void mla_attend(struct forward *f, uint32_t layer, const struct forward_batch *b
     forward_lap(f, &f->times.rope_ns, &t);
     for (uint32_t first = 0, n; first < b->n; first += n) {
         n = b->n - first < MLA_ROWS_MAX ? b->n - first : MLA_ROWS_MAX;
-        absorb(f, layer, first, n);
-        attend(f, layer, b, first, n);
+        lora_rows_part(&lora, b->lora, first, n);
+        absorb(f, layer, first, n, &lora);
+        attend(f, layer, b, first, n, &lora);
     }
     forward_lap(f, &f->times.attention_ns, &t);
 }

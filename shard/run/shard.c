@@ -18,6 +18,7 @@ struct shard {
     const struct model *model;
     struct shard_options options;
     struct weights weights;
+    struct loras loras;
     struct forward forward;
     struct kv *kv;
     /* of a step, [batch_rows_max] each */
@@ -26,6 +27,7 @@ struct shard {
     int32_t *tokens;
     uint32_t *wanted;   /* rows whose logits somebody may ask for */
     uint32_t *rank_of;  /* a row's place in wanted, or NOT_WANTED */
+    struct lora_rows lora, lora_wanted;
     uint32_t n_rows, n_wanted;
     uint32_t logits_first, n_logits; /* the part of wanted whose logits are there */
     float *host;        /* rows or logits brought to the host; NULL where the device's memory is the host's */
@@ -56,6 +58,8 @@ static int check_options(const struct model *m, const struct shard_options *o, s
         return error_set(e, ERR_INVALID, "%u sequences at once; 1 to %d can be", o->sequences_max, STEP_SEQUENCES_MAX);
     if (o->batch_rows_max == 0 || o->batch_rows_max > STEP_ROWS_MAX)
         return error_set(e, ERR_INVALID, "%u rows a step; 1 to %d can be", o->batch_rows_max, STEP_ROWS_MAX);
+    if (o->n_adapters > ADAPTERS_MAX)
+        return error_set(e, ERR_LIMIT, "%u adapters; %d can be", o->n_adapters, ADAPTERS_MAX);
     return model_check_range(m, r, e);
 }
 
@@ -63,11 +67,13 @@ void shard_need(const struct model *m, const struct shard_options *o, struct sha
 {
     uint64_t positions = (uint64_t)forward_pages(o->kv_tokens) * KV_PAGE_TOKENS;
     uint32_t value = o->kv_type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
-    out->weights = model_range_bytes(m, &o->range);
+    uint64_t adapters, products;
+    loras_need(m, o, &adapters, &products);
+    out->weights = model_range_bytes(m, &o->range) + adapters;
     if (!mem_mul(positions, model_range_kv_bytes(m, o->range.first, o->range.last, value), &out->kv))
         out->kv = UINT64_MAX / 4; /* more than there is anywhere */
     out->kv += model_state_bytes(m) * model_state_layers(m, o->range.first, o->range.last) * o->sequences_max;
-    out->scratch = model_scratch_bytes(m, &o->range, o->batch_rows_max);
+    out->scratch = model_scratch_bytes(m, &o->range, o->batch_rows_max) + products;
 }
 
 /* Better now than when the system begins to kill. */
@@ -106,6 +112,11 @@ static void open_tables(struct shard *s)
     s->tokens = mem_array(n, sizeof(*s->tokens));
     s->wanted = mem_array(n, sizeof(*s->wanted));
     s->rank_of = mem_array(n, sizeof(*s->rank_of));
+    struct lora_rows *rows[] = {&s->lora, &s->lora_wanted};
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        rows[i]->rows = mem_array(n, sizeof(*rows[i]->rows));
+        rows[i]->group_of = mem_array(n, sizeof(*rows[i]->group_of));
+    }
 }
 
 static int open_parts(struct shard *s, const struct weights_progress *progress, struct error *e)
@@ -118,7 +129,9 @@ static int open_parts(struct shard *s, const struct weights_progress *progress, 
     if (r == 0)
         r = weights_load(&s->weights, s->device, s->model, &o->range, progress, e);
     if (r == 0)
-        r = forward_open(&s->forward, s->device, s->model, &s->weights, o, e);
+        r = loras_load(&s->loras, s->device, o, e);
+    if (r == 0)
+        r = forward_open(&s->forward, s->device, s->model, &s->weights, &s->loras, o, e);
     if (r == 0)
         r = open_host(s, e);
     return r;
@@ -142,6 +155,7 @@ int shard_open(struct shard **out, struct device *d, const struct model *m, cons
     s->options.progress_arg = NULL;
     open_tables(s);
     r = open_parts(s, &progress, e);
+    s->options.adapters = NULL;
     if (r != 0) {
         shard_close(&s);
         return r;
@@ -157,6 +171,7 @@ void shard_close(struct shard **shard_p)
         return;
     forward_close(&s->forward);
     weights_free(&s->weights);
+    loras_free(&s->loras);
     kv_destroy(&s->kv);
     mem_big_free(s->host, s->host_bytes);
     mem_free(s->rows);
@@ -164,6 +179,10 @@ void shard_close(struct shard **shard_p)
     mem_free(s->tokens);
     mem_free(s->wanted);
     mem_free(s->rank_of);
+    mem_free(s->lora.rows);
+    mem_free(s->lora_wanted.rows);
+    mem_free(s->lora.group_of);
+    mem_free(s->lora_wanted.group_of);
     mem_free(s);
     *shard_p = NULL;
 }
@@ -175,6 +194,10 @@ static int check_rows(const struct shard *s, const struct step_row *rows, uint32
     uint32_t n_vocab = model_hparams(s->model)->n_vocab;
     if (n == 0 || n > s->options.batch_rows_max)
         return error_set(e, ERR_LIMIT, "a step of %u rows; 1 to %u can be", n, s->options.batch_rows_max);
+    for (uint32_t i = 0; i < n; i++)
+        if (rows[i].adapter > s->options.n_adapters)
+            return error_set(e, ERR_INVALID, "sequence %llu asks for adapter %u of %u",
+                             (unsigned long long)rows[i].sequence, rows[i].adapter, s->options.n_adapters);
     for (uint32_t i = 0; s->options.range.embedding && i < n; i++)
         if (rows[i].token < 0 || (uint32_t)rows[i].token >= n_vocab)
             return error_set(e, ERR_INVALID, "sequence %llu, position %u: token %d is none of the model's %u",
@@ -194,6 +217,8 @@ static void note_rows(struct shard *s, const struct step_row *rows, uint32_t n)
         if (wanted)
             s->wanted[s->n_wanted++] = i;
     }
+    lora_rows_note(&s->lora, rows, NULL, n);
+    lora_rows_note(&s->lora_wanted, rows, s->wanted, s->n_wanted);
 }
 
 /* The block of logits that holds a wanted row. */
@@ -217,7 +242,8 @@ int shard_step(struct shard *s, const struct step_row *rows, uint32_t n, const f
         return r;
     note_rows(s, rows, n);
     struct forward_batch b = {.tokens = s->tokens, .in = in, .rows = s->rows, .positions = s->positions,
-                              .wanted = s->wanted, .n = n, .n_wanted = s->n_wanted};
+                              .lora = &s->lora, .lora_wanted = &s->lora_wanted, .wanted = s->wanted, .n = n,
+                              .n_wanted = s->n_wanted};
     b.n_runs = kv_runs(s->kv, &b.runs);
     forward_run(&s->forward, &b);
     if (s->n_wanted > 0)
@@ -284,7 +310,7 @@ void shard_stats(const struct shard *s, struct shard_stats *out)
     *out = (struct shard_stats){
         .sequences = kv_sequences(s->kv), .pages_used = kv_pages_used(s->kv),
         .pages_total = forward_pages(s->options.kv_tokens), .steps = s->n_steps, .rows = s->n_rows_all,
-        .bytes_weights = s->weights.bytes, .bytes_kv = s->forward.kv_bytes,
+        .bytes_weights = s->weights.bytes + s->loras.bytes, .bytes_kv = s->forward.kv_bytes,
         .bytes_scratch = s->forward.bytes + s->host_bytes};
 }
 

@@ -10,6 +10,10 @@
  * of n_embd values; they leave as float rows, and where the range has the head,
  * logits can be read for the rows that were flagged ROW_SAMPLE or ROW_LOGITS.
  *
+ * Every row may have one adapter of those that the shard was opened with; what
+ * comes out for a row does not depend on the rows and adapters beside it, down
+ * to the bit.
+ *
  * Models with a recurrent state (model_state_bytes) cannot go back to any lower
  * position: a step may begin where the sequence ends, where its last step began,
  * or at 0, and is else refused with ERR_CONFLICT; who wants more sends the
@@ -24,8 +28,15 @@
 
 #include "base/error.h"
 #include "kernels/backend.h"
+#include "shard/arch/adapter.h"
 #include "shard/arch/arch.h"
 #include "shard/run/step.h"
+
+/* An adapter of the model that is served, whose products count `scale`. */
+struct shard_adapter {
+    const struct adapter *adapter;
+    float scale;
+};
 
 struct shard_options {
     struct layer_range range;
@@ -33,6 +44,9 @@ struct shard_options {
     uint32_t kv_tokens;      /* positions that the KV holds over all sequences, rounded up to pages */
     uint32_t sequences_max;  /* 1..STEP_SEQUENCES_MAX */
     uint32_t batch_rows_max; /* 1..STEP_ROWS_MAX */
+    /* What rows may ask for; needed until shard_open() returns. */
+    const struct shard_adapter *adapters;
+    uint32_t n_adapters;     /* 0..ADAPTERS_MAX */
     /* Called between tensors while loading, may be NULL; non-zero cancels with ERR_CANCELLED. */
     int (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total);
     void *progress_arg;
@@ -66,7 +80,7 @@ const float *shard_logits(struct shard *s, uint32_t i);
 void shard_end(struct shard *s, uint64_t sequence);
 /* Forget every sequence. */
 void shard_clear(struct shard *s);
-/* The options it was opened with (progress left out). */
+/* The options it was opened with (progress and the list of adapters left out). */
 void shard_facts(const struct shard *s, struct shard_options *out);
 /* The next position that the sequence expects, 0 when unknown. */
 uint32_t shard_length(const struct shard *s, uint64_t sequence);

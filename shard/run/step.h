@@ -5,7 +5,8 @@
  * position truncates the sequence's KV to it first; a wrong epoch or a gap is
  * refused by name (ERR_CONFLICT), except that a higher epoch may begin the
  * sequence anew at position 0.  Rows of one sequence in a step are contiguous
- * and ascend by one.                                                         */
+ * and ascend by one.  An adapter belongs to a sequence: only a row at position 0
+ * may bring another one.                                                     */
 #ifndef SHARD_RUN_STEP_H
 #define SHARD_RUN_STEP_H
 
@@ -26,7 +27,8 @@ struct step_row {
     uint32_t epoch;
     uint32_t position;
     int32_t token; /* travels to every stage: the last one keeps the history that penalties need */
-    uint32_t flags;
+    uint16_t flags;
+    uint16_t adapter; /* 0: none, else the place of one of the shard's, counted from 1 */
 };
 
 #endif

@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 void fuzz_seeds(fuzz_give_fn give, void *arg)
 {
-    static const struct frame_row rows[] = {{1, 0, 7, 42, FRAME_ROW_SAMPLE}, {2, 3, 0, -1, FRAME_ROW_LOGITS}};
+    static const struct frame_row rows[] = {{1, 0, 7, 42, FRAME_ROW_SAMPLE, 0}, {2, 3, 0, -1, FRAME_ROW_LOGITS, 3}};
     static const struct frame_bias bias[] = {{5, -100.0F}, {9, 1.0F}};
     static const struct frame_open opens[] = {{.sequence = 1, .temperature = 0.7F, .top_p = 0.9F, .top_k = 40,
                                                .n_bias = 2, .bias = bias}};

@@ -12,7 +12,22 @@ struct moe_case {
     bool normalise;
     float scale;
     const float *x, *out; /* out: what is added to */
+    const struct thin_matrices *thin; /* [2]: of rows in turn: none, the first, the second; NULL: there are none */
 };
+
+enum { THIN = 6 };
+
+/* a and b of gate, up and down. */
+struct thin_matrices {
+    struct matrix of[THIN];
+};
+
+static void load_thin(const struct rig *r, const struct thin_matrices *t, struct weight *w[THIN], struct moe_lora *out)
+{
+    for (int i = 0; i < THIN; i++)
+        w[i] = matrix_load(r, &t->of[i]);
+    *out = (struct moe_lora){.gate = {w[0], w[1]}, .up = {w[2], w[3]}, .down = {w[4], w[5]}};
+}
 
 static void run_moe(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
 {
@@ -34,6 +49,15 @@ static void run_moe(const struct rig *r, const void *arg, uint32_t first, uint32
                          .scores = c->scores, .act = c->act, .n_groups = c->n_groups,
                          .n_groups_used = c->n_groups_used, .normalise = c->normalise, .scale = c->scale,
                          .n_used = c->n_used, .n_rows = n, .width = width, .ffn = c->gate.rows};
+    struct weight *thin[2][THIN] = {{NULL}};
+    struct moe_lora loras[2];
+    uint8_t lora_of[RIG_ROWS_MAX];
+    for (uint32_t i = 0; i < n; i++)
+        lora_of[i] = (uint8_t)((first + i) % 3);
+    for (int i = 0; c->thin && i < 2; i++)
+        load_thin(r, &c->thin[i], thin[i], &loras[i]);
+    a.loras = c->thin ? loras : NULL;
+    a.lora_of = lora_of;
     a.x = rig_span(r, c->x + (size_t)first * width, (size_t)n * width);
     a.out = rig_span(r, c->out + (size_t)first * width, (size_t)n * width);
     r->b->moe(r->d, &a);
@@ -43,6 +67,8 @@ static void run_moe(const struct rig *r, const void *arg, uint32_t first, uint32
         r->b->weight_destroy(r->d, w[i]);
     for (size_t i = 0; i < COUNTOF(b); i++)
         r->b->weight_destroy(r->d, b[i]);
+    for (size_t i = 0; i < 2 * THIN; i++)
+        r->b->weight_destroy(r->d, thin[i / THIN][i % THIN]);
 }
 
 /* ---- the reference ---- */
@@ -381,6 +407,68 @@ static void test_moe_keeps_bad_values_in_their_row(void **state)
     }
 }
 
+/* ---- adapters ---- */
+
+/* w += b a, for every slice; a thin matrix may be one for all. */
+static void merge(struct matrix *w, const struct matrix *a, const struct matrix *b)
+{
+    for (uint32_t s = 0; s < w->slices; s++)
+        for (uint32_t i = 0; i < w->rows; i++)
+            for (uint32_t j = 0; j < w->cols; j++)
+                for (uint32_t k = 0; k < a->rows; k++)
+                    w->values[((size_t)s * w->rows + i) * w->cols + j] +=
+                        b->values[((size_t)(b->slices > 1 ? s : 0) * w->rows + i) * a->rows + k] *
+                        a->values[((size_t)(a->slices > 1 ? s : 0) * a->rows + k) * w->cols + j];
+}
+
+/* Where only references look: bytes are not made again. */
+static void open_merged(struct moe_case *c, const struct thin_matrices *thin, const uint32_t types[4])
+{
+    case_open(c, types, 12, 3, 64, 48, 40);
+    merge(&c->gate, &thin->of[0], &thin->of[1]);
+    merge(&c->up, &thin->of[2], &thin->of[3]);
+    merge(&c->down, &thin->of[4], &thin->of[5]);
+}
+
+static void make_thin(struct thin_matrices *t, uint32_t rank, bool shared)
+{
+    matrix_make(&t->of[0], QTYPE_F32, rank, 64, shared ? 1 : 12);
+    matrix_make(&t->of[1], QTYPE_F32, 48, rank, 12);
+    matrix_make(&t->of[2], QTYPE_F32, rank, 64, 12);
+    matrix_make(&t->of[3], QTYPE_F32, 48, rank, shared ? 1 : 12);
+    matrix_make(&t->of[4], QTYPE_F32, rank, 48, 12);
+    matrix_make(&t->of[5], QTYPE_F32, 64, rank, 12);
+}
+
+static void test_moe_adds_what_adapters_add(void **state)
+{
+    (void)state;
+    static const uint32_t types[4] = {QTYPE_F32, QTYPE_F32, QTYPE_F32, QTYPE_F32};
+    struct thin_matrices thin[2];
+    struct moe_case plain, merged[2];
+    float *out = rig_alloc(40 * 64 * sizeof(*out));
+    make_thin(&thin[0], 3, false);
+    make_thin(&thin[1], 9, true);
+    for (int k = 0; k < 4; k++) {
+        case_open(&plain, types, 12, 3, 64, 48, 40);
+        open_merged(&merged[0], &thin[0], types);
+        open_merged(&merged[1], &thin[1], types);
+        plain.thin = thin;
+        plain.scores = merged[0].scores = merged[1].scores = (enum router_scores)k;
+        for (size_t s = 0; rig_isa(s); s++) {
+            rig_check_bits(rig_isa(s), run_moe, &plain, 40, 64, out);
+            for (size_t row = 0; row < 40; row++)
+                check_row(row % 3 == 0 ? &plain : &merged[row % 3 - 1], row, out + row * 64);
+        }
+        case_close(&plain);
+        case_close(&merged[0]);
+        case_close(&merged[1]);
+    }
+    for (int i = 0; i < 2 * THIN; i++)
+        matrix_free(&thin[i / THIN].of[i % THIN]);
+    free(out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -391,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_moe_takes_many_rows),
         cmocka_unit_test(test_moe_breaks_ties_downwards),
         cmocka_unit_test(test_moe_survives_extreme_scores),
+        cmocka_unit_test(test_moe_adds_what_adapters_add),
         cmocka_unit_test(test_moe_keeps_bad_values_in_their_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

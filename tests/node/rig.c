@@ -482,7 +482,7 @@ void rig_step(struct rig *r, struct rig_node *n, uint64_t route, uint64_t step, 
     assert_true(n_tokens <= COUNTOF(rows));
     for (uint32_t i = 0; i < n_tokens; i++)
         rows[i] = (struct frame_row){sequence, 0, position + i, tokens[i],
-                                     sample && i + 1 == n_tokens ? FRAME_ROW_SAMPLE : 0};
+                                     sample && i + 1 == n_tokens ? FRAME_ROW_SAMPLE : 0, 0};
     struct frame f = {.header = {.kind = FRAME_STEP, .route = route, .step = step, .rows = n_tokens, .chunks = 1},
                       .rows = rows, .n_rows = n_tokens, .opens = &open, .n_opens = position == 0};
     send_frame(r, n, &f);

@@ -37,9 +37,9 @@ static int drop_store(void **state)
 /* ---- frames ---- */
 
 static const struct frame_row some_rows[] = {
-    {UINT64_MAX, 7, 0, -1, FRAME_ROW_SAMPLE},
-    {1, UINT32_MAX, 4096, 151935, FRAME_ROW_LOGITS | FRAME_ROW_GENERATED},
-    {2, 0, 1, 0, 0},
+    {UINT64_MAX, 7, 0, -1, FRAME_ROW_SAMPLE, 0},
+    {1, UINT32_MAX, 4096, 151935, FRAME_ROW_LOGITS | FRAME_ROW_GENERATED, UINT16_MAX},
+    {2, 0, 1, 0, 0, 7},
 };
 static const struct frame_bias some_biases[] = {{5, -100.0F}, {-7, 0.5F}, {9, 1.0F}};
 static const struct frame_open some_opens[] = {
@@ -344,7 +344,8 @@ static void test_header_field_over_its_limit_is_refused(void **state)
         int status;
     } rows[] = {
         {FRAME_PING, 4, 1, 0, ERR_CORRUPT},                       /* version */
-        {FRAME_PING, 4, 1, 2, ERR_CORRUPT},
+        {FRAME_PING, 4, 1, 1, ERR_CORRUPT},
+        {FRAME_PING, 4, 1, 3, ERR_CORRUPT},
         {FRAME_PING, 5, 1, 0, ERR_CORRUPT},                       /* kind */
         {FRAME_PING, 5, 1, FRAME_CREDIT + 1, ERR_CORRUPT},
         {FRAME_PING, 5, 1, FRAME_STEP, ERR_CORRUPT},              /* a step without its counts */

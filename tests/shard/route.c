@@ -31,7 +31,8 @@ void route_open(struct route *r, const struct route_options *o)
                       .embedding = i == 0, .head = i + 1 == r->n},
             .kv_type = o->kv_type, .kv_tokens = o->kv_tokens ? o->kv_tokens : 512,
             .sequences_max = o->sequences_max ? o->sequences_max : 4,
-            .batch_rows_max = o->batch_rows_max ? o->batch_rows_max : 128};
+            .batch_rows_max = o->batch_rows_max ? o->batch_rows_max : 128,
+            .adapters = o->adapters, .n_adapters = o->n_adapters};
         require(shard_open(&r->shards[i], r->device, r->model, &shard, &e), &e);
     }
 }
@@ -76,7 +77,7 @@ float *route_run(struct route *r, uint64_t id, uint32_t position, const int32_t 
         struct error e = {0};
         for (uint32_t i = 0; i < count; i++)
             rows[i] = (struct step_row){.sequence = id, .position = position + first + i, .token = tokens[first + i],
-                                        .flags = ROW_LOGITS};
+                                        .flags = ROW_LOGITS, .adapter = r->adapter};
         require(route_step(r, rows, count, &e), &e);
         for (uint32_t i = 0; i < count; i++)
             memcpy(logits + (size_t)(first + i) * n_vocab, route_logits(r, i), n_vocab * sizeof(float));
@@ -92,7 +93,8 @@ void route_greedy(struct route *r, uint64_t id, uint32_t length, int32_t token, 
         out[i] = token;
         if (i + 1 == n)
             return;
-        struct step_row row = {.sequence = id, .position = length + i, .token = token, .flags = ROW_SAMPLE};
+        struct step_row row = {.sequence = id, .position = length + i, .token = token, .flags = ROW_SAMPLE,
+                               .adapter = r->adapter};
         require(route_step(r, &row, 1, &e), &e);
         token = (int32_t)route_argmax(route_logits(r, 0), model_hparams(r->model)->n_vocab);
     }

@@ -14,6 +14,7 @@ struct route {
     struct model *model;
     struct shard *shards[ROUTE_SHARDS_MAX];
     int n;
+    uint16_t adapter; /* of the rows of route_run() and route_greedy() */
 };
 
 struct route_options {
@@ -23,6 +24,8 @@ struct route_options {
     uint32_t kv_tokens, sequences_max, batch_rows_max; /* 0: 512, 4, 128 */
     uint32_t cuts[ROUTE_SHARDS_MAX - 1]; /* layers that begin the second and third shard */
     int n;             /* shards; 0: 1 */
+    const struct shard_adapter *adapters;
+    uint32_t n_adapters;
 };
 
 /* Fails the test when it cannot be opened. */

@@ -138,7 +138,7 @@ static void test_forward_shared_steps_give_the_same_bits(void **state)
         for (uint32_t k = 0; k < SEQUENCES; k++) {
             uint32_t s = (k + round) % SEQUENCES;
             for (uint32_t i = 0; i < pace[s] && at[s] < TEXT; i++, at[s]++, n++) {
-                rows[n] = (struct step_row){s, 0, at[s], tokens[s][at[s]], ROW_LOGITS};
+                rows[n] = (struct step_row){s, 0, at[s], tokens[s][at[s]], ROW_LOGITS, 0};
                 expect[n] = alone[s] + (size_t)at[s] * model_hparams(r.model)->n_vocab;
             }
             left += TEXT - at[s];
@@ -164,14 +164,14 @@ static void test_forward_wanted_rows_do_not_depend_on_the_others(void **state)
     route_open(&r, &plain);
     float *all = route_run(&r, 1, 0, tokens, TEXT, TEXT);
     for (uint32_t i = 0; i < TEXT; i++)
-        rows[i] = (struct step_row){2, 0, i, tokens[i], i % 40 == 3 ? ROW_SAMPLE : 0};
+        rows[i] = (struct step_row){2, 0, i, tokens[i], i % 40 == 3 ? ROW_SAMPLE : 0, 0};
     assert_int_equal(route_step(&r, rows, TEXT, NULL), 0);
     for (uint32_t i = 3; i < TEXT; i += 40)
         assert_memory_equal(route_logits(&r, i), all + (size_t)i * model_hparams(r.model)->n_vocab, row_bytes(&r));
     for (uint32_t i = 0; i < TEXT; i++) /* none at all: only the KV is made */
-        rows[i] = (struct step_row){3, 0, i, tokens[i], 0};
+        rows[i] = (struct step_row){3, 0, i, tokens[i], 0, 0};
     assert_int_equal(route_step(&r, rows, TEXT - 1, NULL), 0);
-    assert_int_equal(step_one(&r, (struct step_row){3, 0, TEXT - 1, tokens[TEXT - 1], ROW_SAMPLE}), 0);
+    assert_int_equal(step_one(&r, (struct step_row){3, 0, TEXT - 1, tokens[TEXT - 1], ROW_SAMPLE, 0}), 0);
     assert_memory_equal(route_logits(&r, 0), all + (size_t)(TEXT - 1) * model_hparams(r.model)->n_vocab,
                         row_bytes(&r));
     mem_free(all);
@@ -189,7 +189,7 @@ static void test_forward_logits_come_in_any_order(void **state)
     route_open(&r, &plain);
     float *all = route_run(&r, 1, 0, tokens, TEXT, TEXT);
     for (uint32_t i = 0; i < TEXT; i++)
-        rows[i] = (struct step_row){1, 0, i, tokens[i], ROW_LOGITS};
+        rows[i] = (struct step_row){1, 0, i, tokens[i], ROW_LOGITS, 0};
     assert_int_equal(route_step(&r, rows, TEXT, NULL), 0);
     for (uint32_t i = TEXT; i-- > 0;)
         assert_memory_equal(route_logits(&r, i), all + (size_t)i * model_hparams(r.model)->n_vocab, row_bytes(&r));
@@ -237,28 +237,28 @@ static void test_forward_refused_steps_change_nothing(void **state)
         struct step_row row;
         int status;
     } cases[] = {
-        {{1, 1, 50, 5, 0}, ERR_CONFLICT},  /* epoch */
-        {{1, 0, 51, 5, 0}, ERR_CONFLICT},  /* gap */
-        {{2, 0, 50, 5, 0}, ERR_CONFLICT},  /* unknown, not at 0 */
-        {{1, 0, 50, -1, 0}, ERR_INVALID},  /* token */
-        {{1, 0, 50, 2048, 0}, ERR_INVALID},
-        {{1, 0, 2048, 5, 0}, ERR_LIMIT},   /* context */
+        {{1, 1, 50, 5, 0, 0}, ERR_CONFLICT},  /* epoch */
+        {{1, 0, 51, 5, 0, 0}, ERR_CONFLICT},  /* gap */
+        {{2, 0, 50, 5, 0, 0}, ERR_CONFLICT},  /* unknown, not at 0 */
+        {{1, 0, 50, -1, 0, 0}, ERR_INVALID},  /* token */
+        {{1, 0, 50, 2048, 0, 0}, ERR_INVALID},
+        {{1, 0, 2048, 5, 0, 0}, ERR_LIMIT},   /* context */
     };
     for (size_t i = 0; i < COUNTOF(cases); i++)
         assert_int_equal(step_one(&r, cases[i].row), cases[i].status);
     assert_int_equal(route_step(&r, rows, 0, NULL), ERR_LIMIT);
     assert_int_equal(route_step(&r, rows, ROWS + 1, NULL), ERR_LIMIT);
     for (uint32_t i = 0; i < 100; i++) /* two pages more, and one is free */
-        rows[i] = (struct step_row){2, 0, i, 5, 0};
+        rows[i] = (struct step_row){2, 0, i, 5, 0, 0};
     assert_int_equal(route_step(&r, rows, 100, NULL), ERR_BUSY);
     assert_int_equal(shard_length(r.shards[0], 1), 50);
     assert_int_equal(shard_length(r.shards[0], 2), 0);
     float *rest = route_run(&r, 1, 50, tokens + 50, 30, 30);
     assert_memory_equal(rest, whole + (size_t)50 * model_hparams(r.model)->n_vocab, 30 * row_bytes(&r));
     shard_end(r.shards[0], 1);
-    assert_int_equal(step_one(&r, (struct step_row){2, 0, 0, 5, 0}), 0);
-    assert_int_equal(step_one(&r, (struct step_row){3, 0, 0, 5, 0}), 0);
-    assert_int_equal(step_one(&r, (struct step_row){4, 0, 0, 5, 0}), ERR_BUSY); /* two sequences are all */
+    assert_int_equal(step_one(&r, (struct step_row){2, 0, 0, 5, 0, 0}), 0);
+    assert_int_equal(step_one(&r, (struct step_row){3, 0, 0, 5, 0, 0}), 0);
+    assert_int_equal(step_one(&r, (struct step_row){4, 0, 0, 5, 0, 0}), ERR_BUSY); /* two sequences are all */
     mem_free(rest);
     mem_free(whole);
     route_close(&r);
@@ -528,14 +528,14 @@ static void test_forward_steps_allocate_nothing(void **state)
     text(tokens, TEXT, 10);
     route_open(&r, &(struct route_options){.path = DEMO, .batch_rows_max = ROWS, .n = 2, .cuts = {3}});
     for (uint32_t i = 0; i < TEXT; i++)
-        rows[i] = (struct step_row){1, 0, i, tokens[i], ROW_LOGITS};
+        rows[i] = (struct step_row){1, 0, i, tokens[i], ROW_LOGITS, 0};
     assert_int_equal(route_step(&r, rows, TEXT, NULL), 0);
     unsigned before = atomic_load(&allocations);
     mem_free(mem_alloc(1));
     mem_big_free(mem_try_big(1 << 20), 1 << 20);
     assert_int_equal(atomic_load(&allocations), before + 2); /* they are counted */
     for (uint32_t i = 0; i < 100; i++) {
-        struct step_row two[] = {{1, 0, TEXT + i, tokens[i], ROW_SAMPLE}, {2, 0, i, tokens[i], ROW_SAMPLE}};
+        struct step_row two[] = {{1, 0, TEXT + i, tokens[i], ROW_SAMPLE, 0}, {2, 0, i, tokens[i], ROW_SAMPLE, 0}};
         if (route_step(&r, two, 2, NULL) != 0 || !route_logits(&r, 0) || !route_logits(&r, 1))
             fail();
         rows[i].sequence = 3;
@@ -558,11 +558,11 @@ static void test_forward_times_are_kept_when_asked(void **state)
     struct route r;
     struct shard_times t;
     route_open(&r, &plain);
-    assert_int_equal(step_one(&r, (struct step_row){1, 0, 0, 5, ROW_SAMPLE}), 0);
+    assert_int_equal(step_one(&r, (struct step_row){1, 0, 0, 5, ROW_SAMPLE, 0}), 0);
     shard_times(r.shards[0], &t);
     assert_int_equal(t.matmul_ns + t.moe_ns + t.head_ns, 0);
     shard_time(r.shards[0], 1);
-    assert_int_equal(step_one(&r, (struct step_row){1, 0, 1, 5, ROW_SAMPLE}), 0);
+    assert_int_equal(step_one(&r, (struct step_row){1, 0, 1, 5, ROW_SAMPLE, 0}), 0);
     shard_times(r.shards[0], &t);
     assert_true(t.embed_ns > 0 && t.norm_ns > 0 && t.matmul_ns > 0 && t.rope_ns > 0 && t.attention_ns > 0 &&
                 t.moe_ns > 0 && t.head_ns > 0);

@@ -97,6 +97,7 @@ static void test_kv_steps_that_are_none_are_invalid(void **state)
         {{.sequence = 1, .position = 0}, {.sequence = 1, .position = 1, .epoch = 1}, {.sequence = 2}},
         {{.sequence = 1, .position = 0}, {.sequence = 2, .position = 0}, {.sequence = 1, .position = 1}},
         {{.sequence = 1, .position = 0}, {.sequence = 1, .position = UINT32_MAX}, {.sequence = 2}},
+        {{.sequence = 1, .position = 0}, {.sequence = 1, .position = 1, .adapter = 1}, {.sequence = 2}},
     };
     for (size_t i = 0; i < COUNTOF(cases); i++) {
         assert_int_equal(kv_take(kv, cases[i], 3, out, NULL), ERR_INVALID);
