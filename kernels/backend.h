@@ -49,11 +49,14 @@ struct weight_desc {
     uint32_t rows;
     uint32_t cols; /* multiple of type->block_len */
     uint32_t slices;
-    const void *bytes; /* host bytes, copied */
+    const void *bytes; /* host bytes, copied; NULL: `fill` gives them */
     size_t slice_stride; /* bytes from a slice to the next, 0: one follows the other */
     /* [slices][cols]: place k of a slice's rows belongs to column order[k], each of which occurs once; NULL: to column
      * k. Of types for whose sake x is quantised. Copied. */
     const uint32_t *order;
+    /* Rows [row, row + n) of a slice, one after the other. */
+    int (*fill)(void *arg, uint32_t slice, uint32_t row, uint32_t n, void *out, struct error *e);
+    void *fill_arg;
 };
 
 /* y[i] = W[i] x (+ bias[i]) for up to MATMUL_WEIGHTS_MAX matrices that share x, whose quantised

@@ -50,6 +50,30 @@ static void cpu_facts(struct device *d, struct device_facts *out)
              out->cores == 1 ? "" : "s");
 }
 
+static int fill_weight(struct weight *w, const struct weight_desc *desc, struct error *e)
+{
+    size_t stride = desc->slice_stride ? desc->slice_stride : w->slice_bytes;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < desc->slices; i++) {
+        uint8_t *to = (uint8_t *)w->bytes + i * w->slice_bytes;
+        if (desc->bytes)
+            memcpy(to, (const uint8_t *)desc->bytes + i * stride, w->slice_bytes);
+        else
+            r = desc->fill(desc->fill_arg, i, 0, desc->rows, to, e);
+    }
+    return r;
+}
+
+static void cpu_weight_destroy(struct device *d, struct weight *w)
+{
+    (void)d;
+    if (!w)
+        return;
+    mem_big_free(w->bytes, w->n_bytes);
+    mem_free(w->order);
+    mem_free(w);
+}
+
 static int cpu_weight_create(struct device *d, struct weight **out, const struct weight_desc *desc, struct error *e)
 {
     struct cpu *c = cpu_of(d);
@@ -58,6 +82,8 @@ static int cpu_weight_create(struct device *d, struct weight **out, const struct
     w->desc = *desc;
     w->desc.bytes = NULL;
     w->desc.order = NULL;
+    w->desc.fill = NULL;
+    w->desc.fill_arg = NULL;
     w->kernel = isa_kernel(c->isa, desc->type->id);
     w->row_bytes = qtype_row_bytes(desc->type, desc->cols);
     int r = 0;
@@ -77,21 +103,12 @@ static int cpu_weight_create(struct device *d, struct weight **out, const struct
         w->order = mem_array((size_t)desc->slices * desc->cols, sizeof(*w->order));
         memcpy(w->order, desc->order, (size_t)desc->slices * desc->cols * sizeof(*w->order));
     }
-    size_t stride = desc->slice_stride ? desc->slice_stride : w->slice_bytes;
-    for (uint32_t i = 0; i < desc->slices; i++)
-        memcpy((uint8_t *)w->bytes + i * w->slice_bytes, (const uint8_t *)desc->bytes + i * stride, w->slice_bytes);
-    *out = w;
-    return 0;
-}
-
-static void cpu_weight_destroy(struct device *d, struct weight *w)
-{
-    (void)d;
-    if (!w)
-        return;
-    mem_big_free(w->bytes, w->n_bytes);
-    mem_free(w->order);
-    mem_free(w);
+    r = fill_weight(w, desc, e);
+    if (r == 0)
+        *out = w;
+    else
+        cpu_weight_destroy(d, w);
+    return r;
 }
 
 static int cpu_mem_create(struct device *d, struct devmem **out, size_t bytes, struct error *e)

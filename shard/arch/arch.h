@@ -100,7 +100,7 @@ struct arch {
     enum score_kind scores;   /* of the router, unless the file says otherwise */
     uint32_t window_period;   /* the last of so many layers attends to everything, the others to a window; 0: all do */
     float yarn_log_unit;      /* what the file's yarn_log_multiplier is a multiple of; 0: it has none */
-    float local_rope_base;    /* of layers with a window, whose RoPE is not scaled; 0: as the others */
+    float local_rope_base;    /* of layers with a window, unless the file says otherwise; 0: as the others */
     uint32_t wide_scale_layers; /* a model of so many layers scales scores by the heads' share of the width */
     enum index_kind index;
     uint32_t index_shared_context; /* models of so long a context share indexers unless the file says; 0: none do */
@@ -201,7 +201,13 @@ struct hparams {
     float rope_attn_factor;
     uint32_t rope_sections[3]; /* pairs of each axis: those past them are not rotated; 0, 0, 0: all are */
     uint32_t rope_context; /* original context of the scaling */
+    float rope_beta_fast, rope_beta_slow; /* of YaRN: turns within it where its ramp begins and ends */
+    bool rope_truncate;                   /* ... at whole pairs */
+    float local_rope_base; /* of layers with a window, whose RoPE is not scaled; 0: as the others */
     uint32_t window, window_period, chunk;
+    bool has_pattern;                 /* the file says which layers have the window, or the chunk */
+    bool pattern[ARCH_LAYERS_MAX];
+    bool late_norm; /* of q and k, without weights, in layers with a chunk */
     struct delta_shape delta;
     struct index_shape index;
     float temper_scale; /* q is multiplied by 1 + scale * ln(1 + (position + offset) / length); 0: it is not */
@@ -248,20 +254,34 @@ struct model_tensor {
     uint64_t bytes;        /* its own */
 };
 
-/* Opens and checks the header and the shapes, touches no tensor bytes. */
+/* A GGUF file or a Hugging Face folder. Opens and checks the header and the shapes, touches no tensor bytes. */
 MUST_USE int model_open(struct model **out, const char *path, struct error *e);
 void model_close(struct model **model_p);
 
 const struct hparams *model_hparams(const struct model *m);
+/* Of a folder, the header that a file of the model would have. */
 const struct gguf *model_file(const struct model *m);
 /* Its files as one run of bytes, whatever the container. Of splits some may be absent; see model_check_range(). */
 const struct file_set *model_files(const struct model *m);
+struct hf;
+const struct hf *model_folder(const struct model *m); /* NULL: it is a file; for shard/arch alone */
 size_t model_tensor_count(const struct model *m);
 const struct model_tensor *model_tensor_at(const struct model *m, size_t i);
 /* NULL when this model has no such tensor (optional, or tied output). layer -1 for global roles. */
 const struct model_tensor *model_tensor_find(const struct model *m, enum role role, int32_t layer);
 /* The tensor that serves as output head: output.weight, else the embedding (tied). */
 const struct model_tensor *model_output(const struct model *m);
+
+/* A tensor's bytes in the mapped file, its slices slice_stride apart; NULL where they have to be asked for. */
+const void *model_tensor_bytes(const struct model *m, const struct model_tensor *t);
+/* Rows [row, row + n) of one slice as info's type stores them, one after the other. Any thread. */
+MUST_USE int model_tensor_read(const struct model *m, const struct model_tensor *t, uint32_t slice, uint64_t row,
+                               uint64_t n, void *out, struct error *e);
+/* The same of any tensor of model_file(). */
+MUST_USE int model_read(const struct model *m, const struct gguf_tensor *info, uint64_t slice, uint64_t row, uint64_t n,
+                        void *out, struct error *e);
+/* The pages that hold a slice need not stay in memory. */
+void model_tensor_release(const struct model *m, const struct model_tensor *t, uint32_t slice);
 
 /* A shard's share: layers [first, last) with the embedding and the head where asked. */
 struct layer_range {

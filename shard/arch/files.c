@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "shard/arch/arch.h"
+#include "shard/arch/hf.h"
 
 /* ---- stretches ---- */
 
@@ -44,8 +45,10 @@ static int compare_stretches(const void *a, const void *b)
 void model_tensor_stretches(const struct model *m, const struct model_tensor *t,
                             void (*give)(void *arg, const struct file_stretch *s), void *arg)
 {
-    (void)m;
-    give(arg, &(struct file_stretch){t->info->file, t->info->offset, t->info->bytes});
+    if (model_folder(m))
+        hf_stretches(model_folder(m), (size_t)(t->info - gguf_tensor_at(model_file(m), 0)), give, arg);
+    else
+        give(arg, &(struct file_stretch){t->info->file, t->info->offset, t->info->bytes});
 }
 
 struct file_stretch *model_range_stretches(const struct model *m, const struct layer_range *r, size_t *n)

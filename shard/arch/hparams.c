@@ -10,6 +10,7 @@ enum {
     CHUNK = 8192,               /* of Llama 4, of which files do not say more than whether there are any */
     INDEX_SHARED_PERIOD = 4,    /* of GLM-5.2's layers, from the third on, so many in turn share an indexer */
     LLAMA4_PLAIN_EXPERTS = 128, /* Maverick, which has no norm of q and k */
+    YARN_BETA_FAST = 32, YARN_BETA_SLOW = 1, /* unless the file says otherwise */
 };
 
 struct reader {
@@ -92,7 +93,8 @@ static void refuse_mechanisms(struct reader *r)
         {"nextn_predict_layers", 0, ARCH_NEXTN}, {"expert_shared_count", 0, ARCH_SHARED},
         {"expert_group_count", 1, ARCH_ROUTER_KEYS}, {"expert_gating_func", 1, ARCH_ROUTER_KEYS},
         {"leading_dense_block_count", 0, ARCH_LEAD_DENSE}, {"interleave_moe_layer_step", 1, ARCH_MOE_STEP},
-        {"attention.scale", 0, ARCH_SCALES}, {"attention.temperature_scale", 0, ARCH_TEMPER},
+        {"attention.scale", 0, ARCH_SCALES | ARCH_SOFTCAPS},
+        {"attention.temperature_scale", 0, ARCH_TEMPER | ARCH_CHUNKS},
         {"attention.clamp_kqv", 0, 0},
         {"attn_logit_softcapping", 0, ARCH_SOFTCAPS}, {"final_logit_softcapping", 0, ARCH_SOFTCAPS},
         {"logit_scale", 1, ARCH_SCALES}, {"residual_scale", 1, ARCH_SCALES}, {"embedding_scale", 1, ARCH_SCALES},
@@ -190,7 +192,58 @@ static void read_attention(struct hparams *h, struct reader *r)
         read_ranks(h, r);
 }
 
-/* What scores count; the layers that do not see everything. */
+/* Which layers have a window: a flag for each, or how many there are to one that has none. */
+static void read_pattern(struct hparams *h, struct reader *r)
+{
+    char key[ARCH_KEY_BYTES];
+    enum gguf_type type;
+    uint64_t n, v = 0;
+    arch_key(r->family, "attention.sliding_window_pattern", key);
+    if (r->status != 0 || !gguf_has(r->g, key))
+        return;
+    if (!gguf_array(r->g, key, &type, &n)) {
+        h->window_period = read_count(r, "attention.sliding_window_pattern", 1, ARCH_LAYERS_MAX, 1);
+        return;
+    }
+    h->has_pattern = true;
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        if (!gguf_array_u64(r->g, key, i, &v)) {
+            r->status = error_set(r->e, ERR_CORRUPT, "%s: %s has no flag for layer %u", gguf_path(r->g), key, i);
+            return;
+        }
+        h->pattern[i] = v != 0;
+    }
+}
+
+/* As Llama 4: chunks, in whose place a file may say that there are none. */
+static void read_chunks(struct hparams *h, struct reader *r)
+{
+    if (h->window == 0)
+        return;
+    h->window = 0;
+    h->chunk = read_count(r, "attention.chunk_size", 1, ARCH_CONTEXT_MAX, CHUNK);
+    h->temper_scale = read_real(r, "attention.temperature_scale", 0, 1e3, 0.1F);
+    h->temper_length = read_count(r, "attention.temperature_length", 1, ARCH_CONTEXT_MAX, CHUNK);
+    h->temper_offset = 1;
+    h->late_norm = read_bool(r, "attention.qk_norm", h->n_experts != LLAMA4_PLAIN_EXPERTS);
+}
+
+/* The layers that do not see everything. */
+static void read_windows(struct hparams *h, struct reader *r)
+{
+    bool chunks = (h->arch->flags & ARCH_CHUNKS) != 0;
+    h->window_period = h->arch->window_period;
+    read_pattern(h, r);
+    if (h->window_period > 0 || h->has_pattern)
+        h->window = read_count(r, "attention.sliding_window", 0, ARCH_CONTEXT_MAX, chunks ? CHUNK : 0);
+    h->local_rope_base = h->arch->local_rope_base;
+    if (h->local_rope_base > 0)
+        h->local_rope_base = read_real(r, "rope.freq_base_swa", 1, 1e12, h->local_rope_base);
+    if (chunks)
+        read_chunks(h, r);
+}
+
+/* What scores count. */
 static void read_scores(struct hparams *h, struct reader *r)
 {
     uint32_t flags = h->arch->flags, wide = h->arch->wide_scale_layers;
@@ -199,9 +252,12 @@ static void read_scores(struct hparams *h, struct reader *r)
     h->attention_scale = 1 / sqrtf((float)(wide == h->n_layers ? h->n_embd / h->n_heads : h->head_dim));
     h->embedding_scale = flags & ARCH_EMBED_ROOT ? sqrtf((float)h->n_embd) : 1;
     h->residual_scale = h->logit_scale = 1;
-    if (flags & ARCH_SCALES) {
-        float scale = read_real(r, "attention.scale", 0, 1e3, 0), logits = read_real(r, "logit_scale", 0, 1e6, 0);
+    if (flags & (ARCH_SCALES | ARCH_SOFTCAPS)) {
+        float scale = read_real(r, "attention.scale", 0, 1e3, 0);
         h->attention_scale = scale != 0 ? scale : h->attention_scale;
+    }
+    if (flags & ARCH_SCALES) {
+        float logits = read_real(r, "logit_scale", 0, 1e6, 0);
         h->logit_scale = logits != 0 ? 1 / logits : 1;
         h->embedding_scale = read_real(r, "embedding_scale", 1e-6, 1e6, 1);
         h->residual_scale = read_real(r, "residual_scale", 1e-6, 1e6, 1);
@@ -210,16 +266,6 @@ static void read_scores(struct hparams *h, struct reader *r)
     if (flags & ARCH_SOFTCAPS) {
         h->attention_cap = read_real(r, "attn_logit_softcapping", 0, 1e6, 0);
         h->logit_cap = read_real(r, "final_logit_softcapping", 0, 1e6, 0);
-    }
-    h->window_period = h->arch->window_period;
-    if (h->window_period > 0)
-        h->window = read_count(r, "attention.sliding_window", 0, ARCH_CONTEXT_MAX, flags & ARCH_CHUNKS ? CHUNK : 0);
-    if ((flags & ARCH_CHUNKS) && h->window > 0) {
-        h->window = 0;
-        h->chunk = read_count(r, "attention.chunk_size", 1, ARCH_CONTEXT_MAX, CHUNK);
-        h->temper_scale = 0.1F;
-        h->temper_length = CHUNK;
-        h->temper_offset = 1;
     }
 }
 
@@ -363,16 +409,17 @@ void hparams_layers(struct hparams *h)
     set_cache(h);
     for (uint32_t i = 0; i < h->n_layers; i++) {
         struct layer_facts *f = &h->layers[i];
-        bool last = h->window_period > 0 && i % h->window_period == h->window_period - 1;
-        bool windowed = h->window > 0 && h->window_period > 0 && !last, chunks = h->chunk > 0;
+        bool last = h->has_pattern ? !h->pattern[i]
+                                   : h->window_period > 0 && i % h->window_period == h->window_period - 1;
+        bool windowed = h->window > 0 && (h->window_period > 0 || h->has_pattern) && !last, chunks = h->chunk > 0;
         *f = (struct layer_facts){
             .delta = h->delta.interval > 0 && (i + 1) % h->delta.interval != 0,
             .indexed = h->index.top > 0 && (!h->index.shared || i < 2 || (i - 2) % INDEX_SHARED_PERIOD == 0),
             .experts = h->n_experts > 0 && i >= h->lead_dense && (i + 1) % h->moe_step == 0,
-            .window = windowed ? h->window : 0, .local_rope = windowed && h->arch->local_rope_base > 0,
+            .window = windowed ? h->window : 0, .local_rope = windowed && h->local_rope_base > 0,
             .chunk = last ? 0 : h->chunk, .no_rope = h->no_rope || (chunks && last),
             .tempered = h->temper_scale != 0 && (!chunks || last),
-            .late_norm = chunks && !last && h->n_experts != LLAMA4_PLAIN_EXPERTS};
+            .late_norm = chunks && !last && h->late_norm};
     }
 }
 
@@ -451,6 +498,9 @@ static void read_rope(struct hparams *h, struct reader *r)
     arch_key(r->family, "rope.scaling.type", key);
     if (!gguf_get_string(r->g, key, &kind) && h->rope_factor != 1)
         kind = (struct gguf_string){"linear", 6};
+    h->rope_beta_fast = read_real(r, "rope.scaling.yarn_beta_fast", 1e-3, 1e6, YARN_BETA_FAST);
+    h->rope_beta_slow = read_real(r, "rope.scaling.yarn_beta_slow", 1e-3, 1e6, YARN_BETA_SLOW);
+    h->rope_truncate = read_bool(r, "rope.scaling.yarn_truncate", true);
     h->rope_kind = ROPE_KIND_NONE;
     if (is_long)
         h->rope_kind = ROPE_KIND_LONG;
@@ -489,6 +539,7 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct error *e)
     read_attention(h, &r);
     read_scores(h, &r);
     read_experts(h, &r);
+    read_windows(h, &r);
     read_rope(h, &r);
     read_temper(h, &r);
     read_delta(h, &r);

@@ -1,12 +1,16 @@
 /* model: every tensor that the rules name, looked up once and checked for shape. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "shard/arch/arch.h"
+#include "shard/arch/hf.h"
 
 struct model {
-    struct gguf *file;
+    struct gguf *file; /* of a folder, its header */
+    struct hf *folder; /* NULL: a file */
     struct hparams h;
     struct model_tensor *tensors;
     size_t n_tensors;
@@ -168,7 +172,7 @@ int model_open(struct model **out, const char *path, struct error *e)
 {
     struct model *m = mem_alloc(sizeof(*m));
     *out = NULL;
-    int r = gguf_open(&m->file, path, e);
+    int r = hf_is_folder(path) ? hf_open(&m->folder, &m->file, path, e) : gguf_open(&m->file, path, e);
     if (r == 0)
         r = hparams_read(&m->h, m->file, e);
     if (r == 0) {
@@ -192,6 +196,7 @@ void model_close(struct model **model_p)
     if (!m)
         return;
     gguf_close(&m->file);
+    hf_close(&m->folder);
     mem_free(m->tensors);
     mem_free(m->by_role);
     mem_free(m);
@@ -233,4 +238,58 @@ const struct model_tensor *model_output(const struct model *m)
 {
     const struct model_tensor *t = model_tensor_find(m, ROLE_OUTPUT, -1);
     return t ? t : model_tensor_find(m, ROLE_EMBEDDING, -1);
+}
+
+/* ---- bytes ---- */
+
+const struct hf *model_folder(const struct model *m)
+{
+    return m->folder;
+}
+
+const void *model_tensor_bytes(const struct model *m, const struct model_tensor *t)
+{
+    return m->folder ? NULL : (const uint8_t *)gguf_tensor_bytes(m->file, t->info) + t->offset;
+}
+
+int model_read(const struct model *m, const struct gguf_tensor *info, uint64_t slice, uint64_t row, uint64_t n,
+               void *out, struct error *e)
+{
+    if (m->folder)
+        return hf_read(m->folder, (size_t)(info - gguf_tensor_at(m->file, 0)), slice, row, n, out, e);
+    size_t row_bytes = qtype_row_bytes(info->type, info->ne[0]);
+    const uint8_t *bytes = gguf_tensor_bytes(m->file, info);
+    memcpy(out, bytes + (slice * info->ne[1] + row) * row_bytes, n * row_bytes);
+    return 0;
+}
+
+/* A part of a vector that holds several is less than a row. */
+static int read_part(const struct model *m, const struct model_tensor *t, void *out, struct error *e)
+{
+    uint8_t *row = mem_alloc(t->info->bytes);
+    int r = model_read(m, t->info, 0, 0, 1, row, e);
+    memcpy(out, row + t->offset, t->bytes);
+    mem_free(row);
+    return r;
+}
+
+int model_tensor_read(const struct model *m, const struct model_tensor *t, uint32_t slice, uint64_t row, uint64_t n,
+                      void *out, struct error *e)
+{
+    size_t row_bytes = qtype_row_bytes(t->info->type, t->info->ne[0]);
+    if (t->bytes < row_bytes)
+        return n > 0 ? read_part(m, t, out, e) : 0;
+    return model_read(m, t->info, slice, t->offset / row_bytes + row, n, out, e);
+}
+
+void model_tensor_release(const struct model *m, const struct model_tensor *t, uint32_t slice)
+{
+    const uint8_t *bytes = model_tensor_bytes(m, t);
+    if (!bytes) {
+        hf_release(m->folder, (size_t)(t->info - gguf_tensor_at(m->file, 0)), slice);
+        return;
+    }
+    uint64_t slices = arch_extent(&m->h, t->rule->slices);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes + slice * t->slice_stride;
+    (void)madvise((void *)(start / page * page), (size_t)(start % page + t->bytes / slices), MADV_DONTNEED);
 }

@@ -8,11 +8,9 @@
  * the model's context is longer than the one that it was made from: keys that are
  * kept cannot change lists when a sequence grows.                            */
 #include <math.h>
-#include <string.h>
 
+#include "kernels/limits.h"
 #include "shard/arch/arch.h"
-
-enum { YARN_BETA_FAST = 32, YARN_BETA_SLOW = 1 };
 
 /* The pair whose wave turns `turns` times within the original context. */
 static double yarn_dim(const struct hparams *h, double turns)
@@ -22,13 +20,14 @@ static double yarn_dim(const struct hparams *h, double turns)
 
 static double yarn_ramp(const struct hparams *h, uint32_t pair)
 {
-    double low = fmax(floor(yarn_dim(h, YARN_BETA_FAST)), 0);
-    double high = fmin(ceil(yarn_dim(h, YARN_BETA_SLOW)), h->n_rot - 1);
+    double low = yarn_dim(h, h->rope_beta_fast), high = yarn_dim(h, h->rope_beta_slow);
+    low = fmax(h->rope_truncate ? floor(low) : low, 0);
+    high = fmin(h->rope_truncate ? ceil(high) : high, h->n_rot - 1);
     double ramp = (pair - low) / fmax(high - low, 0.001);
     return fmin(fmax(ramp, 0), 1);
 }
 
-static const struct model_tensor *divisors(const struct model *m)
+static const struct model_tensor *find_divisors(const struct model *m)
 {
     const struct hparams *h = model_hparams(m);
     if (h->rope_kind != ROPE_KIND_LONG)
@@ -40,7 +39,7 @@ void model_rope_local(const struct model *m, float *inv_freq)
 {
     const struct hparams *h = model_hparams(m);
     for (uint32_t p = 0; p < h->n_rot / 2; p++)
-        inv_freq[p] = (float)pow(h->arch->local_rope_base, -2.0 * p / h->n_rot);
+        inv_freq[p] = (float)pow(h->local_rope_base, -2.0 * p / h->n_rot);
 }
 
 static bool in_section(const struct hparams *h, uint32_t pair)
@@ -52,7 +51,10 @@ static bool in_section(const struct hparams *h, uint32_t pair)
 void model_rope(const struct model *m, float *inv_freq, float *scale)
 {
     const struct hparams *h = model_hparams(m);
-    const struct model_tensor *freqs = divisors(m);
+    const struct model_tensor *freqs = find_divisors(m);
+    float divisors[HEAD_DIM_MAX / 2];
+    if (freqs && model_tensor_read(m, freqs, 0, 0, 1, divisors, NULL) != 0)
+        freqs = NULL; /* their shape was checked at open: they can be read */
     for (uint32_t p = 0; p < h->n_rot / 2; p++) {
         double inv = pow(h->rope_base, -2.0 * p / h->n_rot);
         if (h->rope_kind == ROPE_KIND_LINEAR) {
@@ -61,12 +63,8 @@ void model_rope(const struct model *m, float *inv_freq, float *scale)
             double ramp = yarn_ramp(h, p);
             inv = inv * (1 - ramp) + inv / h->rope_factor * ramp;
         }
-        if (freqs) {
-            float divisor;
-            memcpy(&divisor, (const char *)gguf_tensor_bytes(model_file(m), freqs->info) + p * sizeof(float),
-                   sizeof(divisor));
-            inv /= divisor;
-        }
+        if (freqs)
+            inv /= divisors[p];
         inv_freq[p] = in_section(h, p) ? (float)inv : 0;
     }
     *scale = h->rope_attn_factor;

@@ -205,7 +205,7 @@ static int read_tensor(struct gguf *g, struct view *v, struct gguf_tensor *t, st
     if (v->bad)
         return truncated(g, "the list of tensors", e);
     t->type = qtype_find(type);
-    return t->type && qtype_in_files(t->type) ? size_tensor(g, t, e) : refuse_type(g, t, type, e);
+    return t->type && (g->owned || qtype_in_files(t->type)) ? size_tensor(g, t, e) : refuse_type(g, t, type, e);
 }
 
 static int read_tensors(struct gguf *g, struct view *v, uint64_t n, struct error *e)
@@ -270,9 +270,9 @@ static int check_keys(const struct gguf *g, uint64_t *alignment, struct error *e
     return 0;
 }
 
-static int parse(struct gguf *g, struct error *e)
+int gguf_parse(struct gguf *g, struct error *e)
 {
-    struct view v = view_of(g->map, g->file_bytes);
+    struct view v = view_of(g->map, g->map_bytes);
     uint32_t magic = view_u32(&v), version = view_u32(&v);
     if (v.bad || magic != MAGIC)
         return error_set(e, ERR_CORRUPT, "%s: is not a GGUF file", g->path);
@@ -300,6 +300,24 @@ static int parse(struct gguf *g, struct error *e)
     return place_tensors(g, alignment, e);
 }
 
+int gguf_open_memory(struct gguf **out, const char *path, char *header, size_t n, uint64_t file_bytes,
+                     struct file_set **files, struct error *e)
+{
+    struct gguf *g = mem_alloc(sizeof(*g));
+    g->path = mem_strdup(path);
+    g->map = (uint8_t *)header;
+    g->map_bytes = n;
+    g->file_bytes = file_bytes;
+    g->owned = true;
+    g->files = *files;
+    *files = NULL;
+    int r = gguf_parse(g, e);
+    if (r != 0)
+        gguf_close(&g);
+    *out = g;
+    return r;
+}
+
 int gguf_open_one(struct gguf **out, const char *path, struct error *e)
 {
     struct stat st;
@@ -322,8 +340,8 @@ int gguf_open_one(struct gguf **out, const char *path, struct error *e)
     struct gguf *g = mem_alloc(sizeof(*g));
     g->path = mem_strdup(path);
     g->map = map;
-    g->file_bytes = (uint64_t)st.st_size;
-    int r = parse(g, e);
+    g->file_bytes = g->map_bytes = (uint64_t)st.st_size;
+    int r = gguf_parse(g, e);
     if (r != 0)
         gguf_close(&g);
     *out = g;
@@ -345,7 +363,10 @@ void gguf_close(struct gguf **gguf_p)
     mem_free(g->by_key);
     mem_free(g->tensors);
     mem_free(g->by_name);
-    munmap(g->map, g->file_bytes);
+    if (g->owned)
+        mem_free(g->map);
+    else
+        munmap(g->map, g->map_bytes);
     mem_free(g->path);
     mem_free(g);
     *gguf_p = NULL;

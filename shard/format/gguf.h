@@ -64,6 +64,10 @@ struct gguf_tensor {
 };
 
 MUST_USE int gguf_open(struct gguf **out, const char *path, struct error *e);
+/* A header alone, of gguf_writer_take(), whose tensors lie elsewhere, in `files`: gguf_tensor_bytes() is not for it.
+ * Takes the header and the files; path is for sentences. */
+MUST_USE int gguf_open_memory(struct gguf **out, const char *path, char *header, size_t n, uint64_t file_bytes,
+                              struct file_set **files, struct error *e);
 void gguf_close(struct gguf **gguf_p);
 
 const char *gguf_path(const struct gguf *g); /* of the first file */
@@ -103,6 +107,8 @@ bool gguf_array_string(const struct gguf *g, const char *key, uint64_t i, struct
 struct gguf_writer;
 
 MUST_USE int gguf_writer_create(struct gguf_writer **out, const char *path, struct error *e);
+/* One that writes no file: its header is for gguf_writer_take(). Never NULL. */
+struct gguf_writer *gguf_writer_memory(const char *path);
 void gguf_writer_u32(struct gguf_writer *w, const char *key, uint32_t v);
 void gguf_writer_f32(struct gguf_writer *w, const char *key, float v);
 void gguf_writer_bool(struct gguf_writer *w, const char *key, bool v);
@@ -121,6 +127,8 @@ MUST_USE int gguf_writer_header(struct gguf_writer *w, struct error *e);
 MUST_USE int gguf_writer_data(struct gguf_writer *w, const void *bytes, size_t n, struct error *e);
 /* Checks that every declared byte came, fsyncs, renames the temporary file into place. */
 MUST_USE int gguf_writer_finish(struct gguf_writer **w, struct error *e);
+/* The header of gguf_writer_memory() and what the whole file would have; the caller frees with mem_free(). */
+MUST_USE int gguf_writer_take(struct gguf_writer **w, char **header, size_t *n, uint64_t *file_bytes, struct error *e);
 void gguf_writer_abort(struct gguf_writer **w); /* removes the temporary file; NULL is fine */
 
 /* For files that take hours: the temporary file is called `part` and stays where writing ends early, so that another

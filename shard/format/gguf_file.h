@@ -21,7 +21,8 @@ struct gguf {
     struct file_set *files;
     char *path;
     uint8_t *map;
-    uint64_t file_bytes, header_bytes;
+    uint64_t map_bytes, file_bytes, header_bytes; /* map_bytes: of a header alone, less than the file's */
+    bool owned; /* map is of mem_alloc() */
     struct gguf_value *values; /* in the file's order */
     size_t n_values;
     uint64_t n_strings;        /* elements of arrays of strings so far */
@@ -35,6 +36,8 @@ struct gguf {
 MUST_USE int gguf_open_one(struct gguf **out, const char *path, struct error *e);
 /* Tensors by their names; two of one name are refused. */
 MUST_USE int gguf_index_tensors(struct gguf *g, struct error *e);
+/* The mapped bytes into everything else. */
+MUST_USE int gguf_parse(struct gguf *g, struct error *e);
 /* Bytes of a value of fixed size, 0 for strings, arrays and what is no type. */
 size_t gguf_type_bytes(uint32_t type);
 

@@ -78,6 +78,16 @@ int gguf_writer_create_part(struct gguf_writer **out, const char *path, const ch
     return r;
 }
 
+struct gguf_writer *gguf_writer_memory(const char *path)
+{
+    struct gguf_writer *w = mem_alloc(sizeof(*w));
+    w->path = mem_strdup(path);
+    w->fd = -1;
+    buffer_init(&w->values, HEADER_BYTES_MAX);
+    buffer_init(&w->infos, HEADER_BYTES_MAX);
+    return w;
+}
+
 static void add_string(struct buffer *b, const char *s, size_t n)
 {
     buffer_u64(b, n);
@@ -256,18 +266,48 @@ static int write_pieces(struct gguf_writer *w, const struct piece *pieces, struc
     return r;
 }
 
+static int check_size(const struct gguf_writer *w, struct error *e)
+{
+    if (buffer_failed(&w->values) || buffer_failed(&w->infos) || w->n_values > GGUF_KEYS_MAX ||
+        w->n_tensors > GGUF_TENSORS_MAX)
+        return error_set(e, ERR_LIMIT, "%s: the header would be too large", w->path);
+    return 0;
+}
+
+static void add_counts(const struct gguf_writer *w, struct buffer *head)
+{
+    buffer_add(head, "GGUF", 4);
+    buffer_u32(head, VERSION);
+    buffer_u64(head, w->n_tensors);
+    buffer_u64(head, w->n_values);
+}
+
+int gguf_writer_take(struct gguf_writer **writer_p, char **header, size_t *n, uint64_t *file_bytes, struct error *e)
+{
+    struct gguf_writer *w = *writer_p;
+    struct buffer head;
+    int r = check_size(w, e);
+    buffer_init(&head, 3 * (size_t)HEADER_BYTES_MAX);
+    add_counts(w, &head);
+    buffer_add(&head, buffer_text(&w->values), w->values.len);
+    buffer_add(&head, buffer_text(&w->infos), w->infos.len);
+    buffer_grow(&head, (ALIGNMENT - head.len % ALIGNMENT) % ALIGNMENT);
+    *file_bytes = head.len + w->next_offset;
+    *header = r == 0 ? buffer_take(&head, n) : NULL;
+    buffer_close(&head);
+    gguf_writer_abort(writer_p);
+    return r;
+}
+
 int gguf_writer_header(struct gguf_writer *w, struct error *e)
 {
     static const char zeros[ALIGNMENT];
     struct buffer head;
-    if (buffer_failed(&w->values) || buffer_failed(&w->infos) || w->n_values > GGUF_KEYS_MAX ||
-        w->n_tensors > GGUF_TENSORS_MAX)
-        return error_set(e, ERR_LIMIT, "%s: the header would be too large", w->path);
+    int refused = check_size(w, e);
+    if (refused != 0)
+        return refused;
     buffer_init(&head, 64);
-    buffer_add(&head, "GGUF", 4);
-    buffer_u32(&head, VERSION);
-    buffer_u64(&head, w->n_tensors);
-    buffer_u64(&head, w->n_values);
+    add_counts(w, &head);
     size_t bytes = head.len + w->values.len + w->infos.len, rest = (ALIGNMENT - bytes % ALIGNMENT) % ALIGNMENT;
     const struct piece pieces[PIECES] = {{buffer_text(&head), head.len}, {buffer_text(&w->values), w->values.len},
                                          {buffer_text(&w->infos), w->infos.len}, {zeros, rest}};

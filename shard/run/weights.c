@@ -28,24 +28,41 @@ static void advise(const void *bytes, uint64_t n, int advice)
     (void)madvise((void *)start, (size_t)((uintptr_t)bytes + n - start), advice);
 }
 
+struct filling {
+    const struct model *m;
+    const struct model_tensor *t;
+};
+
+static int fill(void *arg, uint32_t slice, uint32_t row, uint32_t n, void *out, struct error *e)
+{
+    const struct filling *f = arg;
+    int r = model_tensor_read(f->m, f->t, slice, row, n, out, e);
+    model_tensor_release(f->m, f->t, slice);
+    return r;
+}
+
 static int load_tensor(struct weights *w, const struct model *m, const struct model_tensor *t, struct error *e)
 {
     const struct hparams *h = model_hparams(m);
     struct weight **place = place_of(w, t);
     if (!place) /* read by the host: model_rope() */
         return 0;
+    struct filling filling = {m, t};
     struct weight_desc desc = {
         .type = t->info->type,
         .rows = (uint32_t)arch_extent(h, t->rule->rows),
         .cols = (uint32_t)arch_extent(h, t->rule->cols),
         .slices = (uint32_t)arch_extent(h, t->rule->slices),
-        .bytes = (const uint8_t *)gguf_tensor_bytes(model_file(m), t->info) + t->offset,
+        .bytes = model_tensor_bytes(m, t),
         .slice_stride = (size_t)t->slice_stride,
+        .fill = fill,
+        .fill_arg = &filling,
     };
-    uint64_t span = (desc.slices - 1) * t->slice_stride + t->bytes / desc.slices;
-    advise(desc.bytes, span, MADV_SEQUENTIAL);
+    if (desc.bytes)
+        advise(desc.bytes, (desc.slices - 1) * t->slice_stride + t->bytes / desc.slices, MADV_SEQUENTIAL);
     int r = w->device->backend->weight_create(w->device, place, &desc, e);
-    advise(desc.bytes, span, MADV_DONTNEED);
+    for (uint32_t i = 0; desc.bytes && i < desc.slices; i++)
+        model_tensor_release(m, t, i);
     if (r != 0)
         error_context(e, "%s", t->info->name);
     return r;

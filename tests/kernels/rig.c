@@ -154,7 +154,8 @@ struct weight *matrix_load(const struct rig *r, const struct matrix *m)
         return NULL;
     struct error e = {0};
     struct weight *w;
-    struct weight_desc desc = {m->type, m->rows, m->cols, m->slices, m->bytes, 0, m->order};
+    struct weight_desc desc = {.type = m->type, .rows = m->rows, .cols = m->cols, .slices = m->slices,
+                               .bytes = m->bytes, .order = m->order};
     if (r->b->weight_create(r->d, &w, &desc, &e) != 0)
         fail_msg("%s", e.text);
     return w;

@@ -624,7 +624,8 @@ static void test_ops_weights_take_slices_that_lie_apart(void **state)
     for (size_t s = 0; rig_isa(s); s++) {
         struct rig r;
         rig_open(&r, rig_isa(s), 1);
-        struct weight_desc d = {m.type, m.rows, m.cols, m.slices, apart, 2 * slice, NULL};
+        struct weight_desc d = {.type = m.type, .rows = m.rows, .cols = m.cols, .slices = m.slices, .bytes = apart,
+                                .slice_stride = 2 * slice};
         struct weight *w[2] = {matrix_load(&r, &m), NULL};
         assert_int_equal(r.b->weight_create(r.d, &w[1], &d, NULL), 0);
         for (int i = 0; i < 2; i++) {
@@ -817,7 +818,7 @@ static void refuse_weight(const struct rig *r, uint32_t type, uint32_t rows, uin
     static const uint8_t bytes[64];
     struct weight *w = (void *)&w;
     struct error e = {0};
-    struct weight_desc desc = {qtype_find(type), rows, cols, slices, bytes, 0, NULL};
+    struct weight_desc desc = {.type = qtype_find(type), .rows = rows, .cols = cols, .slices = slices, .bytes = bytes};
     assert_int_equal(r->b->weight_create(r->d, &w, &desc, &e), want);
     assert_null(w);
     assert_true(e.text[0] != '\0');
@@ -838,7 +839,8 @@ static void test_ops_weight_create_refuses(void **state)
     refuse_weight(&r, QTYPE_F32, 1u << 28, 1u << 28, 1, ERR_MEMORY);
     static const uint32_t order[64];
     static const float values[64];
-    struct weight_desc desc = {qtype_find(QTYPE_F32), 1, 64, 1, values, 0, order};
+    struct weight_desc desc = {.type = qtype_find(QTYPE_F32), .rows = 1, .cols = 64, .slices = 1, .bytes = values,
+                               .order = order};
     struct weight *w = (void *)&w;
     assert_int_equal(r.b->weight_create(r.d, &w, &desc, NULL), ERR_UNSUPPORTED);
     assert_null(w);
