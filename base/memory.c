@@ -108,6 +108,14 @@ void mem_big_free(void *p, size_t bytes)
         munmap(p, bytes);
 }
 
+void mem_big_rest(void *p, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)p + page - 1) / page * page, last = ((uintptr_t)p + bytes) / page * page;
+    if (p && last > first)
+        (void)madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
 bool mem_mul(size_t a, size_t b, size_t *out)
 {
     return !__builtin_mul_overflow(a, b, out);

@@ -24,6 +24,9 @@ void mem_free(void *p);                             /* NULL is fine */
  * Free with mem_big_free() and the same size. */
 void *mem_try_big(size_t bytes);
 void mem_big_free(void *p, size_t bytes);
+/* What is in it is of no use any more: its pages go back to the system until they are written again. It may then hold
+ * zeros or what it held. */
+void mem_big_rest(void *p, size_t bytes);
 
 /* *out = a*b, or false when that does not fit. */
 MUST_USE bool mem_mul(size_t a, size_t b, size_t *out);

@@ -47,15 +47,17 @@ const struct setting setting_rows[] = {
     {"context", 'c', SETTING_COUNT, HEADS | CMD_RUN, "0", 0, 1 << 24, "TOKENS", "longest sequence (the model's, up to "
      "8192)"},
     {"kv_tokens", 0, SETTING_COUNT, HEADS, "0", 0, 1 << 30, "TOKENS", "KV cache of all sequences together"},
-    {"kv_type", 0, SETTING_TEXT, HEADS | LOCAL, "auto", 0, 0, "TYPE", "auto, f32 or f16"},
-    {"sequences", 0, SETTING_COUNT, HEADS, "16", 1, 256, "N", "sequences at once"},
-    {"batch_rows", 0, SETTING_COUNT, HEADS, "512", 1, 1024, "ROWS", "most rows of a step"},
+    {"kv_tokens", 0, SETTING_COUNT, CMD_SHOW, "0", 0, 1 << 30, "TOKENS", "KV cache of the range (the context, up to "
+     "8192)"},
+    {"kv_type", 0, SETTING_TEXT, HEADS | LOCAL | CMD_SHOW, "auto", 0, 0, "TYPE", "auto, f32 or f16"},
+    {"sequences", 0, SETTING_COUNT, HEADS | CMD_SHOW, "16", 1, 256, "N", "sequences at once"},
+    {"batch_rows", 0, SETTING_COUNT, HEADS | CMD_SHOW, "512", 1, 1024, "ROWS", "most rows of a step"},
 
     {"lora", 0, SETTING_TEXTS, LOCAL, NULL, 0, 0, "[NAME=]FILE[:SCALE]",
      "a LoRA adapter for the model"},
 
     /* how it computes */
-    {"threads", 't', SETTING_COUNT, COMPUTES | CMD_LOGITS | CMD_QUANTIZE, "0", 0, 256, "N",
+    {"threads", 't', SETTING_COUNT, COMPUTES | CMD_LOGITS | CMD_QUANTIZE | CMD_SHOW, "0", 0, 256, "N",
      "compute threads (every core)"},
     {"threads", 't', SETTING_COUNT, CMD_UP, "0", 0, 256, "N", "compute threads of each node (the cores, shared out)"},
     {"threads", 't', SETTING_LIST, CMD_BENCH, "0", 0, 256, "N,N...", "thread counts to measure (every core)"},
@@ -86,6 +88,7 @@ const struct setting setting_rows[] = {
     {"special", 0, SETTING_SWITCH, CMD_TOKENIZE, NULL, 0, 0, NULL, "recognise control tokens in the text"},
     {"bos", 0, SETTING_SWITCH, CMD_TOKENIZE, NULL, 0, 0, NULL, "add the model's begin and end tokens as it asks"},
 
+    {"layers", 0, SETTING_TEXT, CMD_SHOW, NULL, 0, 0, "A:B", "what a node needs for layers A to B - 1 (all of them)"},
     {"layers", 0, SETTING_COUNT, CMD_SYNTH, "16", 1, 1024, "N", "transformer layers"},
     {"hidden", 0, SETTING_COUNT, CMD_SYNTH, "1024", 1, 1 << 17, "N", "values of a row"},
     {"heads", 0, SETTING_COUNT, CMD_SYNTH, "16", 1, 4096, "N", "query heads"},

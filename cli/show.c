@@ -1,12 +1,20 @@
-/* show: what a model file is made of and what it will need, from its header alone. */
+/* show: what a model is made of and what it, or a range of its layers, will need, from the headers alone. */
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/progress.h"
 #include "cli/command.h"
+#include "kernels/pool.h"
 #include "shard/arch/arch.h"
+#include "shard/run/shard.h"
+
+enum {
+    CONTEXT_SHOWN = 8192,
+    PROCESS_BYTES = 17 << 20, /* a node's process without a shard: code, libraries, links */
+};
 
 struct type_share {
     const struct qtype *type;
@@ -62,6 +70,77 @@ static struct sizes measure(const struct model *m)
     return s;
 }
 
+/* ---- a range of layers, as a node holds it ---- */
+
+struct range_sizes {
+    struct shard_options o;
+    struct shard_need need;
+    uint64_t process;        /* what is there beside the shard: code, links, the headers */
+    uint64_t resident, full; /* once it is loaded; when the KV cache is full as well */
+};
+
+static int read_range(const char *text, const struct model *m, struct layer_range *out, struct error *e)
+{
+    uint32_t n = model_hparams(m)->n_layers;
+    *out = (struct layer_range){0, n, true, true};
+    if (!text)
+        return 0;
+    char *colon, *end;
+    unsigned long first = strtoul(text, &colon, 10), last = *colon == ':' ? strtoul(colon + 1, &end, 10) : 0;
+    if (colon == text || *colon != ':' || end == colon + 1 || *end || first >= last || last > n)
+        return error_set(e, ERR_INVALID, "--layers: \"%.40s\" is not A:B with A below B, and B at most %u", text, n);
+    *out = (struct layer_range){(uint32_t)first, (uint32_t)last, first == 0, last == n};
+    return 0;
+}
+
+static int measure_range(const struct settings *s, const struct model *m, struct range_sizes *r, struct error *e)
+{
+    const struct hparams *h = model_hparams(m);
+    uint32_t kv_tokens = (uint32_t)settings_count(s, "kv_tokens"), threads = (uint32_t)settings_count(s, "threads");
+    const char *kv_type = settings_text(s, "kv_type");
+    bool f32 = strcmp(kv_type, "f32") == 0 || (strcmp(kv_type, "auto") == 0 && model_is_f32(m));
+    if (!f32 && strcmp(kv_type, "auto") != 0 && strcmp(kv_type, "f16") != 0)
+        return error_set(e, ERR_INVALID, "--kv-type: \"%.40s\" is not auto, f32 or f16", kv_type);
+    uint32_t context = h->context < CONTEXT_SHOWN ? h->context : CONTEXT_SHOWN;
+    r->o = (struct shard_options){.kv_type = f32 ? KV_F32 : KV_F16, .kv_tokens = kv_tokens ? kv_tokens : context,
+                                  .sequences_max = (uint32_t)settings_count(s, "sequences"),
+                                  .batch_rows_max = (uint32_t)settings_count(s, "batch_rows")};
+    int status = read_range(settings_text(s, "layers"), m, &r->o.range, e);
+    if (status == 0)
+        status = model_check_range(m, &r->o.range, e);
+    if (status != 0)
+        return status;
+    shard_need(m, &r->o, &r->need);
+    r->need.scratch = model_scratch_bytes(m, &r->o.range, r->o.batch_rows_max,
+                                          threads ? threads : (uint32_t)pool_cpu_count());
+    r->process = PROCESS_BYTES + file_set_head_bytes(model_files(m));
+    r->resident = r->need.weights + r->need.scratch + r->process;
+    r->full = r->resident + r->need.kv;
+    return 0;
+}
+
+static void print_range(const struct range_sizes *r)
+{
+    char a[32], b[32], c[32];
+    printf("layers %u:%-4u  weights %s, working space %s for %u rows a step, process %s\n", r->o.range.first,
+           r->o.range.last, progress_bytes(r->need.weights, a), progress_bytes(r->need.scratch, b),
+           r->o.batch_rows_max, progress_bytes(r->process, c));
+    printf("resident       %s once loaded, %s when the KV cache of %u tokens is full\n",
+           progress_bytes(r->resident, a), progress_bytes(r->full, b), r->o.kv_tokens);
+}
+
+static json_t *range_json(const struct range_sizes *r)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "layer_first",
+                     (json_int_t)r->o.range.first, "layer_last", (json_int_t)r->o.range.last, "batch_rows",
+                     (json_int_t)r->o.batch_rows_max, "kv_tokens", (json_int_t)r->o.kv_tokens, "weight_bytes",
+                     (json_int_t)r->need.weights, "scratch_bytes", (json_int_t)r->need.scratch, "kv_bytes",
+                     (json_int_t)r->need.kv, "process_bytes", (json_int_t)r->process, "resident_bytes",
+                     (json_int_t)r->resident, "resident_full_bytes", (json_int_t)r->full);
+}
+
+/* ---- the model ---- */
+
 static void print_types(const struct model *m)
 {
     struct type_share shares[32];
@@ -72,6 +151,27 @@ static void print_types(const struct model *m)
         printf("%s%s %s in %llu tensors", i ? ", " : "", shares[i].type->name, progress_bytes(shares[i].bytes, text),
                (unsigned long long)shares[i].tensors);
     putchar('\n');
+}
+
+static size_t count_here(const struct file_set *set)
+{
+    size_t here = 0;
+    for (size_t i = 0; i < file_set_count(set); i++)
+        here += file_set_has(set, i);
+    return here;
+}
+
+static void print_files(const struct file_set *set)
+{
+    char text[32];
+    size_t n = file_set_count(set), here = count_here(set);
+    progress_bytes(file_set_bytes(set), text);
+    if (n == 1)
+        printf("file           %s\n", text);
+    else if (here == n)
+        printf("files          %zu, %s together\n", n, text);
+    else
+        printf("files          %zu, of which %zu are here, %s together: all that follows is of these\n", n, here, text);
 }
 
 static void print_model(const struct model *m)
@@ -91,7 +191,7 @@ static void print_model(const struct model *m)
     printf("parameters     %s, %s of them for one token\n", progress_count((double)model_params_total(m), a),
            progress_count((double)model_params_active(m), b));
     print_types(m);
-    printf("file           %s\n", progress_bytes(file_set_bytes(model_files(m)), a));
+    print_files(model_files(m));
     printf("memory         weights %s: embedding %s, head %s, ", progress_bytes(s.weights, a),
            progress_bytes(s.embedding, b), progress_bytes(s.head, c));
     if (s.layer_least == s.layer_most)
@@ -108,7 +208,7 @@ static json_t *number(uint64_t v)
     return json_integer((json_int_t)v);
 }
 
-static int print_json(const struct model *m, struct error *e)
+static int print_json(const struct model *m, const struct range_sizes *range, struct error *e)
 {
     const struct hparams *h = model_hparams(m);
     struct sizes s = measure(m);
@@ -133,6 +233,9 @@ static int print_json(const struct model *m, struct error *e)
     json_object_set_new(j, "head_bytes", number(s.head));
     json_object_set_new(j, "kv_bytes_per_token_f16", number(s.kv_f16));
     json_object_set_new(j, "bytes_per_token", number(s.per_token));
+    json_object_set_new(j, "files", number(file_set_count(model_files(m))));
+    json_object_set_new(j, "files_here", number(count_here(model_files(m))));
+    json_object_set_new(j, "range", range ? range_json(range) : json_null());
     json_object_set_new(j, "types", types);
     json_object_set_new(j, "layer_bytes", layers);
     json_dumpf(j, stdout, JSON_INDENT(2));
@@ -144,13 +247,21 @@ static int print_json(const struct model *m, struct error *e)
 int show_command(const struct settings *s, struct error *e)
 {
     struct model *m;
+    struct range_sizes range;
     int r = model_open(&m, settings_argument(s, 0), e);
     if (r != 0)
         return r;
-    if (settings_switch(s, "json"))
-        r = print_json(m, e);
-    else
+    /* a model of which files are absent can be shown all the same, but not what the whole of it needs */
+    bool ranged = settings_text(s, "layers") || file_set_whole(model_files(m), NULL) == 0;
+    if (ranged)
+        r = measure_range(s, m, &range, e);
+    if (r == 0 && settings_switch(s, "json")) {
+        r = print_json(m, ranged ? &range : NULL, e);
+    } else if (r == 0) {
         print_model(m);
+        if (ranged)
+            print_range(&range);
+    }
     model_close(&m);
     return r;
 }

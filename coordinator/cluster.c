@@ -22,7 +22,7 @@ void cluster_init(struct control *c)
     struct layer_range none = {0, 0, false, false}, embedding = {0, 0, true, false}, head = {0, 0, false, true},
                        both = {0, 0, true, true}, body = {0, n, true, false}, end = {0, n, false, true};
     uint64_t shared = model_range_bytes(m, &none);
-    uint64_t body_scratch = model_scratch_bytes(m, &body, rows), end_scratch = model_scratch_bytes(m, &end, rows);
+    uint64_t body_scratch = model_scratch_bytes(m, &body, rows, 0), end_scratch = model_scratch_bytes(m, &end, rows, 0);
     c->layer_bytes = mem_array(n, sizeof(*c->layer_bytes));
     for (uint32_t i = 0; i < n; i++)
         c->layer_bytes[i] = model_layer_bytes(m, i);

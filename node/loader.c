@@ -295,7 +295,7 @@ static double probe_layer(struct shard *shard, const struct model *m, const stru
         best = best == 0 || ms < best ? ms : best;
     }
     shard_time(shard, 0);
-    shard_end(shard, UINT64_MAX);
+    shard_rest(shard);
     mem_free(in);
     return best;
 }

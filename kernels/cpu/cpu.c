@@ -224,6 +224,7 @@ static int cpu_reserve(struct device *d, const struct reserve_args *r, struct er
     void *block = mem_try_big(bytes);
     if (!block)
         return error_set(e, ERR_MEMORY, "no memory for %zu bytes of working space", bytes);
+    memset(block, 0, bytes); /* taken now, not at the first large step */
     c->reserved = *r;
     lay_out(c, r, block);
     c->scratch.block = block;

@@ -321,9 +321,10 @@ uint32_t model_state_layers(const struct model *m, uint32_t first, uint32_t last
 uint64_t model_params_total(const struct model *m);
 uint64_t model_params_active(const struct model *m);
 /* Bytes that a shard of the range needs beside weights and KV, for steps of up to batch_rows_max rows: the
- * activations of the forward pass and the working space of its operations (kernels/backend.h, reserve).
- * Never less than they take. */
-uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r, uint32_t batch_rows_max);
+ * activations of the forward pass and the working space of its operations (kernels/backend.h, reserve) in so many
+ * threads; 0: as many as can be. Never less than they take. */
+uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r, uint32_t batch_rows_max,
+                             uint32_t threads);
 /* Weight bytes that one decoded token reads, in the range. */
 uint64_t model_range_bytes_per_token(const struct model *m, const struct layer_range *r);
 /* True when every matrix of the model is stored as F32 (then KV defaults to F32 too). */

@@ -115,8 +115,8 @@ static bool has_experts(const struct hparams *h)
     return any;
 }
 
-/* Values of one row that the forward pass holds at once: the stream, its norm, what a branch gives and the two ends of
- * the stage; q, k, v and the heads' output; gate and up of a dense layer. */
+/* Values of one row that the forward pass holds at once: the stream, its norm, what goes to the head or out of the
+ * stage, and a branch that is changed before it is added; q, k, v and the heads' output; gate and up. */
 static uint64_t row_values(const struct hparams *h, const struct layer_range *r)
 {
     uint64_t heads = (uint64_t)h->n_heads * (at_least(h->head_dim, h->value_dim) + h->value_dim) +
@@ -127,7 +127,8 @@ static uint64_t row_values(const struct hparams *h, const struct layer_range *r)
     if (h->index.top > 0)
         heads += ((uint64_t)h->index.heads + 1) * h->index.dim + h->index.heads + h->index.top;
     uint64_t layers = r->first < r->last ? heads + 2 * widest_ffn(h) + 1 : 0;
-    return 5 * (uint64_t)h->n_embd + layers;
+    bool branch = (h->arch->flags & ARCH_POST_NORMS) != 0 || h->residual_scale != 1;
+    return (branch ? 4 : 3) * (uint64_t)h->n_embd + layers;
 }
 
 /* What the expert layer works in: rows gathered by expert in every form, and what the experts make of them. */
@@ -138,7 +139,8 @@ static uint64_t expert_bytes(const struct hparams *h, uint64_t rows)
     return entries * entry + (2 * rows + 2) * h->n_experts * 4;
 }
 
-uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r, uint32_t batch_rows_max)
+uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r, uint32_t batch_rows_max,
+                             uint32_t threads)
 {
     const struct hparams *h = model_hparams(m);
     uint64_t rows = batch_rows_max, widest = at_least(h->n_embd, (uint64_t)h->n_heads * h->value_dim), prepared = rows;
@@ -156,7 +158,8 @@ uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r,
     }
     if (r->head)
         bytes += at_most(rows, LOGITS_ROWS_MAX) * h->n_vocab * 4;
-    return bytes + prepared * quantised_bytes(widest) + THREADS_PLANNED * THREAD_SCRATCH_BYTES;
+    uint64_t tiles = (uint64_t)(threads ? threads : THREADS_PLANNED) * THREAD_SCRATCH_BYTES;
+    return bytes + prepared * quantised_bytes(widest) + tiles;
 }
 
 /* Of a tensor's whole, what one token uses. */

@@ -37,7 +37,7 @@ static int open_kv(struct forward *f, const struct shard_options *o, struct erro
     size_t index = aligned(positions * h->index.dim * value), bytes = 0;
     for (uint32_t i = 0; i < f->weights->n_layers; i++)
         bytes += (forward_facts(f, i)->delta ? 0 : keys + values) + (forward_facts(f, i)->indexed ? index : 0);
-    f->kv_bytes = bytes ? bytes : keys + values;
+    f->kv_bytes = f->kv_mem_bytes = bytes ? bytes : keys + values;
     int r = f->device->backend->mem_create(f->device, &f->kv_mem, f->kv_bytes, e);
     if (r != 0)
         error_context(e, "the KV cache of %u tokens", o->kv_tokens);
@@ -155,6 +155,9 @@ static int open_buffers(struct forward *f, struct error *e)
     if (r != 0)
         error_context(e, "the buffers of %u rows", f->rows_max);
     lay_out(f);
+    void *view = r == 0 ? f->device->backend->host_view(f->device, (struct span){f->mem, 0}) : NULL;
+    if (view) /* taken now, not at the first large step */
+        memset(view, 0, f->bytes);
     return r;
 }
 
@@ -197,6 +200,13 @@ int forward_open(struct forward *f, struct device *d, const struct model *m, con
     if (r == 0)
         r = open_buffers(f, e);
     return r == 0 ? reserve(f, e) : r;
+}
+
+void forward_rest(struct forward *f)
+{
+    void *kv = f->device->backend->host_view(f->device, (struct span){f->kv_mem, 0});
+    if (kv)
+        mem_big_rest(kv, f->kv_mem_bytes);
 }
 
 void forward_close(struct forward *f)

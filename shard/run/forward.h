@@ -26,7 +26,8 @@ struct forward {
     uint32_t *state_of;            /* [weights->n_layers]: the layer's place among those with a state */
     struct devmem *state_mem;      /* of those, one after the other */
     struct devmem *kv_mem, *mem;
-    size_t kv_bytes, bytes;
+    size_t kv_bytes, bytes; /* kv_bytes: with the states */
+    size_t kv_mem_bytes;
     bool embedding, head;
     uint32_t sequences_max;
     uint32_t rows_max, logits_max; /* rows a batch; rows a call of forward_logits */
@@ -69,6 +70,7 @@ struct forward_batch {
 MUST_USE int forward_open(struct forward *f, struct device *d, const struct model *m, const struct weights *w,
                           const struct loras *l, const struct shard_options *o, struct error *e);
 void forward_close(struct forward *f); /* also after an open that failed */
+void forward_rest(struct forward *f);  /* nothing that was kept of any sequence is needed again */
 void forward_run(struct forward *f, const struct forward_batch *b);
 /* Logits of wanted rows [first, first + n) of the last run into f->logits; n <= logits_max. */
 void forward_logits(struct forward *f, uint32_t first, uint32_t n);

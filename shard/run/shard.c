@@ -73,7 +73,7 @@ void shard_need(const struct model *m, const struct shard_options *o, struct sha
     if (!mem_mul(positions, model_range_kv_bytes(m, o->range.first, o->range.last, value), &out->kv))
         out->kv = UINT64_MAX / 4; /* more than there is anywhere */
     out->kv += model_state_bytes(m) * model_state_layers(m, o->range.first, o->range.last) * o->sequences_max;
-    out->scratch = model_scratch_bytes(m, &o->range, o->batch_rows_max) + products;
+    out->scratch = model_scratch_bytes(m, &o->range, o->batch_rows_max, 0) + products;
 }
 
 /* Better now than when the system begins to kill. */
@@ -293,6 +293,12 @@ void shard_end(struct shard *s, uint64_t sequence)
 void shard_clear(struct shard *s)
 {
     kv_clear(s->kv);
+}
+
+void shard_rest(struct shard *s)
+{
+    kv_clear(s->kv);
+    forward_rest(&s->forward);
 }
 
 void shard_facts(const struct shard *s, struct shard_options *out)

@@ -54,7 +54,8 @@ struct shard_options {
 
 struct shard;
 
-/* Bytes that a shard will hold: weights, KV and scratch. What placement and `shoal show` predict with. */
+/* Bytes that a shard will hold: weights, KV and scratch, of a device of however many threads.  Weights and scratch
+ * are in memory from shard_open() on, the KV as far as it was written. */
 struct shard_need {
     uint64_t weights, kv, scratch;
 };
@@ -80,6 +81,8 @@ const float *shard_logits(struct shard *s, uint32_t i);
 void shard_end(struct shard *s, uint64_t sequence);
 /* Forget every sequence. */
 void shard_clear(struct shard *s);
+/* The same, and the KV's memory goes back to the system until it is needed again. */
+void shard_rest(struct shard *s);
 /* The options it was opened with (progress and the list of adapters left out). */
 void shard_facts(const struct shard *s, struct shard_options *out);
 /* The next position that the sequence expects, 0 when unknown. */

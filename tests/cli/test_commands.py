@@ -96,6 +96,23 @@ class Commands(unittest.TestCase):
         # the head is the embedding (tied), and has the output norm besides
         self.assertEqual(j["weight_bytes"], sum(j["layer_bytes"]) + j["head_bytes"])
         self.assertEqual(j["head_bytes"], j["embedding_bytes"] + 256 * 4)
+        self.assertEqual((j["files"], j["files_here"]), (1, 1))
+
+    def test_show_says_what_a_range_of_layers_needs(self):
+        def of(layers, *more):
+            return json.loads(shoal("show", DEMO, "--layers", layers, "--json", *more).stdout)["range"]
+        whole = json.loads(shoal("show", DEMO, "--json").stdout)
+        self.assertEqual(whole["range"]["weight_bytes"], whole["weight_bytes"])
+        first, rest = of("0:2"), of("2:6", "--kv-tokens", "1000", "--kv-type", "f32")
+        self.assertEqual(first["weight_bytes"], whole["embedding_bytes"] + sum(whole["layer_bytes"][:2]))
+        self.assertEqual(rest["weight_bytes"], whole["head_bytes"] + sum(whole["layer_bytes"][2:]))
+        self.assertEqual(rest["kv_bytes"], 1024 * whole["kv_bytes_per_token_f16"] * 2 * 4 // 6)
+        self.assertEqual(rest["resident_bytes"],
+                         rest["weight_bytes"] + rest["scratch_bytes"] + rest["process_bytes"])
+        self.assertEqual(rest["resident_full_bytes"], rest["resident_bytes"] + rest["kv_bytes"])
+        self.assertIn("layers 2:6", shoal("show", DEMO, "--layers", "2:6").stdout.decode())
+        for bad in ("6", "2:2", "3:1", "0:7", "a:b", "1:2x", ":3", "1:", "-1:3"):
+            self.refused(shoal("show", DEMO, f"--layers={bad}"), 64, bad)
 
     def test_tokenize_both_ways(self):
         text = "Héllo, wörld! 你好 🐟\n\x00tabs\t".encode()

@@ -264,7 +264,8 @@ struct fake_load fake_load(struct fake_node *n)
 {
     Shoal__Control *c = fake_expect(n, SHOAL__CONTROL__BODY_LOAD);
     struct fake_load l = {.load = c->load->load, .first = c->load->layer_first, .last = c->load->layer_last,
-                          .embedding = c->load->embedding, .head = c->load->head, .kv_tokens = c->load->kv_tokens};
+                          .embedding = c->load->embedding, .head = c->load->head, .kv_tokens = c->load->kv_tokens,
+                          .file_bytes = c->load->file_bytes, .header_bytes = c->load->header_bytes};
     memcpy(l.model_id, c->load->model_id.data, sizeof(l.model_id));
     control_free(&c);
     fake_load_done(n, l.load, 0, "");

@@ -53,6 +53,7 @@ struct fake_load {
     bool embedding, head;
     uint8_t model_id[32];
     uint32_t kv_tokens;
+    uint64_t file_bytes, header_bytes;
 };
 struct fake_load fake_load(struct fake_node *n);
 /* Take a SetRoute and answer that it is ready; returns the route's number. */

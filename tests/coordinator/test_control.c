@@ -19,6 +19,7 @@
 #include "fake_node.h"
 #include "net/blob.h"
 #include "proto/frame.h"
+#include "tests/shard/splits.h"
 
 enum { NODES = 3, LAYERS = 6, GB = 1 << 30 };
 static const char model_path[] = "tests/data/shoal-demo-q8_0.gguf";
@@ -210,7 +211,7 @@ static void test_control_fits_the_kv_to_the_memory(void **state)
     assert_int_equal(model_open(&m, model_path, NULL), 0);
     struct layer_range all = {0, LAYERS, true, true}, end = {0, LAYERS, false, true};
     f.o.context = 0;
-    f.nodes[0].memory = model_range_bytes(m, &all) + model_scratch_bytes(m, &end, 512) +
+    f.nodes[0].memory = model_range_bytes(m, &all) + model_scratch_bytes(m, &end, 512, 0) +
                         model_kv_bytes_per_token(m, LAYERS, 2) * 1000;
     model_close(&m);
     start();
@@ -286,6 +287,27 @@ static void test_control_gives_the_file_to_members(void **state)
     link_close(&link);
 }
 
+static void test_control_takes_a_split_model_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    char prefix[80];
+    struct error e = {0};
+    snprintf(prefix, sizeof(prefix), "%s/parted", f.dir);
+    splits_write(model_path, prefix, &(struct splits_options){.n = 3, .file_of = splits_by_layer});
+    f.o.model_path = splits_path(prefix, 1, 3); /* any of them */
+    start();
+    assert_string_equal(control_model_name(f.control), "parted");
+    add_node(0, "a");
+    struct fake_load l = fake_load(&f.nodes[0]);
+    assert_int_equal(l.file_bytes, file_set_bytes(model_files(control_model(f.control))));
+    assert_int_equal(l.header_bytes, file_set_head_bytes(model_files(control_model(f.control))));
+    control_stop(&f.control);
+    assert_int_equal(unlink(splits_path(prefix, 2, 3)), 0);
+    assert_int_equal(control_start(&f.control, &f.o, &e), ERR_NOT_FOUND);
+    assert_non_null(strstr(e.text, splits_path(prefix, 2, 3)));
+    assert_non_null(strstr(e.text, "all 3 files"));
+}
+
 /* ---- nodes that go ---- */
 
 static void test_control_places_anew_when_a_node_leaves(void **state)
@@ -318,7 +340,8 @@ static void set_tight_memory(void)
     uint64_t kv = model_kv_bytes_per_token(m, 2, 2) * f.o.kv_tokens, slack = model_layer_bytes(m, 0) / 2;
     for (uint32_t i = 0; i < NODES; i++) {
         struct layer_range own = {i * 2, i * 2 + 2, i == 0, i == 2}, like = {0, LAYERS, i != 2, i == 2};
-        f.nodes[i].memory = model_range_bytes(m, &own) + kv + slack + model_scratch_bytes(m, &like, f.o.batch_rows_max);
+        f.nodes[i].memory = model_range_bytes(m, &own) + kv + slack +
+                            model_scratch_bytes(m, &like, f.o.batch_rows_max, 0);
     }
     model_close(&m);
 }
@@ -735,6 +758,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_control_says_how_much_memory_is_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_needs_no_manifest_when_local, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_gives_the_file_to_members, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_control_takes_a_split_model_whole_or_not_at_all, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_places_anew_when_a_node_leaves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_keeps_shards_for_a_node_that_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_control_spreads_again_once_idle, setup, teardown),

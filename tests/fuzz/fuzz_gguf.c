@@ -17,7 +17,7 @@ static void ask(const struct model *m)
     FUZZ_CHECK(h->n_layers > 0 && h->n_layers <= ARCH_LAYERS_MAX && h->n_embd > 0 && h->n_heads > 0);
     FUZZ_CHECK(memchr(h->name, 0, sizeof(h->name)));
     FUZZ_CHECK(model_range_bytes(m, &all) <= gguf_file_bytes(model_file(m)));
-    FUZZ_CHECK(model_scratch_bytes(m, &all, 16) > 0);
+    FUZZ_CHECK(model_scratch_bytes(m, &all, 16, 0) > 0);
     FUZZ_CHECK(model_params_active(m) <= model_params_total(m));
     FUZZ_CHECK(model_output(m));
     (void)model_kv_bytes_per_token(m, h->n_layers, 2);

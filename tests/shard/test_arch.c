@@ -576,7 +576,7 @@ static void plan_with(const struct model *m)
     assert_true(model_range_bytes(m, &middle) < model_range_bytes(m, &all));
     assert_true(model_range_bytes(m, &all) <= gguf_file_bytes(model_file(m)));
     assert_true(model_range_bytes_per_token(m, &all) <= model_range_bytes(m, &all));
-    assert_true(model_scratch_bytes(m, &all, 1024) > model_scratch_bytes(m, &middle, 1));
+    assert_true(model_scratch_bytes(m, &all, 1024, 0) > model_scratch_bytes(m, &middle, 1, 0));
     assert_true(model_kv_bytes_per_token(m, h->n_layers, 4) > 0);
 }
 

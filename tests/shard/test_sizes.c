@@ -178,7 +178,7 @@ static void test_scratch_is_never_more_than_said(void **state)
         struct model *m = make(&o);
         for (size_t i = 0; i < COUNTOF(rows) * COUNTOF(ranges); i++) {
             const struct layer_range *r = &ranges[i % COUNTOF(ranges)];
-            uint64_t said = model_scratch_bytes(m, r, rows[i / COUNTOF(ranges)]);
+            uint64_t said = model_scratch_bytes(m, r, rows[i / COUNTOF(ranges)], 0);
             uint64_t taken = scratch_taken(d, m, r, rows[i / COUNTOF(ranges)]);
             if (said < taken || said > taken + taken / 2 + (17 << 20))
                 fail_msg("%s: %u rows of layers %u-%u take %llu bytes, %llu were said", o.family,
