@@ -62,16 +62,15 @@ static enum qtype_id wanted(const struct mix *m, const struct mix_model *about, 
         return m->head;
     if (m->experts_only && about->n_experts > 0)
         return ne[2] > 1 && strstr(name, "_exps.") ? m->base : m->head;
+    bool value = ends(name, ".attn_v.weight") || ends(name, ".attn_qkv.weight") || ends(name, ".attn_kv_b.weight");
+    bool plain = qtype_find(m->base)->block_len == 1;
+    if (about->n_experts == 8 && !plain && (value || ends(name, ".attn_k.weight")))
+        return QTYPE_Q8_0;
     if (!m->some_better)
         return m->base;
-    if (ends(name, ".attn_qkv.weight"))
-        return m->base == QTYPE_Q4_K ? QTYPE_Q5_K : QTYPE_Q6_K;
-    if (about->n_experts == 8 && (ends(name, ".attn_k.weight") || ends(name, ".attn_v.weight")))
-        return QTYPE_Q8_0;
     if (about->n_experts == 8 && ends(name, ".attn_output.weight"))
         return QTYPE_Q5_K;
-    bool may = ends(name, ".attn_v.weight") || strstr(name, ".ffn_down");
-    return may && better_layer(about, name) ? QTYPE_Q6_K : m->base;
+    return (value || strstr(name, ".ffn_down")) && better_layer(about, name) ? QTYPE_Q6_K : m->base;
 }
 
 /* What takes the place of a type whose blocks do not fit the rows. */

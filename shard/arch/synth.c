@@ -24,7 +24,8 @@ enum {
     SYNTH_RANK_MAX = 512,
     SYNTH_INDEX_TOP = 2048,
     SYNTH_INDEX_PART = 8, /* of short contexts, an indexer chooses one position in so many */
-    GATING_SIGMOID = 2,   /* as files spell it */
+    GATING_SOFTMAX = 1,   /* as files spell them */
+    GATING_SIGMOID = 2,
 };
 
 static const float DEVIATION = 0.02F;
@@ -218,7 +219,7 @@ static int set_hparams(struct synth *s)
         r = open_tokenizer(s, &tokens);
     if (r != 0)
         return r;
-    snprintf(h->name, sizeof(h->name), "synthetic %s", h->arch->name);
+    snprintf(h->name, sizeof(h->name), "random weights"); /* a family's name would make readers guess about tokens */
     h->n_layers = o->layers;
     h->n_embd = o->hidden;
     h->n_heads = o->heads;
@@ -261,10 +262,15 @@ static int set_hparams(struct synth *s)
 
 /* ---- the tensors ---- */
 
+static bool is_tied(const struct synth *s)
+{
+    return s->o->tied || s->h.arch->flags & ARCH_EMBED_ROOT; /* as all models are that have such embeddings */
+}
+
 static const struct qtype *choose_type(const struct synth *s, const struct tensor_rule *rule, const char *name,
                                        const uint64_t *ne)
 {
-    const struct mix_model about = {s->h.n_layers, s->h.n_experts, s->o->tied};
+    const struct mix_model about = {s->h.n_layers, s->h.n_experts, is_tied(s)};
     if (arch_is_plain(rule))
         return qtype_find(QTYPE_F32);
     if (s->mix)
@@ -274,14 +280,25 @@ static const struct qtype *choose_type(const struct synth *s, const struct tenso
     return qtype_find(qtype_row_bytes(qtype_find(QTYPE_Q8_0), ne[0]) > 0 ? QTYPE_Q8_0 : QTYPE_F16);
 }
 
-/* Optional tensors are left out, but for the head and the bias of the choice of experts where scores are sigmoids. */
+static bool is_sigmoid(const struct synth *s)
+{
+    return s->o->sigmoid || s->h.arch->scores == SCORE_SIGMOID;
+}
+
+/* Optional tensors are left out, but for those that all published files of a family have. */
 static bool has_tensor(const struct synth *s, const struct tensor_rule *rule, int32_t layer)
 {
     bool required;
+    uint32_t flags = s->h.arch->flags;
     if (!arch_rule_applies(rule, &s->h, layer, &required))
         return false;
-    bool sigmoid = s->o->sigmoid || s->h.arch->scores == SCORE_SIGMOID;
-    return required || (rule->role == ROLE_OUTPUT && !s->o->tied) || (rule->role == ROLE_SELECT_BIAS && sigmoid);
+    switch (rule->role) {
+    case ROLE_OUTPUT: return !is_tied(s);
+    case ROLE_OUTPUT_BIAS: return flags & ARCH_NORM_BIAS;
+    case ROLE_ATTN_OUT_BIAS: return flags & (ARCH_NORM_BIAS | ARCH_SINKS);
+    case ROLE_SELECT_BIAS: return is_sigmoid(s);
+    default: return required;
+    }
 }
 
 /* The fused tensor that this family's files have in place of the rule's, NULL when they have the rule's. */
@@ -331,6 +348,33 @@ static void plan_tensors(struct synth *s)
                 plan_tensor(s, arch_rule_at(i), layer);
 }
 
+/* Keys that readers want of a family, with the values of a published model. */
+static void write_family_keys(struct synth *s)
+{
+    static const struct {
+        const char *name;
+        float value;
+        uint32_t with, without;
+    } reals[] = {
+        {"attention.scale", 0.015625F, ARCH_SCALES, 0},
+        {"embedding_scale", 12, ARCH_SCALES, 0},
+        {"residual_scale", 0.22F, ARCH_SCALES, 0},
+        {"logit_scale", 6, ARCH_SCALES, 0},
+        {"attn_logit_softcapping", 50, ARCH_SOFTCAPS, ARCH_QK_NORM},
+        {"final_logit_softcapping", 30, ARCH_SOFTCAPS, ARCH_QK_NORM},
+    };
+    char key[ARCH_KEY_BYTES];
+    const struct hparams *h = &s->h;
+    for (size_t i = 0; i < COUNTOF(reals); i++)
+        if (h->arch->flags & reals[i].with && !(h->arch->flags & reals[i].without))
+            gguf_writer_f32(s->w, arch_key(h->arch, reals[i].name, key), reals[i].value);
+    if (h->arch->flags & ARCH_SECTIONS) {
+        int32_t pairs = (int32_t)h->n_rot / 2, third = pairs / 3;
+        const int32_t sections[4] = {pairs - 2 * third, third, third, 0};
+        gguf_writer_i32s(s->w, arch_key(h->arch, "rope.dimension_sections", key), sections, COUNTOF(sections));
+    }
+}
+
 static void write_keys(struct synth *s)
 {
     const struct hparams *h = &s->h;
@@ -369,11 +413,10 @@ static void write_keys(struct synth *s)
         {"expert_shared_feed_forward_length", h->n_shared_ffn, h->n_shared_ffn == 0},
         {"attention.sliding_window", h->window, h->window == 0},
         {"leading_dense_block_count", h->lead_dense, h->lead_dense == 0},
-        {"interleave_moe_layer_step", h->moe_step, h->moe_step == 1},
+        {"interleave_moe_layer_step", h->moe_step, !(h->arch->flags & ARCH_MOE_STEP)},
         {"expert_group_count", h->n_groups, h->n_groups == 0},
         {"expert_group_used_count", h->n_groups_used, h->n_groups == 0},
-        {"expert_gating_func", GATING_SIGMOID, !s->o->sigmoid && !(h->arch->flags & ARCH_ROUTER_KEYS &&
-                                                                    h->arch->scores == SCORE_SIGMOID)},
+        {"expert_gating_func", is_sigmoid(s) ? GATING_SIGMOID : GATING_SOFTMAX, !(h->arch->flags & ARCH_ROUTER_KEYS)},
     };
     char key[ARCH_KEY_BYTES];
     gguf_writer_string(s->w, "general.architecture", h->arch->name);
@@ -389,6 +432,7 @@ static void write_keys(struct synth *s)
         gguf_writer_f32(s->w, arch_key(h->arch, "expert_weights_scale", key), h->experts_scale);
         gguf_writer_bool(s->w, arch_key(h->arch, "expert_weights_norm", key), true);
     }
+    write_family_keys(s);
     if (s->tokenizer)
         gguf_writer_copy_keys(s->w, s->tokenizer, "tokenizer.");
     else

@@ -217,6 +217,9 @@ class Commands(unittest.TestCase):
             # eight experts: keys and values as Q8_0, attn_output as Q5_K; layers 0, 3, 6 and 7 have better ffn_down
             "Q4_K_M": {"Q4_K": (8 * (1 + 8 + 8) + 4 * 8 + 2) * matrix // 256 * 144, "Q5_K": 8 * matrix // 256 * 176,
                        "Q6_K": (4 * 8 + 2) * matrix // 256 * 210, "Q8_0": 8 * matrix // 32 * 34},
+            # keys and values, and the output matrix
+            "Q4_0": {"Q4_0": (8 * (2 + 3 * 8) + 2) * matrix // 32 * 18, "Q8_0": 8 * 1 * matrix // 32 * 34,
+                     "Q6_K": 2 * matrix // 256 * 210},
             # the experts alone
             "MXFP4": {"MXFP4": 8 * 3 * 8 * matrix // 32 * 17, "Q8_0": (8 * 3 + 4) * matrix // 32 * 34},
         }
