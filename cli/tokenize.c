@@ -2,6 +2,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "base/buffer.h"
 #include "base/memory.h"
@@ -107,16 +108,24 @@ static int decode(const struct tokenizer *t, const struct buffer *in, struct err
     return r;
 }
 
-int tokenize_command(const struct settings *s, struct error *e)
+static int open_tokenizer(const char *path, struct tokenizer **t, struct error *e)
 {
     struct gguf *g;
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return tokenizer_open_folder(t, path, e);
+    int r = gguf_open(&g, path, e);
+    if (r == 0)
+        r = tokenizer_open(t, g, e);
+    gguf_close(&g);
+    return r;
+}
+
+int tokenize_command(const struct settings *s, struct error *e)
+{
     struct tokenizer *t = NULL;
     struct buffer in = {0};
-    int r = gguf_open(&g, settings_argument(s, 0), e);
-    if (r != 0)
-        return r;
-    r = tokenizer_open(&t, g, e);
-    gguf_close(&g);
+    int r = open_tokenizer(settings_argument(s, 0), &t, e);
     if (r == 0 && !tokenizer_has_vocab(t))
         r = error_set(e, ERR_UNSUPPORTED, "%s has no vocabulary", settings_argument(s, 0));
     if (r == 0)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/path.h"
 #include "text/bpe.h"
 #include "text/normalizer.h"
 #include "text/pretokenizer.h"
@@ -136,6 +137,13 @@ int tokenizer_open(struct tokenizer **out, const struct gguf *g, struct error *e
     struct error own;
     struct source s;
     e = e ? e : &own;
+    if (gguf_is_memory(g)) {
+        char *path = path_join(gguf_path(g), "tokenizer.json");
+        bool there = path_exists(path);
+        mem_free(path);
+        if (there)
+            return tokenizer_open_folder(out, gguf_path(g), e);
+    }
     return open_source(out, &s, source_gguf(&s, g, e), e);
 }
 

@@ -30,7 +30,7 @@ struct token_list {
     size_t count;
 };
 
-/* Copies what it needs; g may be closed afterwards. */
+/* Copies what it needs; g may be closed afterwards. Of a folder's header: the folder's, where it has one. */
 MUST_USE int tokenizer_open(struct tokenizer **out, const struct gguf *g, struct error *e);
 /* From tokenizer.json and the files beside it in a Hugging Face folder. */
 MUST_USE int tokenizer_open_folder(struct tokenizer **out, const char *folder, struct error *e);

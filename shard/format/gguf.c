@@ -372,6 +372,11 @@ void gguf_close(struct gguf **gguf_p)
     *gguf_p = NULL;
 }
 
+bool gguf_is_memory(const struct gguf *g)
+{
+    return g->owned;
+}
+
 const char *gguf_path(const struct gguf *g)
 {
     return g->path;

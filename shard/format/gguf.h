@@ -68,6 +68,7 @@ MUST_USE int gguf_open(struct gguf **out, const char *path, struct error *e);
  * Takes the header and the files; path is for sentences. */
 MUST_USE int gguf_open_memory(struct gguf **out, const char *path, char *header, size_t n, uint64_t file_bytes,
                               struct file_set **files, struct error *e);
+bool gguf_is_memory(const struct gguf *g); /* it is such a header */
 void gguf_close(struct gguf **gguf_p);
 
 const char *gguf_path(const struct gguf *g); /* of the first file */

@@ -114,6 +114,28 @@ class Commands(unittest.TestCase):
         for bad in ("6", "2:2", "3:1", "0:7", "a:b", "1:2x", ":3", "1:", "-1:3"):
             self.refused(shoal("show", DEMO, f"--layers={bad}"), 64, bad)
 
+    def test_folders_are_models_too(self):
+        folder = pathlib.Path("tests/data/hf/llama")
+        j = json.loads(shoal("show", folder, "--json").stdout)
+        self.assertEqual((j["name"], j["family"], j["layers"], j["vocabulary"]), ("llama", "llama", 2, 320))
+        self.assertEqual(j["file_bytes"], sum(p.stat().st_size for p in (
+            folder / "config.json", folder / "model.safetensors.index.json", *folder.glob("*.safetensors"))))
+        expected = json.loads((folder / "expected.json").read_text())
+        rows = self.path / "rows.f32"
+        done = shoal("logits", folder, "--tokens", ",".join(map(str, expected["prompt"])), "--out", rows)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        got = [x for (x,) in struct.iter_unpack("<f", rows.read_bytes())]
+        want = [x for (x,) in struct.iter_unpack("<f", (folder / "logits.f32").read_bytes())]
+        self.assertEqual(len(got), len(want))
+        self.assertLess(max(abs(a - b) for a, b in zip(got, want)), 1e-3)
+        text = "the quick brown fox, héllo".encode()
+        ids = shoal("tokenize", folder, stdin=text).stdout
+        self.assertEqual(shoal("tokenize", folder, "-d", stdin=ids).stdout, text)
+        done = shoal("run", folder, "one two", "--raw", "-n", 3, "--temperature", "0")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        (self.path / "empty").mkdir()
+        self.refused(shoal("show", self.path / "empty"), 66, "config.json")
+
     def test_tokenize_both_ways(self):
         text = "Héllo, wörld! 你好 🐟\n\x00tabs\t".encode()
         ids = shoal("tokenize", DEMO, stdin=text).stdout

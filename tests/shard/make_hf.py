@@ -143,6 +143,7 @@ def write_tokenizer(folder):
     trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=["<pad>", "<s>", "</s>"],
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     t.train_from_iterator(["the quick brown fox jumps over the lazy dog " * 4, "one two three four five six"], trainer)
+    t.add_tokens([f"<{i}>" for i in range(t.get_vocab_size(), 320)])
     t.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     t.save(os.path.join(folder, "tokenizer.json"))
     with open(os.path.join(folder, "tokenizer_config.json"), "w") as f:
