@@ -2,6 +2,8 @@
 #ifndef TEXT_GRAMMAR_FRONT_H
 #define TEXT_GRAMMAR_FRONT_H
 
+#include <jansson.h>
+
 #include "text/grammar/rules.h"
 
 /* Each writes rules with a root; the caller checks and closes them in every case. */
@@ -11,6 +13,8 @@ MUST_USE int regex_read(struct rules *r, const char *text, size_t len, struct er
 /* The expression of a regular expression inside other rules. json: the text stands in a JSON string, and is escaped as
  * one; unanchored ends take any characters, as JSON schema's "pattern" has it. */
 MUST_USE int regex_expr(struct rules *r, const char *text, size_t len, bool json, uint32_t *out, struct error *e);
+/* A JSON value that the schema allows: text/grammar/schema.h. */
+MUST_USE int schema_read(struct rules *r, const json_t *schema, struct error *e);
 /* Any JSON object. */
 void json_read_object(struct rules *r);
 

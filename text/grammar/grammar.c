@@ -113,6 +113,13 @@ int grammar_json(struct grammar **out, struct token_trie *t, struct error *e)
     return compile(out, t, &r, 0, e);
 }
 
+int grammar_schema(struct grammar **out, struct token_trie *t, const json_t *schema, struct error *e)
+{
+    struct rules r;
+    rules_init(&r);
+    return compile(out, t, &r, schema_read(&r, schema, e), e);
+}
+
 struct grammar *grammar_keep(struct grammar *g)
 {
     atomic_fetch_add(&g->refs, 1);

@@ -1,7 +1,7 @@
 /* grammar: what an answer must look like, and which tokens may come next so that it will.
  *
  * A grammar is compiled once, from GBNF, a regular expression, a list of texts
- * or JSON's own rules, for the tokens of one model.  What cannot be compiled is
+ * or a JSON schema, for the tokens of one model.  What cannot be compiled is
  * refused with a sentence that names it; nothing is ever ignored.  A matcher
  * follows one answer through a grammar: it says which tokens may come next
  * (a mask), takes the one that came, and says when the answer may end.
@@ -16,6 +16,7 @@
 #ifndef TEXT_GRAMMAR_GRAMMAR_H
 #define TEXT_GRAMMAR_GRAMMAR_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,6 +45,7 @@ MUST_USE int grammar_choice(struct grammar **out, struct token_trie *t, const ch
                             struct error *e);
 /* Any JSON object. */
 MUST_USE int grammar_json(struct grammar **out, struct token_trie *t, struct error *e);
+MUST_USE int grammar_schema(struct grammar **out, struct token_trie *t, const json_t *schema, struct error *e);
 struct grammar *grammar_keep(struct grammar *g);
 void grammar_drop(struct grammar **g);
 const struct token_trie *grammar_trie(const struct grammar *g);
