@@ -35,6 +35,21 @@ void engine_fail_session(struct engine *en, struct session *s, int status, const
     request_failed(&r, status, text);
 }
 
+bool engine_guide(struct engine *en, struct session *s)
+{
+    struct request *r = s->owner;
+    struct error e = {0};
+    if (!r->guide)
+        return true;
+    int status = guide_next(r->guide, &e);
+    if (status != 0) {
+        engine_fail_session(en, s, status, e.text);
+        return false;
+    }
+    guide_mask(r->guide, &s->mask_bytes);
+    return true;
+}
+
 static void cancel_session(struct engine *en, struct session *s)
 {
     struct request *r = s->owner;
@@ -83,6 +98,8 @@ static void take_submission(struct engine *en, struct request *r)
     en->n_logits += s->logits;
     if (atomic_load(&r->released))
         cancel_session(en, s);
+    else
+        (void)engine_guide(en, s);
 }
 
 static void take_submissions(struct engine *en)
@@ -220,6 +237,7 @@ static void destroy(struct engine *en)
     mem_free(en->rows);
     mem_free(en->opens);
     mem_free(en->ends);
+    mem_free(en->masks);
     link_context_destroy(&en->zmq_context);
     mem_free(en);
 }
@@ -239,6 +257,7 @@ int engine_start_tuned(struct engine **out, struct control *c, const struct engi
     en->rows = mem_array(FRAME_ROWS_MAX, sizeof(*en->rows));
     en->opens = mem_array(FRAME_SEQUENCES_MAX, sizeof(*en->opens));
     en->ends = mem_array(FRAME_SEQUENCES_MAX, sizeof(*en->ends));
+    en->masks = mem_array(FRAME_SEQUENCES_MAX, sizeof(*en->masks));
     sessions_init(&en->sessions, ENGINE_WAITING_MAX + FRAME_SEQUENCES_MAX);
     en->version = control_version(c) - 1; /* so that the first look sees a change */
     en->broken_stage = -1;

@@ -5,7 +5,8 @@
  * steps in flight as the route has stages, and hands every token to the
  * request that waits for it.  HTTP threads submit a request and then pop
  * events from the request's own bounded queue.  Several sequences share a
- * step.  Text is not its business: token ids only.
+ * step.  Text is not its business: token ids only, and for an answer with a
+ * grammar the mask of those that may come next.
  *
  * Ownership: engine_submit() copies what it is given; the request handle
  * belongs to the caller until engine_release(), which also cancels.          */
@@ -19,6 +20,7 @@
 #include "base/error.h"
 #include "coordinator/control.h"
 #include "proto/frame.h"
+#include "text/grammar/grammar.h"
 
 enum engine_limits {
     ENGINE_WAITING_MAX = 256,     /* sequences that wait for a place; more: ERR_BUSY */
@@ -35,6 +37,7 @@ struct request_options {
     struct frame_open sampling; /* sequence and epoch are the engine's; bias is copied */
     const int32_t *end_tokens; /* generation ends after one of these (it is delivered) */
     size_t n_end_tokens;
+    struct grammar *grammar;   /* that the answer must follow, NULL: none. Held; end_tokens must be its model's */
     bool logits;               /* deliver EVENT_LOGITS for every prompt row instead of sampling */
     uint64_t deadline_ms;      /* clock_ms() after which it is given up; 0: none */
 };

@@ -105,6 +105,7 @@ struct engine {
     struct frame_row *rows;
     struct frame_open *opens;
     uint64_t *ends;
+    struct frame_mask *masks;
     uint64_t next_tick_ms, next_report_ms, rates_ms, rates_steps, rates_tokens;
     struct log_gate gate;
 };
@@ -116,6 +117,8 @@ MUST_USE int engine_start_tuned(struct engine **out, struct control *c, const st
 
 void engine_fail_session(struct engine *en, struct session *s, int status, const char *text);
 void engine_end_session(struct engine *en, struct session *s); /* its request is the caller's business */
+/* The mask of its next sampled row; it may have none. False: the session has failed. */
+bool engine_guide(struct engine *en, struct session *s);
 /* Every running session fails with the sentence, waiting ones stay; the stages' links are closed. */
 void engine_lose_route(struct engine *en, const char *text);
 

@@ -56,6 +56,11 @@ static void put_part(struct engine *en, const struct schedule_part *p, struct fr
         en->rows[f->n_rows++] = (struct frame_row){s->sequence, s->epoch, position, s->tokens[position],
                                                           (uint16_t)flags, 0};
     }
+    if (p->sample && r->guide) {
+        struct frame_mask *m = &en->masks[f->n_masks++];
+        m->row = f->n_rows - 1;
+        m->bytes = guide_mask(r->guide, &m->n);
+    }
 }
 
 static void send_step(struct engine *en, const struct schedule_step *step)
@@ -76,7 +81,8 @@ static void send_step(struct engine *en, const struct schedule_step *step)
     fl->deadline_us = fl->sent_us + timeout;
     struct frame f = {.header = {.kind = FRAME_STEP, .route = en->route.route, .step = fl->number, .chunks = 1,
                                  .dtype = FRAME_F32, .deadline_ms = (uint32_t)(timeout / 1000)},
-                      .rows = en->rows, .opens = en->opens, .ends = en->ends, .n_ends = step->n_ends};
+                      .rows = en->rows, .opens = en->opens, .masks = en->masks, .ends = en->ends,
+                      .n_ends = step->n_ends};
     for (uint32_t i = 0; i < step->n_ends; i++)
         en->ends[i] = step->ends[i].sequence;
     for (uint32_t i = 0; i < step->n_parts; i++)
@@ -190,6 +196,25 @@ static bool logits_complete(struct engine *en, const struct flight *fl)
     return true;
 }
 
+/* A token's consequences for the grammar: it may complete the answer, and there is a mask for the next one. False: the
+ * session has failed. */
+static bool guide_part(struct engine *en, struct session *s, struct delivery *d)
+{
+    struct request *r = s->owner;
+    struct error e = {0};
+    bool done = false;
+    if (!r->guide || d->why == FINISH_STOP)
+        return true;
+    int status = guide_accept(r->guide, d->token.token, &done, &e);
+    if (status != 0) {
+        engine_fail_session(en, s, status, e.text);
+        return false;
+    }
+    if (done)
+        d->why = FINISH_STOP;
+    return done || session_full(s) || engine_guide(en, s);
+}
+
 static void land_part(struct engine *en, const struct schedule_part *p, const struct frame_result *token)
 {
     struct session *s = session_find(&en->sessions, p->slot, p->sequence);
@@ -209,6 +234,8 @@ static void land_part(struct engine *en, const struct schedule_part *p, const st
         if (request_ends_with(r, token->token))
             d.why = FINISH_STOP;
         atomic_fetch_add(&en->counters.generated, 1);
+        if (!guide_part(en, s, &d))
+            return;
     }
     bool prompt_only = s->tokens_max == s->n_prompt;
     d.last = prompt_only ? s->done == s->n_prompt : token && (d.why == FINISH_STOP || session_full(s));

@@ -146,6 +146,8 @@ int request_create(struct request **out, const struct request_options *o, const 
     q->sampling = *sampling;
     q->bias = copy(sampling->bias, sampling->n_bias, sizeof(*q->bias));
     q->sampling.bias = q->bias;
+    if (o->grammar && generate > 0)
+        q->guide = guide_create(o->grammar);
     q->submitted_us = clock_us();
     *out = q;
     return 0;
@@ -260,6 +262,7 @@ void request_drop(struct request **request)
     mem_free(r->prompt);
     mem_free(r->end_tokens);
     mem_free(r->bias);
+    guide_destroy(&r->guide);
     mem_free(r);
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/queue.h"
 #include "coordinator/engine.h"
+#include "coordinator/guide.h"
 
 /* Wakes the engine thread; outlives the engine while a request is held. */
 struct doorbell {
@@ -36,6 +37,7 @@ struct request {
     uint64_t deadline_ms;
     struct frame_open sampling;
     struct frame_bias *bias;
+    struct guide *guide;    /* NULL: the answer is free */
 
     _Atomic bool finished; /* the last event was pushed: written by the engine thread */
     uint32_t logits_next;  /* prompt row whose logits are due */

@@ -64,7 +64,8 @@ static void survey(struct draft *d)
 static uint32_t take(struct draft *d, struct session *s, uint32_t rows)
 {
     struct schedule_step *out = d->out;
-    uint32_t opening = s->sent == 0 ? s->open_bytes : 0;
+    uint32_t mask = s->mask_bytes > 0 ? SCHEDULE_MASK_BYTES + s->mask_bytes : 0; /* also where it is not sampled yet */
+    uint32_t opening = mask + (s->sent == 0 ? s->open_bytes : 0);
     uint32_t n = least(rows, s->n_tokens - s->sent);
     if (s->logits)
         n = least(n, d->logits_left);

@@ -28,11 +28,12 @@
 enum schedule_pieces {
     SCHEDULE_PIECE_MIN = 64,        /* smaller pieces of a prompt only when it ends */
     SCHEDULE_BESIDE_DECODE_MIN = 32, /* and a quarter of the rows, whichever is more */
-    SCHEDULE_META_MAX = FRAME_META_MAX - 16 - 12 * FRAME_STAGES_MAX, /* bytes of rows, opens and ends */
+    SCHEDULE_META_MAX = FRAME_META_MAX - 20 - 12 * FRAME_STAGES_MAX, /* bytes of rows, opens, ends, masks */
     SCHEDULE_ROW_BYTES = 24,
     SCHEDULE_OPEN_BYTES = 60, /* and SCHEDULE_BIAS_BYTES a bias */
     SCHEDULE_BIAS_BYTES = 8,
     SCHEDULE_END_BYTES = 8,
+    SCHEDULE_MASK_BYTES = 8, /* and the mask itself */
 };
 
 struct schedule_limits {

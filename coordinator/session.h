@@ -32,6 +32,7 @@ struct session {
     uint32_t done;        /* positions below it came back */
     uint32_t pages;       /* held while running */
     uint32_t open_bytes;  /* that its opening takes in a frame */
+    uint32_t mask_bytes;  /* that the mask of its next sampled row takes; 0: it has none */
     bool logits;          /* wants the logits of its rows, and no token */
     bool held;            /* gets no row for now */
     uint64_t deadline_ms; /* 0: none */

@@ -20,6 +20,7 @@ int assembly_init(struct assembly *a, uint32_t rows_max, uint32_t width, struct 
     a->opens = mem_array(FRAME_SEQUENCES_MAX, sizeof(*a->opens));
     a->ends = mem_array(FRAME_SEQUENCES_MAX, sizeof(*a->ends));
     a->traces = mem_array(FRAME_STAGES_MAX, sizeof(*a->traces));
+    a->masks = mem_array(FRAME_ROWS_MAX, sizeof(*a->masks));
     return 0;
 }
 
@@ -32,6 +33,8 @@ void assembly_close(struct assembly *a)
     mem_free(a->biases);
     mem_free(a->ends);
     mem_free(a->traces);
+    mem_free(a->masks);
+    mem_free(a->mask_bytes);
     memset(a, 0, sizeof(*a));
 }
 
@@ -63,6 +66,24 @@ static void copy_opens(struct assembly *a, const struct frame *f)
     a->n_opens = f->n_opens;
 }
 
+static void copy_masks(struct assembly *a, const struct frame *f)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < f->n_masks; i++)
+        n += f->masks[i].n;
+    if (n > a->mask_bytes_max) {
+        a->mask_bytes = mem_resize(a->mask_bytes, n, 1);
+        a->mask_bytes_max = n;
+    }
+    n = 0;
+    for (uint32_t i = 0; i < f->n_masks; i++) {
+        a->masks[i] = (struct frame_mask){f->masks[i].row, f->masks[i].n, a->mask_bytes + n};
+        copy(a->mask_bytes + n, f->masks[i].bytes, f->masks[i].n, 1);
+        n += f->masks[i].n;
+    }
+    a->n_masks = f->n_masks;
+}
+
 static int begin(struct assembly *a, const struct frame *f, uint32_t expect_width, uint32_t rows_max, struct error *e)
 {
     const struct frame_header *h = &f->header;
@@ -82,6 +103,7 @@ static int begin(struct assembly *a, const struct frame *f, uint32_t expect_widt
     a->n_ends = f->n_ends;
     a->n_traces = f->n_traces;
     copy_opens(a, f);
+    copy_masks(a, f);
     a->raw_bytes = 0;
     a->next_chunk = 0;
     a->open = true;

@@ -2,8 +2,9 @@
  *
  * Chunk 0 carries the metadata; the data of all chunks fills one preallocated
  * buffer of batch_rows_max rows.  Chunks of a step arrive in order on one link;
- * anything else is refused and the step is dropped.  Opens keep their biases in
- * the assembly's own arrays, so that the message can be let go.              */
+ * anything else is refused and the step is dropped.  Opens keep their biases and
+ * rows their masks in the assembly's own arrays, so that the message can be let
+ * go.              */
 #ifndef NODE_ASSEMBLY_H
 #define NODE_ASSEMBLY_H
 
@@ -22,7 +23,10 @@ struct assembly {
     size_t biases_max;
     uint64_t *ends;
     struct frame_trace *traces;
-    uint32_t n_rows, n_opens, n_ends, n_traces;
+    struct frame_mask *masks;
+    uint8_t *mask_bytes;
+    size_t mask_bytes_max;
+    uint32_t n_rows, n_opens, n_ends, n_traces, n_masks;
     float *data;          /* [rows, width] once complete */
     uint8_t *raw;         /* the wire's form when it is not float */
     size_t data_capacity; /* floats */

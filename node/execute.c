@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "node/stage_state.h"
+#include "proto/mask.h"
 
 static struct slot *slot_find(struct stage *s, uint64_t sequence)
 {
@@ -101,10 +102,25 @@ static int run_rows(struct stage *s, struct error *e)
     return a->n_rows ? shard_step(s->shard, s->step_rows, a->n_rows, s->range.embedding ? NULL : a->data, e) : 0;
 }
 
+/* The row's mask, when it has one, for its next sample. *next: of the masks, which rise as the rows do. */
+static int apply_mask(struct stage *s, struct sampler *sampler, uint32_t row, uint32_t *next, struct error *e)
+{
+    const struct assembly *a = &s->assembly;
+    while (*next < a->n_masks && a->masks[*next].row < row)
+        (*next)++;
+    if (*next == a->n_masks || a->masks[*next].row != row)
+        return 0;
+    int r = mask_decode(a->masks[*next].bytes, a->masks[*next].n, s->allowed, s->n_vocab, e);
+    if (r == 0)
+        sampler_allow(sampler, s->allowed);
+    return r;
+}
+
 /* Every row's token enters its sequence's history; flagged rows are sampled. */
 static int sample_rows(struct stage *s, uint32_t *n, struct error *e)
 {
     const struct assembly *a = &s->assembly;
+    uint32_t next_mask = 0;
     *n = 0;
     for (uint32_t i = 0; i < a->n_rows; i++) {
         const struct frame_row *row = &a->rows[i];
@@ -117,7 +133,9 @@ static int sample_rows(struct stage *s, uint32_t *n, struct error *e)
             return error_set(e, ERR_CONFLICT, "sequence %llu was never opened here",
                              (unsigned long long)row->sequence);
         struct sample got;
-        int r = sampler_sample(slot->sampler, shard_logits(s->shard, i), row->position, &got, e);
+        int r = apply_mask(s, slot->sampler, i, &next_mask, e);
+        if (r == 0)
+            r = sampler_sample(slot->sampler, shard_logits(s->shard, i), row->position, &got, e);
         if (r != 0)
             return r;
         struct frame_result *result = &s->results[(*n)++];
@@ -215,6 +233,8 @@ static int forward(struct stage *s, struct error *e)
             f.n_ends = a->n_ends;
             f.traces = a->traces;
             f.n_traces = a->n_traces;
+            f.masks = a->masks;
+            f.n_masks = a->n_masks;
         }
         r = stage_send_next(s, &f, e);
     }

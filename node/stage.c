@@ -65,8 +65,10 @@ static void unload(struct stage *s)
     assembly_close(&s->assembly);
     mem_free(s->slots);
     mem_big_free(s->packed, (size_t)s->rows_max * s->n_embd * sizeof(float));
+    mem_free(s->allowed);
     s->slots = NULL;
     s->packed = NULL;
+    s->allowed = NULL;
     s->n_slots = 0;
     s->load = 0;
     atomic_store(&s->stats.resident_bytes, 0);
@@ -100,6 +102,7 @@ static int take_shard(struct stage *s, struct command *c, struct error *e)
     s->rows_max = o.batch_rows_max;
     s->n_slots = o.range.head ? o.sequences_max : 0;
     s->slots = mem_array(s->n_slots + 1, sizeof(*s->slots));
+    s->allowed = mem_array(s->n_vocab / 8 + 1, 1);
     s->packed = mem_try_big((size_t)s->rows_max * s->n_embd * sizeof(float));
     if (!s->packed)
         return error_set(e, ERR_MEMORY, "no memory for a step's rows");

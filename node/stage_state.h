@@ -49,6 +49,7 @@ struct stage {
     struct buffer out;           /* a frame being sent */
     struct step_row *step_rows;
     struct frame_result *results;
+    uint8_t *allowed;            /* [n_vocab / 8]: tokens that a row may be sampled as */
     uint8_t *packed;             /* outgoing rows in the wire's form */
     struct slot *slots;
     size_t n_slots;

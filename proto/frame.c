@@ -1,6 +1,6 @@
 /* frame: the codec of the data plane.
  *
- * Metadata of STEP: u32 counts of rows, opens, ends, traces, then the records.
+ * Metadata of STEP: u32 counts of rows, opens, ends, traces, masks, then the records.
  * Of RESULT: u32 counts of results and traces, then the records.  Of FAIL: i32
  * status, u32 text bytes, the text, u32 count of ends, the ends.  Of CREDIT: u64.
  * Invariant of decoding: the view is good and fully read, or the frame is refused. */
@@ -25,6 +25,7 @@ struct frame_store {
     uint64_t ends[FRAME_SEQUENCES_MAX];
     struct frame_result results[FRAME_ROWS_MAX];
     struct frame_trace traces[FRAME_STAGES_MAX];
+    struct frame_mask masks[FRAME_ROWS_MAX];
     struct frame_bias biases[FRAME_META_MAX / 8];
 };
 
@@ -94,6 +95,15 @@ static void put_traces(struct buffer *b, const struct frame *f)
     }
 }
 
+static void put_masks(struct buffer *b, const struct frame *f)
+{
+    for (uint32_t i = 0; i < f->n_masks; i++) {
+        buffer_u32(b, f->masks[i].row);
+        buffer_u32(b, f->masks[i].n);
+        buffer_add(b, f->masks[i].bytes, f->masks[i].n);
+    }
+}
+
 static void put_result(struct buffer *b, const struct frame_result *r)
 {
     buffer_u64(b, r->sequence);
@@ -116,12 +126,14 @@ static void put_meta(struct buffer *b, const struct frame *f)
         buffer_u32(b, f->n_opens);
         buffer_u32(b, f->n_ends);
         buffer_u32(b, f->n_traces);
+        buffer_u32(b, f->n_masks);
         put_rows(b, f);
         for (uint32_t i = 0; i < f->n_opens; i++)
             put_open(b, &f->opens[i]);
         for (uint32_t i = 0; i < f->n_ends; i++)
             buffer_u64(b, f->ends[i]);
         put_traces(b, f);
+        put_masks(b, f);
         break;
     case FRAME_RESULT:
         buffer_u32(b, f->n_results);
@@ -177,7 +189,8 @@ static void patch(struct buffer *b, size_t at, uint64_t v, size_t n)
 static bool counts_fit(const struct frame *f)
 {
     if (f->n_rows > FRAME_ROWS_MAX || f->n_opens > FRAME_SEQUENCES_MAX || f->n_ends > FRAME_SEQUENCES_MAX ||
-        f->n_results > FRAME_ROWS_MAX || f->n_traces > FRAME_STAGES_MAX || f->data_bytes > FRAME_CHUNK_MAX)
+        f->n_results > FRAME_ROWS_MAX || f->n_traces > FRAME_STAGES_MAX || f->n_masks > f->n_rows ||
+        f->data_bytes > FRAME_CHUNK_MAX)
         return false;
     for (uint32_t i = 0; i < f->n_opens; i++) {
         if (f->opens[i].n_bias > FRAME_BIAS_MAX)
@@ -279,6 +292,19 @@ static void get_traces(struct view *v, struct frame *f, struct frame_store *s)
     f->traces = s->traces;
 }
 
+/* They name rows of this step, each at most once. */
+static void get_masks(struct view *v, struct frame *f, struct frame_store *s)
+{
+    for (uint32_t i = 0; i < f->n_masks && !v->bad; i++) {
+        struct frame_mask *m = &s->masks[i];
+        m->row = view_u32(v);
+        m->n = view_u32(v);
+        m->bytes = view_bytes(v, m->n);
+        v->bad |= m->row >= f->n_rows || (i > 0 && m->row <= s->masks[i - 1].row);
+    }
+    f->masks = s->masks;
+}
+
 static void get_results(struct view *v, struct frame *f, struct frame_store *s)
 {
     for (uint32_t i = 0; i < f->n_results && !v->bad; i++) {
@@ -309,7 +335,8 @@ static int get_step(struct view *v, struct frame *f, struct frame_store *s, stru
     f->n_opens = view_u32(v);
     f->n_ends = view_u32(v);
     f->n_traces = view_u32(v);
-    if (f->n_rows > FRAME_ROWS_MAX || f->n_rows != f->header.rows)
+    f->n_masks = view_u32(v);
+    if (f->n_rows > FRAME_ROWS_MAX || f->n_rows != f->header.rows || f->n_masks > f->n_rows)
         return refuse(e, "number of rows");
     if (f->n_opens > FRAME_SEQUENCES_MAX || f->n_ends > FRAME_SEQUENCES_MAX || f->n_traces > FRAME_STAGES_MAX)
         return refuse(e, "number of sequences or stages");
@@ -317,6 +344,7 @@ static int get_step(struct view *v, struct frame *f, struct frame_store *s, stru
     get_opens(v, f, s);
     get_ends(v, f, s);
     get_traces(v, f, s);
+    get_masks(v, f, s);
     return 0;
 }
 

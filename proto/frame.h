@@ -31,7 +31,7 @@
 enum frame_limits {
     FRAME_HEADER_BYTES = 64,
     FRAME_CHUNK_MAX = 512 << 10,           /* data bytes a frame */
-    FRAME_META_MAX = 256 << 10,
+    FRAME_META_MAX = 1 << 20,             /* masks of some tens of rows with large vocabularies */
     FRAME_BYTES_MAX = FRAME_HEADER_BYTES + FRAME_CHUNK_MAX + FRAME_META_MAX, /* plus CURVE's 33: the socket's limit */
     FRAME_ROWS_MAX = 1024,
     FRAME_SEQUENCES_MAX = 256,             /* opens or ends a frame */
@@ -63,6 +63,13 @@ enum {
 struct frame_bias {
     int32_t token;
     float bias;
+};
+
+/* Which tokens the row of this step may be sampled as: see proto/mask.h. */
+struct frame_mask {
+    uint32_t row; /* index; they rise */
+    uint32_t n;
+    const uint8_t *bytes; /* encode: the caller's; decode: in the message */
 };
 
 /* A sequence's parameters, sent with its first step and again with the first step of every new epoch. */
@@ -114,7 +121,8 @@ struct frame {
     const uint64_t *ends;
     const struct frame_result *results; /* RESULT */
     const struct frame_trace *traces;
-    uint32_t n_rows, n_opens, n_ends, n_results, n_traces;
+    const struct frame_mask *masks;     /* STEP chunk 0: of rows that are not sampled freely */
+    uint32_t n_rows, n_opens, n_ends, n_results, n_traces, n_masks;
     int32_t fail_status;                /* FAIL: enum status; `ends` has the sequences, none: all of the step */
     char fail_text[256];
     uint64_t credit;                    /* CREDIT */

@@ -40,7 +40,8 @@ struct sampler {
     size_t n_history, history_max;
     uint32_t *generated;    /* [n_usable]: how often each token was; NULL without presence and frequency */
     uint8_t *seen;          /* [n_usable / 8]: penalised already; all zero between calls */
-    float *changed;         /* [n_usable]: logits after bias and penalties; NULL when nothing changes them */
+    float *changed;         /* [n_usable]: logits after bias and penalties; NULL until something changes them */
+    const uint8_t *allowed; /* of the next sample; NULL: all */
     struct candidate *candidates; /* [candidates_max], NULL when neither top_k nor top_p cuts */
     double *sums;           /* of weights: [BINS] for top_p, [n_usable / BLOCK + 1] for a draw among all */
 };
@@ -223,6 +224,21 @@ static void penalise_use(struct sampler *s)
     unmark(s, 0);
 }
 
+void sampler_allow(struct sampler *s, const uint8_t *allowed)
+{
+    s->allowed = allowed;
+    if (allowed && !s->changed)
+        s->changed = mem_array(s->n_usable, sizeof(*s->changed));
+}
+
+static void forbid_others(struct sampler *s)
+{
+    for (uint32_t i = 0; s->allowed && i < s->n_usable; i++)
+        if (!(s->allowed[i >> 3] >> (i & 7) & 1))
+            s->changed[i] = -INFINITY;
+    s->allowed = NULL;
+}
+
 /* The logits that are sampled from: the model's own, or a changed copy. */
 static const float *adjust(struct sampler *s, const float *logits)
 {
@@ -236,6 +252,7 @@ static const float *adjust(struct sampler *s, const float *logits)
         penalise_repetition(s);
     if (s->generated)
         penalise_use(s);
+    forbid_others(s);
     return s->changed;
 }
 

@@ -1,11 +1,11 @@
 /* sampler: from a row of logits to a token: one sequence's parameters, history and random state.
  *
- * Order: logit bias, repetition / presence / frequency penalties over the history, greedy if
+ * Order: allowed tokens, logit bias, repetition / presence / frequency penalties over the history, greedy if
  * temperature is 0, else temperature, top-k, top-p, min-p, draw.  Log-probabilities that are reported
  * are those of the model's own distribution (log softmax of the raw logits, before any of that), as
  * OpenAI reports them.  The draw of position p uses a generator seeded from (seed, p): a repeated step
  * draws the same token, whatever else is in the batch.  Logits that are not finite count as minus infinity;
- * when no finite logit is left the result is ERR_INTERNAL.  Ties: the lower id.
+ * when no finite logit of an allowed token is left the result is ERR_INTERNAL.  Ties: the lower id.
  *
  * A sampler belongs to one thread.                                           */
 #ifndef SHARD_RUN_SAMPLER_H
@@ -66,6 +66,9 @@ void sampler_destroy(struct sampler **sampler_p);
 /* The token at `position` is now known; truncates the history to `position` first.  `generated`: came from
  * sampling, not from the prompt. */
 void sampler_accept(struct sampler *s, uint32_t position, int32_t token, bool generated);
+/* The next sampler_sample(), and only it, takes no token whose bit is clear; the lowest bit is of id 0, and ids from
+ * n_usable on are not looked at. `allowed` is borrowed until then. */
+void sampler_allow(struct sampler *s, const uint8_t *allowed);
 /* logits [n_vocab] are left as they are. `position`: of the row that gave them. */
 MUST_USE int sampler_sample(struct sampler *s, const float *logits, uint32_t position, struct sample *out,
                             struct error *e);

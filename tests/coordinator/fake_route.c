@@ -11,6 +11,7 @@
 #include "net/link.h"
 #include "net/zap.h"
 #include "proto/frame.h"
+#include "proto/mask.h"
 
 /* ---- the control half ---- */
 
@@ -94,6 +95,7 @@ struct waiting_step {
     uint64_t step;
     uint32_t n_rows;
     struct frame_row rows[FRAME_ROWS_MAX];
+    int32_t tokens[FRAME_ROWS_MAX]; /* that they give when they are sampled */
 };
 
 struct fake_route_private {
@@ -263,7 +265,7 @@ static uint32_t make_results(struct fake_route *r, const struct waiting_step *w)
             continue;
         r->p->results[n++] = (struct frame_result){.sequence = row->sequence, .epoch = row->epoch,
                                                    .position = row->position,
-                                                   .token = fake_next(row->token, row->position, r->n_vocab)};
+                                                   .token = w->tokens[i]};
     }
     return n;
 }
@@ -328,6 +330,27 @@ static void answer_waiting(struct fake_route *r)
     p->n_waiting = 0;
 }
 
+/* The token that follows, or with a mask the next one that is allowed. */
+static void choose_tokens(struct fake_route *r, struct waiting_step *w, const struct frame *f)
+{
+    uint8_t *bits = mem_array(r->n_vocab / 8 + 1, 1);
+    uint32_t k = 0;
+    for (uint32_t i = 0; i < f->n_rows; i++) {
+        const struct frame_row *row = &f->rows[i];
+        uint32_t token = (uint32_t)fake_next(row->token, row->position, r->n_vocab);
+        if (k < f->n_masks && f->masks[k].row == i) {
+            law(r, row->flags & FRAME_ROW_SAMPLE);
+            law(r, mask_decode(f->masks[k].bytes, f->masks[k].n, bits, r->n_vocab, NULL) == 0);
+            while (atomic_load(&r->mode) != FAKE_UNMASKED && !(bits[token >> 3] >> (token & 7) & 1))
+                token = (token + 1) % r->n_vocab;
+            k++;
+        }
+        w->tokens[i] = (int32_t)token;
+    }
+    law(r, k == f->n_masks);
+    mem_free(bits);
+}
+
 static void on_step(struct fake_route *r, const struct frame *f)
 {
     struct fake_route_private *p = r->p;
@@ -346,6 +369,7 @@ static void on_step(struct fake_route *r, const struct frame *f)
     w->step = f->header.step;
     w->n_rows = f->n_rows;
     memcpy(w->rows, f->rows, f->n_rows * sizeof(*w->rows));
+    choose_tokens(r, w, f);
     most(&r->flight_most, p->n_waiting);
     if (p->n_waiting >= atomic_load(&r->hold))
         answer_waiting(r);

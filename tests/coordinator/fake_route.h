@@ -3,7 +3,7 @@
  * The control half is control.h's gateway functions over a struct under a lock.
  * The route is one thread that owns a real listener a stage and speaks the
  * frame protocol as the last stage would: it checks the laws of steps and
- * answers with tokens that follow from (token, position) alone.              */
+ * answers with tokens that follow from (token, position) and the row's mask alone. */
 #ifndef TESTS_COORDINATOR_FAKE_ROUTE_H
 #define TESTS_COORDINATOR_FAKE_ROUTE_H
 
@@ -51,6 +51,7 @@ enum fake_mode {
     FAKE_EXTRA_RESULT,
     FAKE_BAD_LOGITS,     /* a row that was not asked for */
     FAKE_SHORT_LOGITS,   /* a row with a chunk missing */
+    FAKE_UNMASKED,       /* tokens that masks forbid */
 };
 
 struct fake_sequence {

@@ -59,6 +59,7 @@ struct ask {
     bool logits;
     int32_t end_token; /* 0: none */
     uint64_t deadline_ms;
+    struct grammar *grammar;
 };
 
 static void fill_prompt(int32_t *prompt, const struct ask *a)
@@ -74,6 +75,7 @@ static int try_submit(struct setting *s, struct request **r, const struct ask *a
     struct request_options o = {
         .prompt = prompt, .n_prompt = a->n_prompt, .max_tokens = a->max_tokens, .logits = a->logits,
         .end_tokens = &a->end_token, .n_end_tokens = a->end_token != 0, .deadline_ms = a->deadline_ms,
+        .grammar = a->grammar,
         .sampling = {.top_p = 1, .repetition_penalty = 1, .top_logprobs = -1}};
     int status = engine_submit(s->engine, r, &o, e);
     mem_free(prompt);
@@ -513,6 +515,131 @@ static void logits_of(uint32_t n_vocab, uint64_t bytes_max)
     end(&s);
 }
 
+/* ---- grammars ---- */
+
+/* Token i has the text of i in four letters, so that the vocabulary has prefixes to share; the last one ends. */
+static struct grammar *open_grammar(const char *source)
+{
+    uint32_t *starts = mem_array(VOCAB + 1, sizeof(*starts));
+    char *bytes = mem_array(VOCAB, 4);
+    const int32_t ends[] = {VOCAB - 1};
+    struct error e = {0};
+    struct grammar *g = NULL;
+    for (uint32_t i = 0; i < VOCAB; i++) {
+        uint32_t n = starts[i];
+        for (uint32_t v = i; i + 1 < VOCAB && (n == starts[i] || v > 0); v /= 7)
+            bytes[n++] = (char)('a' + v % 7);
+        starts[i + 1] = n;
+    }
+    struct token_trie *t = token_trie_from(bytes, starts, VOCAB, ends, 1);
+    assert_int_equal(grammar_gbnf(&g, t, source, strlen(source), &e), 0);
+    token_trie_drop(&t);
+    mem_free(bytes);
+    mem_free(starts);
+    return g;
+}
+
+/* The answer's text; its tokens are counted. */
+static enum finish_reason read_text(struct request *r, const struct grammar *g, struct buffer *out, uint32_t *n)
+{
+    const struct token_trie *t = grammar_trie(g);
+    for (*n = 0;; (*n)++) {
+        struct event *ev = next(r);
+        if (ev->kind != EVENT_TOKEN) {
+            assert_int_equal(ev->kind, EVENT_DONE);
+            enum finish_reason why = ev->finish;
+            event_free(ev);
+            return why;
+        }
+        uint32_t at = t->starts[ev->token.token];
+        buffer_add(out, t->bytes + at, t->starts[ev->token.token + 1] - at);
+        event_free(ev);
+    }
+}
+
+static void test_answers_follow_their_grammars(void **state)
+{
+    (void)state;
+    static const char *const sources[] = {
+        "root ::= \"abc\" [d-g]{3} \"gg\"", "root ::= [a-c]{5,200}", "root ::= (\"ag\" [b]* \"c\")+"};
+    enum { EACH = 5 };
+    struct setting s;
+    struct grammar *grammars[COUNTOF(sources)];
+    struct request *requests[COUNTOF(sources) * EACH];
+    begin(&s, 2, 0);
+    for (size_t i = 0; i < COUNTOF(requests); i++) {
+        size_t k = i % COUNTOF(sources);
+        if (i == k)
+            grammars[k] = open_grammar(sources[k]);
+        requests[i] = submit(&s, &(struct ask){.n_prompt = 3 + (uint32_t)i * 40, .max_tokens = 60, .salt = (uint32_t)i,
+                                               .end_token = VOCAB - 1, .grammar = grammars[k]});
+    }
+    for (size_t i = 0; i < COUNTOF(requests); i++) {
+        struct grammar *own = open_grammar(sources[i % COUNTOF(sources)]); /* the others are the engine's */
+        struct matcher *m = matcher_create(own);
+        struct buffer text;
+        uint32_t n;
+        buffer_init(&text, 1 << 12);
+        enum finish_reason why = read_text(requests[i], own, &text, &n);
+        request_release(&requests[i]);
+        assert_int_equal(matcher_accept_text(m, buffer_text(&text), text.len, NULL), 0);
+        assert_true(why == FINISH_STOP ? matcher_may_end(m) : n == 60);
+        buffer_close(&text);
+        matcher_destroy(&m);
+        grammar_drop(&own);
+    }
+    end(&s);
+    for (size_t k = 0; k < COUNTOF(sources); k++)
+        grammar_drop(&grammars[k]);
+}
+
+static void test_a_finished_grammar_stops_without_an_end_token(void **state)
+{
+    (void)state;
+    struct setting s;
+    struct buffer text;
+    uint32_t n;
+    begin(&s, 1, 0);
+    struct grammar *g = open_grammar("root ::= \"abcdefg\"");
+    struct ask a = {.n_prompt = 5, .max_tokens = 50, .grammar = g};
+    struct request *r = submit(&s, &a);
+    buffer_init(&text, 1 << 12);
+    assert_int_equal(read_text(r, g, &text, &n), FINISH_STOP);
+    assert_string_equal(buffer_text(&text), "abcdefg");
+    request_release(&r);
+    a.max_tokens = 1; /* cut: never taken for an end */
+    r = submit(&s, &a);
+    assert_int_equal(read_text(r, g, &text, &n), FINISH_LENGTH);
+    assert_int_equal(n, 1);
+    request_release(&r);
+    buffer_close(&text);
+    end(&s);
+    grammar_drop(&g);
+}
+
+static void test_a_token_that_the_grammar_forbids_is_refused(void **state)
+{
+    (void)state;
+    struct setting s;
+    begin(&s, 1, 0);
+    struct grammar *g = open_grammar("root ::= \"abcdefg\"");
+    struct ask a = {.n_prompt = 5, .max_tokens = 50, .grammar = g};
+    atomic_store(&s.route.mode, FAKE_UNMASKED);
+    struct request *r = submit(&s, &a);
+    assert_int_equal(failure(r).status, ERR_CORRUPT);
+    request_release(&r);
+    atomic_store(&s.route.mode, FAKE_GOOD);
+    expect_answer(&s, &(struct ask){.n_prompt = 5, .max_tokens = 7});
+    grammar_drop(&g);
+    g = open_grammar("root ::= \"abz\""); /* no token has a z */
+    a.grammar = g;
+    r = submit(&s, &a);
+    assert_int_equal(failure(r).status, ERR_UNSUPPORTED);
+    request_release(&r);
+    end(&s);
+    grammar_drop(&g);
+}
+
 static void test_every_row_of_logits_comes_back(void **state)
 {
     (void)state;
@@ -681,6 +808,9 @@ int main(void)
         cmocka_unit_test(test_noise_from_a_stage_changes_nothing),
         cmocka_unit_test(test_answers_that_do_not_fit_are_refused),
         cmocka_unit_test(test_a_stage_that_goes_on_lying_is_given_up),
+        cmocka_unit_test(test_answers_follow_their_grammars),
+        cmocka_unit_test(test_a_finished_grammar_stops_without_an_end_token),
+        cmocka_unit_test(test_a_token_that_the_grammar_forbids_is_refused),
         cmocka_unit_test(test_every_row_of_logits_comes_back),
         cmocka_unit_test(test_logits_that_do_not_fit_are_refused),
         cmocka_unit_test(test_released_logits_disturb_nobody),

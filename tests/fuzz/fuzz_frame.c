@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/frame.h"
+#include "proto/mask.h"
 #include "tests/fuzz/fuzz.h"
 
 enum { META_AT = 40, DATA_AT = 44, SUM_AT = 48 };
@@ -18,6 +19,15 @@ static void decode(const uint8_t *bytes, size_t n)
         return;
     FUZZ_CHECK(f.n_rows <= FRAME_ROWS_MAX && f.n_opens <= FRAME_SEQUENCES_MAX && f.data_bytes <= FRAME_CHUNK_MAX);
     FUZZ_CHECK(memchr(f.fail_text, 0, sizeof(f.fail_text)));
+    for (uint32_t i = 0; i < f.n_masks; i++) {
+        static uint8_t bits[125];
+        uint32_t set = 0;
+        if (mask_decode(f.masks[i].bytes, f.masks[i].n, bits, 8 * sizeof(bits), NULL) != 0)
+            continue;
+        for (size_t k = 0; k < sizeof(bits); k++)
+            set |= bits[k];
+        FUZZ_CHECK(set != 0);
+    }
     buffer_init(&again, FRAME_BYTES_MAX);
     FUZZ_CHECK(frame_encode(&again, &f, NULL) == 0); /* what is taken can be said */
     buffer_close(&again);
@@ -49,6 +59,8 @@ void fuzz_seeds(fuzz_give_fn give, void *arg)
     static const uint64_t ends[] = {11, UINT64_MAX};
     static const struct frame_result results[] = {{.sequence = 1, .token = 4, .n_top = 2, .top = {{4, -1}, {5, -2}}}};
     static const struct frame_trace traces[] = {{1, 2, 3}};
+    static const uint8_t listed[] = {MASK_ALLOWED, 100, 0, 0, 0, 1, 2, 80}, whole[] = {MASK_BITS, 9, 0, 0, 0, 0xFF, 1};
+    static const struct frame_mask masks[] = {{0, sizeof(listed), listed}, {1, sizeof(whole), whole}};
     static const uint8_t data[64] = {1, 2, 3};
     struct buffer out;
     buffer_init(&out, FRAME_BYTES_MAX);
@@ -57,7 +69,8 @@ void fuzz_seeds(fuzz_give_fn give, void *arg)
         if (kind == FRAME_STEP)
             f = (struct frame){.header = {.kind = kind, .chunks = 1, .width = 8, .route = 1}, .rows = rows,
                                .n_rows = 2, .opens = opens, .n_opens = 1, .ends = ends, .n_ends = 2,
-                               .traces = traces, .n_traces = 1, .data = data, .data_bytes = sizeof(data)};
+                               .traces = traces, .n_traces = 1, .masks = masks, .n_masks = 2,
+                               .data = data, .data_bytes = sizeof(data)};
         if (kind == FRAME_RESULT) {
             f.results = results;
             f.n_results = f.n_traces = 1;

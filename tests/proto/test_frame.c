@@ -57,6 +57,8 @@ static const struct frame_result some_results[] = {
      .n_top = 2, .top = {{4, -0.25F}, {5, -2}}},
     {.sequence = 9, .token = -1, .logprob = -1e30F},
 };
+static const uint8_t some_bits[] = {2, 0, 0, 0, 0, 7};
+static const struct frame_mask some_masks[] = {{0, 3, some_bits}, {2, 6, some_bits}};
 static const uint8_t some_data[48] = {1, 2, 3, 0xFF, 0, 0x80};
 
 static struct frame step_frame(void)
@@ -67,6 +69,7 @@ static struct frame step_frame(void)
         .rows = some_rows, .n_rows = COUNTOF(some_rows), .opens = some_opens, .n_opens = COUNTOF(some_opens),
         .ends = some_ends, .n_ends = COUNTOF(some_ends),
         .traces = some_traces, .n_traces = COUNTOF(some_traces),
+        .masks = some_masks, .n_masks = COUNTOF(some_masks),
         .data = some_data, .data_bytes = sizeof(some_data),
     };
 }
@@ -171,6 +174,11 @@ static void assert_same_frame(const struct frame *a, const struct frame *b)
         assert_memory_equal(a->ends, b->ends, a->n_ends * sizeof(*a->ends));
     if (a->n_traces)
         assert_memory_equal(a->traces, b->traces, a->n_traces * sizeof(*a->traces));
+    assert_int_equal(a->n_masks, b->n_masks);
+    for (uint32_t i = 0; i < a->n_masks; i++) {
+        assert_true(a->masks[i].row == b->masks[i].row && a->masks[i].n == b->masks[i].n);
+        assert_memory_equal(a->masks[i].bytes, b->masks[i].bytes, a->masks[i].n);
+    }
     for (uint32_t i = 0; i < a->n_opens; i++)
         assert_same_open(&a->opens[i], &b->opens[i]);
     for (uint32_t i = 0; i < a->n_results; i++) {
@@ -380,7 +388,7 @@ static void test_header_field_over_its_limit_is_refused(void **state)
 static void test_metadata_count_over_its_limit_is_refused(void **state)
 {
     (void)state;
-    enum { META = FRAME_HEADER_BYTES, OPENS = META + 16 + 24 * COUNTOF(some_rows) };
+    enum { META = FRAME_HEADER_BYTES, OPENS = META + 20 + 24 * COUNTOF(some_rows) };
     static const struct {
         uint8_t kind;
         size_t at;
@@ -388,6 +396,7 @@ static void test_metadata_count_over_its_limit_is_refused(void **state)
     } rows[] = {
         {FRAME_STEP, META, FRAME_ROWS_MAX},        {FRAME_STEP, META + 4, FRAME_SEQUENCES_MAX},
         {FRAME_STEP, META + 8, FRAME_SEQUENCES_MAX}, {FRAME_STEP, META + 12, FRAME_STAGES_MAX},
+        {FRAME_STEP, META + 16, COUNTOF(some_rows)},
         {FRAME_STEP, OPENS + 56, FRAME_BIAS_MAX},  {FRAME_RESULT, META, FRAME_ROWS_MAX},
         {FRAME_RESULT, META + 4, FRAME_STAGES_MAX}, {FRAME_RESULT, META + 8 + 24, FRAME_TOP_MAX},
         {FRAME_FAIL, META, 0},                     {FRAME_FAIL, META + 4, 255},
@@ -405,6 +414,24 @@ static void test_metadata_count_over_its_limit_is_refused(void **state)
             assert_int_equal(decode_status(b.data, b.len), ERR_CORRUPT);
             buffer_close(&b);
         }
+    }
+}
+
+static void test_masks_that_do_not_name_rows_in_order_are_refused(void **state)
+{
+    (void)state;
+    static const struct frame_mask wrong[][2] = {
+        {{0, 3, some_bits}, {3, 3, some_bits}}, /* there are three rows */
+        {{1, 3, some_bits}, {1, 3, some_bits}},
+        {{2, 3, some_bits}, {0, 3, some_bits}},
+    };
+    for (size_t i = 0; i < COUNTOF(wrong); i++) {
+        struct frame in = step_frame();
+        struct buffer b;
+        in.masks = wrong[i];
+        encode(&b, &in);
+        assert_int_equal(decode_status(b.data, b.len), ERR_CORRUPT);
+        buffer_close(&b);
     }
 }
 
@@ -564,6 +591,7 @@ int main(void)
         cmocka_unit_test(test_sealed_damage_never_passes_a_limit),
         cmocka_unit_test(test_header_field_over_its_limit_is_refused),
         cmocka_unit_test(test_metadata_count_over_its_limit_is_refused),
+        cmocka_unit_test(test_masks_that_do_not_name_rows_in_order_are_refused),
         cmocka_unit_test(test_encode_refuses_counts_over_the_limits),
         cmocka_unit_test(test_fullest_frame_fits_and_comes_back),
         cmocka_unit_test(test_every_half_survives_unpack_and_pack),

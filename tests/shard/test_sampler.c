@@ -386,6 +386,46 @@ static void test_bias_lifts_and_forbids(void **state)
 
 /* ---- log-probabilities ---- */
 
+/* However it chooses: only among those that are allowed, and for one sample. */
+static void test_a_mask_forbids_all_others(void **state)
+{
+    (void)state;
+    const uint8_t allowed[] = {0x0A}; /* 1 and 3 */
+    struct sampler_params kinds[] = {plain(0), plain(1), plain(1), plain(1), plain(1)};
+    kinds[1].top_k = 3;
+    kinds[2].top_p = 0.5F;
+    kinds[3].min_p = 0.4F;
+    const float logits[] = {5, 1, 4, 2};
+    for (size_t i = 0; i < COUNTOF(kinds); i++) {
+        struct sampler *s = create(&kinds[i], 4);
+        for (uint32_t position = 0; position < 50; position++) {
+            sampler_allow(s, allowed);
+            int32_t token = sample(s, logits, position);
+            assert_true(token == 3 || (token == 1 && i != 0 && i != 2 && i != 3));
+        }
+        bool other = false;
+        for (uint32_t position = 0; position < 50; position++) {
+            int32_t token = sample(s, logits, position);
+            other |= token == 0 || token == 2;
+        }
+        assert_true(other);
+        sampler_destroy(&s);
+    }
+}
+
+static void test_a_mask_of_nothing_usable_is_refused(void **state)
+{
+    (void)state;
+    const uint8_t allowed[] = {0xF0};
+    struct sampler_params p = plain(0);
+    struct sampler *s = create(&p, 4);
+    struct sample out;
+    sampler_allow(s, allowed);
+    assert_int_equal(sampler_sample(s, four, 0, &out, NULL), ERR_INTERNAL);
+    assert_int_equal(sampler_sample(s, four, 0, &out, NULL), 0);
+    sampler_destroy(&s);
+}
+
 static void test_logprobs_are_the_model_s_own(void **state)
 {
     (void)state;
@@ -492,6 +532,8 @@ int main(void)
         cmocka_unit_test(test_presence_and_frequency_count_generated_tokens),
         cmocka_unit_test(test_history_takes_tokens_that_cannot_be_sampled),
         cmocka_unit_test(test_bias_lifts_and_forbids),
+        cmocka_unit_test(test_a_mask_forbids_all_others),
+        cmocka_unit_test(test_a_mask_of_nothing_usable_is_refused),
         cmocka_unit_test(test_logprobs_are_the_model_s_own),
         cmocka_unit_test(test_parameters_out_of_range_are_named),
     };

@@ -1,0 +1,62 @@
+/* guide: a matcher, and its mask packed for the wire. */
+#include "coordinator/guide.h"
+
+#include "base/buffer.h"
+#include "base/memory.h"
+#include "proto/frame.h"
+#include "proto/mask.h"
+
+struct guide {
+    struct matcher *matcher;
+    uint32_t n_tokens; /* that the mask covers */
+    uint8_t *bits;
+    struct buffer packed;
+};
+
+struct guide *guide_create(struct grammar *grammar)
+{
+    struct guide *g = mem_alloc(sizeof(*g));
+    const struct token_trie *t = grammar_trie(grammar);
+    g->matcher = matcher_create(grammar);
+    g->n_tokens = t->n_vocab;
+    g->bits = mem_array(token_trie_mask_bytes(t) + 1, 1);
+    buffer_init(&g->packed, FRAME_META_MAX / 2);
+    return g;
+}
+
+void guide_destroy(struct guide **g)
+{
+    if (!*g)
+        return;
+    matcher_destroy(&(*g)->matcher);
+    mem_free((*g)->bits);
+    buffer_close(&(*g)->packed);
+    mem_free(*g);
+    *g = NULL;
+}
+
+int guide_next(struct guide *g, struct error *e)
+{
+    uint32_t n = 0;
+    int r = matcher_mask(g->matcher, g->bits, &n, e);
+    if (r != 0)
+        return r;
+    if (n == 0)
+        return error_set(e, ERR_UNSUPPORTED, "no token of this model goes on with what the grammar asks for");
+    buffer_clear(&g->packed);
+    mask_encode(&g->packed, g->bits, g->n_tokens);
+    return buffer_failed(&g->packed) ? error_set(e, ERR_LIMIT, "the vocabulary is too large for a mask") : 0;
+}
+
+const uint8_t *guide_mask(const struct guide *g, uint32_t *n)
+{
+    *n = (uint32_t)g->packed.len;
+    return (const uint8_t *)buffer_text(&g->packed);
+}
+
+int guide_accept(struct guide *g, int32_t token, bool *done, struct error *e)
+{
+    int r = matcher_accept(g->matcher, token, e);
+    *done = r == 0 && matcher_is_done(g->matcher);
+    return r == ERR_INVALID ? error_set(e, ERR_CORRUPT, "the last stage chose a token that the grammar forbids") : r;
+}
