@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/logger.h"
 #include "base/memory.h"
+#include "coordinator/api/grammars.h"
 #include "coordinator/api/private.h"
 
 enum { CONNECTIONS_DEFAULT = 256, REQUEST_ID_MAX = 64 };
@@ -139,6 +140,7 @@ static void api_free(struct api *a)
     mem_free(a->api_key);
     mem_free(a->admin_token);
     mem_free(a->end_tokens);
+    grammars_destroy(&a->grammars);
     mem_free(a);
 }
 
@@ -154,6 +156,7 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
     a->n_vocab = model_hparams(control_model(o->control))->n_vocab;
     make_fingerprint(a);
     find_end_tokens(a);
+    a->grammars = grammars_create(o->tokenizer);
     struct http_options http = {
         .host = o->host,
         .port = o->port,

@@ -4,7 +4,7 @@
  * turns tokens back into text, JSON and server-sent events.  Everything that
  * can fail is tried before the 200 is sent.  Request fields are rows of
  * fields.c, endpoints rows of api.c; unknown fields are ignored, fields whose
- * meaning would be lost (tools, response_format) are refused by name.
+ * meaning would be lost (tools) are refused by name.
  *
  * Handlers run on the HTTP server's connection threads and share nothing but
  * the immutable api and its counters.                                        */

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coordinator/api/format.h"
+
 enum kind {
     KIND_BOOL,
     KIND_INT,
@@ -57,11 +59,9 @@ static const struct {
     const char *name;
     enum endpoint endpoints;
 } unsupported[] = {
-    { "tools", FOR_CHAT },          { "functions", FOR_CHAT },       { "grammar", FOR_BOTH },
-    { "json_schema", FOR_BOTH },    { "structured_outputs", FOR_BOTH }, { "guided_json", FOR_BOTH },
-    { "guided_regex", FOR_BOTH },   { "guided_choice", FOR_BOTH },   { "guided_grammar", FOR_BOTH },
-    { "allowed_token_ids", FOR_BOTH }, { "bad_words", FOR_BOTH },    { "min_tokens", FOR_BOTH },
-    { "stop_token_ids", FOR_BOTH }, { "prompt_logprobs", FOR_BOTH }, { "suffix", FOR_COMPLETION },
+    { "tools", FOR_CHAT },          { "functions", FOR_CHAT },       { "allowed_token_ids", FOR_BOTH },
+    { "bad_words", FOR_BOTH },      { "min_tokens", FOR_BOTH },      { "stop_token_ids", FOR_BOTH },
+    { "prompt_logprobs", FOR_BOTH }, { "suffix", FOR_COMPLETION },
 };
 
 static int store(void *place, const struct field *f, double number, int64_t whole)
@@ -138,10 +138,6 @@ static int refuse_unsupported(const json_t *body, enum endpoint endpoint, struct
             continue;
         return refuse(r, ERR_UNSUPPORTED, name, "%s is not supported by this server yet", name);
     }
-    const json_t *format = json_object_get(body, "response_format");
-    if (!asks_for_nothing(format) && !is_text(json_object_get(format, "type"), "text"))
-        return refuse(r, ERR_UNSUPPORTED, "response_format",
-                      "response_format other than {\"type\": \"text\"} is not supported by this server yet");
     return 0;
 }
 
@@ -247,5 +243,12 @@ int params_read(struct params *p, const json_t *body, enum endpoint endpoint, co
         rc = read_bias(p, json_object_get(body, "logit_bias"), a->n_vocab, r);
     if (rc == 0)
         rc = read_stream_options(p, json_object_get(body, "stream_options"), r);
-    return rc == 0 ? check_together(p, body, endpoint, r) : rc;
+    if (rc == 0)
+        rc = check_together(p, body, endpoint, r);
+    return rc == 0 ? format_read(&p->grammar, body, a, r) : rc;
+}
+
+void params_close(struct params *p)
+{
+    grammar_drop(&p->grammar);
 }

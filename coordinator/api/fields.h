@@ -9,6 +9,7 @@
 
 #include "coordinator/api/private.h"
 #include "proto/frame.h"
+#include "text/grammar/grammar.h"
 #include "text/stream.h"
 
 enum endpoint { FOR_CHAT = 1 << 0, FOR_COMPLETION = 1 << 1, FOR_BOTH = FOR_CHAT | FOR_COMPLETION };
@@ -24,10 +25,12 @@ struct params {
     size_t n_stops;
     struct frame_bias bias[FRAME_BIAS_MAX];
     uint32_t n_bias;
+    struct grammar *grammar; /* that the answer must follow, NULL: none; params_close() */
 };
 
 /* Reads and checks every field of the endpoint; absent and null fields get their defaults. */
 MUST_USE int params_read(struct params *p, const json_t *body, enum endpoint endpoint, const struct api *a,
                          struct refusal *r);
+void params_close(struct params *p); /* also after a refusal */
 
 #endif

@@ -81,6 +81,7 @@ static int submit(struct generation *g, struct choice *c, const struct params *p
         .max_tokens = p->max_tokens < 0 ? context - (uint32_t)tokens->count : (uint32_t)p->max_tokens,
         .end_tokens = g->end_tokens ? g->api->end_tokens : NULL,
         .n_end_tokens = g->end_tokens ? g->api->n_end_tokens : 0,
+        .grammar = p->grammar,
         .deadline_ms = clock_ms() + API_REQUEST_MS,
     };
     sampling_of(&o.sampling, p, index);
@@ -110,7 +111,7 @@ int generation_start(struct generation **out, const struct api *a, const struct 
     g->prompts = prompts;
     g->n_prompts = n_prompts;
     g->want_infos = p->top_logprobs >= 0;
-    g->end_tokens = !p->ignore_eos;
+    g->end_tokens = !p->ignore_eos || p->grammar != NULL; /* a grammar says when the answer ends */
     g->nothing_wanted = p->max_tokens == 0;
     g->n_choices = (uint32_t)(n_prompts * (size_t)p->n);
     g->choices = mem_array(g->n_choices, sizeof(*g->choices));

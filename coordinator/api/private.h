@@ -9,6 +9,8 @@
 #include "coordinator/api/api.h"
 #include "net/http_server.h"
 
+struct grammars;
+
 struct api {
     struct api_options options;
     char *model_name, *api_key, *admin_token; /* copies */
@@ -17,6 +19,7 @@ struct api {
     uint32_t n_vocab;
     int32_t *end_tokens; /* after which a generation ends */
     size_t n_end_tokens;
+    struct grammars *grammars;
     struct http_server *server;
     /* counters of /metrics */
     atomic_ullong answered_2xx, answered_4xx, answered_5xx, vanished;

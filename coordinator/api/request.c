@@ -39,6 +39,7 @@ static void request_close(struct generation_request *q)
     for (size_t i = 0; i < q->n_prompts; i++)
         prompt_free(&q->prompts[i]);
     mem_free(q->prompts);
+    params_close(&q->params);
     json_decref(q->body);
 }
 

@@ -152,6 +152,23 @@ def check_parameters(client, model):
     assert ask(model=model, messages=parts, temperature=0).choices[0].message.content == ANSWER
 
 
+def check_parse(client, model):
+    """The package's own way to a schema: a class, whose answer is read back into it."""
+    import pydantic
+
+    class Town(pydantic.BaseModel):
+        name: str = pydantic.Field(max_length=20)
+        people: int
+        nickname: str | None = pydantic.Field(max_length=10)
+
+    reply = client.chat.completions.parse(model=model, messages=QUESTION, temperature=0, response_format=Town,
+                                          max_tokens=200)
+    assert isinstance(reply.choices[0].message.parsed, Town), reply
+    reply = client.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_tokens=200,
+                                           extra_body={"guided_choice": ["Paris", "Rome"]})
+    assert reply.choices[0].message.content in ("Paris", "Rome"), reply
+
+
 def check_errors(client, model, openai):
     def refused(kind, code=None, param=None, **arguments):
         try:
@@ -164,7 +181,7 @@ def check_errors(client, model, openai):
 
     refused(openai.BadRequestError, temperature=3, param="temperature")
     refused(openai.BadRequestError, messages=[], param="messages")
-    refused(openai.BadRequestError, response_format={"type": "json_object"}, param="response_format")
+    refused(openai.BadRequestError, response_format={"type": "json_schema"}, param="response_format")
     refused(openai.BadRequestError, code="context_length_exceeded",
             messages=[{"role": "user", "content": "word " * 5000}])
     refused(openai.NotFoundError, model="gpt-unknown", code="model_not_found")
@@ -208,6 +225,7 @@ def check_all(url, answers):
     check_raw_prompts(client, model, answers)
     check_stream(client, model)
     check_parameters(client, model)
+    check_parse(client, model)
     check_errors(client, model, openai)
     asyncio.run(check_many_at_once(openai, url, model))
     check_leaving(client, model, url)

@@ -37,6 +37,8 @@ struct engine *fake_engine(void)
 
 void fake_engine_free(struct engine **en)
 {
+    for (size_t i = 0; i < FAKE_REQUESTS_MAX; i++)
+        grammar_drop(&(*en)->seen[i].grammar);
     pthread_mutex_destroy(&(*en)->lock);
     mem_free(*en);
     *en = NULL;
@@ -86,6 +88,7 @@ float fake_logit(uint32_t row, uint32_t i, uint32_t n_vocab)
 
 static void remember(struct fake_seen *seen, const struct request_options *o)
 {
+    grammar_drop(&seen->grammar);
     memset(seen, 0, sizeof(*seen));
     seen->n_prompt = o->n_prompt;
     memcpy(seen->prompt, o->prompt, (o->n_prompt < FAKE_PROMPT_MAX ? o->n_prompt : FAKE_PROMPT_MAX) * sizeof(int32_t));
@@ -95,6 +98,7 @@ static void remember(struct fake_seen *seen, const struct request_options *o)
     if (o->sampling.n_bias > 0)
         seen->first_bias = o->sampling.bias[0];
     seen->n_end_tokens = o->n_end_tokens;
+    seen->grammar = o->grammar ? grammar_keep(o->grammar) : NULL;
     seen->logits = o->logits;
 }
 

@@ -21,6 +21,7 @@ struct fake_seen {
     struct frame_open sampling; /* bias: of the first entry only, below */
     struct frame_bias first_bias;
     size_t n_end_tokens;
+    struct grammar *grammar; /* the fake's, until it goes or has seen FAKE_REQUESTS_MAX others */
     bool logits;
 };
 

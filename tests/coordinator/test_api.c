@@ -569,13 +569,81 @@ static void test_bad_chat_fields_are_named(void **state)
         { "{" HELLO ",\"logit_bias\":{\"1\":101}}", 400, "logit_bias", "-100 to 100" },
         { "{" HELLO ",\"logit_bias\":{\"1\":null}}", 400, "logit_bias", "-100 to 100" },
         { "{" HELLO ",\"tools\":[{\"type\":\"function\"}]}", 400, "tools", "not supported" },
-        { "{" HELLO ",\"response_format\":{\"type\":\"json_object\"}}", 400, "response_format", "not supported" },
-        { "{" HELLO ",\"grammar\":\"root ::= x\"}", 400, "grammar", "not supported" },
+        { "{" HELLO ",\"response_format\":{}}", 400, "response_format", "an object with a type" },
+        { "{" HELLO ",\"response_format\":{\"type\":\"xml\"}}", 400, "response_format", "type is \"xml" },
+        { "{" HELLO ",\"response_format\":{\"type\":\"json_schema\"}}", 400, "response_format", "schema is needed" },
+        { "{" HELLO ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":"
+          "{\"type\":\"array\",\"contains\":{}}}}}", 400, "response_format", "\"contains\" is not supported" },
+        { "{" HELLO ",\"grammar\":\"root ::= x\"}", 400, "grammar", "\"x\" is not defined" },
+        { "{" HELLO ",\"guided_regex\":\"(?=a)\"}", 400, "guided_regex", "lookaround" },
+        { "{" HELLO ",\"guided_regex\":3}", 400, "guided_regex", "must be a string" },
+        { "{" HELLO ",\"guided_choice\":[]}", 400, "guided_choice", "list of strings" },
+        { "{" HELLO ",\"guided_choice\":[\"a\",1]}", 400, "guided_choice", "list of strings" },
+        { "{" HELLO ",\"guided_json\":\"{\"}", 400, "guided_json", "not valid JSON" },
+        { "{" HELLO ",\"guided_json\":{\"type\":\"x\"}}", 400, "guided_json", "which is none" },
+        { "{" HELLO ",\"guided_regex\":\"a\",\"grammar\":\"root ::= [a]\"}", 400, "guided_regex", "one can" },
+        { "{" HELLO ",\"structured_outputs\":{\"structural_tag\":\"x\"}}", 400, "structured_outputs",
+          "structural_tag is not supported" },
+        { "{" HELLO ",\"structured_outputs\":{\"json_object\":3}}", 400, "json_object", "true or false" },
         { "{" HELLO ",\"max_tokens\":5000}", 400, "messages", "maximum context length is 2048 tokens" },
     };
     for (size_t i = 0; i < COUNTOF(rows); i++)
         assert_refused(state, CHAT, &rows[i]);
     assert_int_equal(fake_engine_submitted(((struct rig *)*state)->engine), 0);
+}
+
+static bool takes(struct grammar *g, const char *text)
+{
+    struct matcher *m = matcher_create(g);
+    bool whole = matcher_accept_text(m, text, strlen(text), NULL) == 0 && matcher_may_end(m);
+    matcher_destroy(&m);
+    return whole;
+}
+
+/* Every name of a form of the answer gives the engine a grammar that means it. */
+static void test_forms_of_the_answer_reach_the_engine(void **state)
+{
+    static const struct {
+        const char *fields, *good, *bad;
+    } rows[] = {
+        { "\"response_format\":{\"type\":\"json_object\"}", "{\"a\":[1]}", "[1]" },
+        { "\"response_format\":{\"type\":\"json_object\",\"schema\":{\"type\":\"null\"}}", "null", "{}" },
+        { "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"strict\":true,\"schema\":"
+          "{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}},\"required\":[\"n\"],"
+          "\"additionalProperties\":false}}}", "{\"n\": 3}", "{\"m\": 3}" },
+        { "\"grammar\":\"root ::= [a-c]+\"", "abc", "abd" },
+        { "\"guided_grammar\":\"root ::= [a-c]+\"", "abc", "" },
+        { "\"guided_regex\":\"a|bc\"", "bc", "b" },
+        { "\"guided_choice\":[\"yes\",\"no\"]", "no", "n" },
+        { "\"guided_json\":{\"type\":\"boolean\"}", "true", "1" },
+        { "\"guided_json\":\"{\\\"type\\\":\\\"boolean\\\"}\"", "true", "1" },
+        { "\"json_schema\":{\"const\":5}", "5", "6" },
+        { "\"structured_outputs\":{\"regex\":\"x{2}\",\"json\":null}", "xx", "x" },
+        { "\"structured_outputs\":{\"choice\":[\"a\"]}", "a", "b" },
+        { "\"structured_outputs\":{\"json_object\":true}", "{}", "[]" },
+    };
+    struct rig *rig = *state;
+    rig_say(rig, "Hi", NULL);
+    for (uint32_t i = 0; i < 2 * COUNTOF(rows); i++) { /* the second time they are remembered */
+        char *body = mem_printf("{" HELLO ",%s,\"ignore_eos\":true}", rows[i % COUNTOF(rows)].fields);
+        struct reply r = call(state, CHAT, body);
+        if (r.status != 200)
+            fail_msg("%s: %s", body, r.body);
+        struct fake_seen seen;
+        fake_engine_seen(rig->engine, i, &seen);
+        assert_non_null(seen.grammar);
+        assert_true(takes(seen.grammar, rows[i % COUNTOF(rows)].good));
+        assert_false(takes(seen.grammar, rows[i % COUNTOF(rows)].bad));
+        assert_true(seen.n_end_tokens > 0); /* a grammar ends, whatever ignore_eos says */
+        mem_free(body);
+        reply_free(&r);
+    }
+    struct reply r = call(state, CHAT, "{" HELLO ",\"response_format\":{\"type\":\"text\"},\"grammar\":null}");
+    struct fake_seen seen;
+    assert_int_equal(r.status, 200);
+    fake_engine_seen(rig->engine, 2 * COUNTOF(rows), &seen);
+    assert_null(seen.grammar);
+    reply_free(&r);
 }
 
 static void test_bad_completion_fields_are_named(void **state)
@@ -745,6 +813,7 @@ int main(void)
         WITH_RIG(test_request_ids_are_given_and_kept),
         WITH_RIG(test_bad_json_is_refused),
         WITH_RIG(test_bad_chat_fields_are_named),
+        WITH_RIG(test_forms_of_the_answer_reach_the_engine),
         WITH_RIG(test_bad_completion_fields_are_named),
         WITH_RIG(test_a_prompt_must_fit_the_context),
         WITH_RIG(test_the_engines_refusals_have_their_status),

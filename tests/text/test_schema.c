@@ -51,7 +51,7 @@ static bool takes(struct grammar *g, const char *text)
     "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"boolean\"},"                  \
     "\"c\":{\"type\":\"null\"}},\"required\":[\"b\"],\"additionalProperties\":false}"
 #define MAP                                                                                                            \
-    "{\"type\":\"object\",\"properties\":{\"ab\":{\"type\":\"null\"}},"                                                   \
+    "{\"type\":\"object\",\"properties\":{\"ab\":{\"type\":\"null\"}},"                                                \
     "\"additionalProperties\":{\"type\":\"integer\"}}"
 #define TREE                                                                                                           \
     "{\"$defs\":{\"n/1\":{\"type\":\"object\",\"properties\":{\"k\":{\"type\":\"array\",\"items\":"                    \
@@ -64,7 +64,7 @@ static bool takes(struct grammar *g, const char *text)
     "{\"type\":\"object\",\"properties\":{\"t\":{\"const\":\"y\"},\"n\":{\"type\":\"integer\"}},"                      \
     "\"required\":[\"t\",\"n\"]}]}"
 #define TUPLE                                                                                                          \
-    "{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"null\"}],"                                 \
+    "{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"null\"}],"                                \
     "\"items\":false,\"minItems\":1}"
 #define BESIDE                                                                                                         \
     "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},\"required\":[\"a\"],\"anyOf\":"               \
