@@ -93,10 +93,13 @@ static inline bool qtype_in_files(const struct qtype *t)
 size_t qtype_row_bytes(const struct qtype *t, uint64_t n);
 
 /* Into one block of an INT type: x = scale * (code - zero), zero <= 256.  Types that are not F take a scale that is a
- * half or a brain float; INT4B_32 a brain float and zero 8. */
+ * half or a brain float; INT4B_32 a brain float and zero 8; Q4_0 and Q8_0 a half and zero 8 or 128. */
 void qtype_put_int(const struct qtype *t, const uint8_t *codes, float scale, uint32_t zero, void *block);
 /* Into one block of an FP8 type: x = scale * E4M3(code). */
 void qtype_put_fp8(const struct qtype *t, const uint8_t *codes, float scale, void *block);
+float qtype_fp8_value(uint8_t code);
+/* Into one block of MXFP4: 32 codes, x = E2M1(code) * 2^(exponent - 127). */
+void qtype_put_mxfp4(const uint8_t *codes, uint8_t exponent, void *block);
 
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f); /* round to nearest even */

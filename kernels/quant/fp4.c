@@ -59,6 +59,14 @@ static void from_f32_mxfp4(const float *in, void *blocks, size_t n)
     }
 }
 
+void qtype_put_mxfp4(const uint8_t *codes, uint8_t exponent, void *block)
+{
+    struct mxfp4 *b = block;
+    b->e = exponent;
+    for (int j = 0; j < 16; j++)
+        b->qs[j] = (uint8_t)(codes[j] | codes[j + 16] << 4);
+}
+
 const struct qtype qtype_mxfp4 = {
     QTYPE_MXFP4, "MXFP4", 32, sizeof(struct mxfp4), to_f32_mxfp4, from_f32_mxfp4, NULL};
 

@@ -4,10 +4,15 @@
 
 #include "kernels/quant/blocks.h"
 
+float qtype_fp8_value(uint8_t code)
+{
+    return f16_to_f32(fp8_small_half(code)) * 256;
+}
+
 static void values(float d, const uint8_t *q, size_t n, float *out)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] = f16_to_f32(fp8_small_half(q[i])) * 256 * d;
+        out[i] = qtype_fp8_value(q[i]) * d;
 }
 
 static void to_f32_fp8_32(const void *blocks, float *out, size_t n)

@@ -50,8 +50,30 @@ static void put_codes(const uint8_t *codes, unsigned bits, uint8_t *to)
     }
 }
 
+static void put_q4_0(const uint8_t *codes, uint16_t d, struct q4_0 *b)
+{
+    b->d = d;
+    put_codes(codes, 4, b->qs);
+}
+
+static void put_q8_0(const uint8_t *codes, uint16_t d, struct q8_0 *b)
+{
+    b->d = d;
+    for (int e = 0; e < 32; e++)
+        b->qs[e] = (int8_t)(codes[e] - 128);
+}
+
 void qtype_put_int(const struct qtype *t, const uint8_t *codes, float scale, uint32_t zero, void *block)
 {
+    if (t->id == QTYPE_Q4_0 || t->id == QTYPE_Q8_0) {
+        uint16_t d = f32_to_f16(scale);
+        assert(f16_to_f32(d) == scale && zero == (t->id == QTYPE_Q4_0 ? 8 : 128));
+        if (t->id == QTYPE_Q4_0)
+            put_q4_0(codes, d, block);
+        else
+            put_q8_0(codes, d, block);
+        return;
+    }
     unsigned bits = (t->id - QTYPE_OWN) / 10;
     size_t head = t->block_bytes - t->block_len / 8 * bits;
     assert(zero <= 256 && bits >= 2 && bits <= 8);
