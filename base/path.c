@@ -175,6 +175,12 @@ int path_write_atomic(const char *path, const void *data, size_t len, mode_t mod
     return r;
 }
 
+bool path_is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 bool path_exists(const char *path)
 {
     return access(path, F_OK) == 0;

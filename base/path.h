@@ -21,5 +21,6 @@ MUST_USE int path_read(const char *path, size_t bytes_max, char **data, size_t *
  * The file gets exactly `mode`. */
 MUST_USE int path_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct error *e);
 bool path_exists(const char *path);
+bool path_is_folder(const char *path);
 
 #endif

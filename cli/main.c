@@ -30,10 +30,11 @@ static const struct command commands[] = {
      "cuts it): mixtral-8x7b, qwen3-30b-a3b, qwen3-235b-a22b, deepseek-v3, deepseek-v3.2, kimi-k2, gpt-oss-120b,\n"
      "llama4-maverick, glm-4.5, glm-5. Layers are cut from the end: --lead-dense 1 keeps more of those with experts.",
      synth_command},
-    {"quantize", CMD_QUANTIZE, "IN.gguf OUT.gguf TYPE", 3, 3, "write a model in another type",
-     "TYPE is F16, BF16, Q8_0, Q4_0, Q4_K_M, Q5_K_M, Q6_K or MXFP4. Norms, routers and what is small already stay as\n"
-     "they are. OUT appears when it is complete; the memory taken does not depend on the model's size. What was\n"
-     "interrupted lies in OUT.shoal-part and OUT.shoal-journal: the same command goes on from there.",
+    {"quantize", CMD_QUANTIZE, "IN OUT.gguf TYPE", 3, 3, "write a model in another type",
+     "IN is a GGUF file, any split of one, or a Hugging Face folder, whose tokenizer goes into OUT. TYPE is F16,\n"
+     "BF16, Q8_0, Q4_0, Q4_K_M, Q5_K_M, Q6_K or MXFP4. Norms, routers and what is small already stay as they are. OUT\n"
+     "appears when it is complete; the memory taken does not depend on the model's size. What was interrupted lies in\n"
+     "OUT.shoal-part and OUT.shoal-journal: the same command goes on from there.",
      quantize_command},
     {"bench", CMD_BENCH, "[MODEL]", 0, 1, "prefill and decode tokens a second, of one process or of a cluster", NULL,
      bench_command},

@@ -98,3 +98,9 @@ char *arch_key(const struct arch *a, const char *name, char key[static ARCH_KEY_
     snprintf(key, ARCH_KEY_BYTES, "%s.%s", a->name, name);
     return key;
 }
+
+void arch_sections(uint32_t n_rot, int32_t sections[static 4])
+{
+    for (uint32_t axis = 0; axis < 4; axis++)
+        sections[axis] = axis < 3 ? (int32_t)((n_rot / 2 + 2 - axis) / 3) : 0;
+}

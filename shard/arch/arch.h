@@ -236,6 +236,8 @@ const struct arch *arch_at(size_t i);
 const struct arch *arch_find(const char *name); /* NULL when absent */
 /* "llama, qwen2, ...", for the sentence that refuses another; returns text. */
 char *arch_list(char text[static ARCH_LIST_BYTES]);
+/* How many of a head's pairs each of three axes has in turn, when all are rotated; as files spell it, a fourth is 0. */
+void arch_sections(uint32_t n_rot, int32_t sections[static 4]);
 /* "qwen2.block_count" of "block_count"; returns key. */
 char *arch_key(const struct arch *a, const char *name, char key[static ARCH_KEY_BYTES]);
 /* A rule's name for a layer (-1 for global ones) as files call it; returns name. */
@@ -281,6 +283,7 @@ MUST_USE int model_tensor_read(const struct model *m, const struct model_tensor 
 MUST_USE int model_read(const struct model *m, const struct gguf_tensor *info, uint64_t slice, uint64_t row, uint64_t n,
                         void *out, struct error *e);
 /* The pages that hold a slice need not stay in memory. */
+void model_release(const struct model *m, const struct gguf_tensor *info, uint64_t slice); /* of a folder's */
 void model_tensor_release(const struct model *m, const struct model_tensor *t, uint32_t slice);
 
 /* A shard's share: layers [first, last) with the embedding and the head where asked. */

@@ -282,11 +282,17 @@ int model_tensor_read(const struct model *m, const struct model_tensor *t, uint3
     return model_read(m, t->info, slice, t->offset / row_bytes + row, n, out, e);
 }
 
+void model_release(const struct model *m, const struct gguf_tensor *info, uint64_t slice)
+{
+    if (m->folder)
+        hf_release(m->folder, (size_t)(info - gguf_tensor_at(m->file, 0)), slice);
+}
+
 void model_tensor_release(const struct model *m, const struct model_tensor *t, uint32_t slice)
 {
     const uint8_t *bytes = model_tensor_bytes(m, t);
     if (!bytes) {
-        hf_release(m->folder, (size_t)(t->info - gguf_tensor_at(m->file, 0)), slice);
+        model_release(m, t->info, slice);
         return;
     }
     uint64_t slices = arch_extent(&m->h, t->rule->slices);

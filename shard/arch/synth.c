@@ -369,8 +369,8 @@ static void write_family_keys(struct synth *s)
         if (h->arch->flags & reals[i].with && !(h->arch->flags & reals[i].without))
             gguf_writer_f32(s->w, arch_key(h->arch, reals[i].name, key), reals[i].value);
     if (h->arch->flags & ARCH_SECTIONS) {
-        int32_t pairs = (int32_t)h->n_rot / 2, third = pairs / 3;
-        const int32_t sections[4] = {pairs - 2 * third, third, third, 0};
+        int32_t sections[4];
+        arch_sections(h->n_rot, sections);
         gguf_writer_i32s(s->w, arch_key(h->arch, "rope.dimension_sections", key), sections, COUNTOF(sections));
     }
 }

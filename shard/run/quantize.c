@@ -1,32 +1,23 @@
-/* quantize: declare every tensor in its new type, then stream them, the threads side by side on pieces of one.
- *
- * Rows hold whole blocks of both types, so a tensor is one stretch of blocks and a
- * piece of any multiple of 256 values is whole in both.                           */
+/* quantize: declare every tensor in its new type, then stream them, and keep a journal of how far that came. */
 #include "shard/run/quantize.h"
 
-#include <float.h>
 #include <inttypes.h>
-#include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/memory.h"
+#include "base/path.h"
 #include "base/progress.h"
-#include "kernels/pool.h"
+#include "shard/arch/arch.h"
 #include "shard/arch/mix.h"
-#include "shard/format/gguf.h"
+#include "shard/run/convert.h"
 #include "shard/run/journal.h"
 
 enum {
-    PIECE = 1 << 15,      /* values that a thread converts at a time */
-    ROUND_PIECES = 4,     /* a thread, before what was made is written */
-    KEPT_BYTES = 1 << 20, /* of a tensor that stays, written at a time */
     SYNC_BYTES = 16 << 20,
     JOURNAL_HEAD_MAX = 1 << 20,
 };
@@ -37,71 +28,34 @@ struct job {
     const struct mix *mix;
     struct mix_model about;
     struct error *e;
-    struct gguf *g;
+    struct model *model;  /* of a folder; NULL: the input is a file */
+    struct gguf *file;
+    const struct gguf *g; /* the header of either */
     struct gguf_writer *w;
-    struct pool *pool;
-    float *values;        /* a PIECE for each thread */
-    uint8_t *blocks;      /* what a round makes */
-    size_t n_blocks_max;  /* its bytes */
+    struct wanted *wanted; /* the output's tensors */
+    size_t n_wanted;
+    struct converter *converter;
     uint64_t done, total; /* bytes of the input */
     char *part, *journal_path, *what; /* what: the journal's first lines */
     struct journal *journal;
     uint64_t unsafe;      /* bytes written since the journal's last place */
 };
 
-/* One round: n values of a tensor. */
-struct round {
-    const struct job *job;
-    const struct qtype *from, *to;
-    const uint8_t *bytes;
-    uint64_t n;
-    float limit;          /* the largest magnitude that the type can hold */
-    atomic_bool odd;      /* a value was no number or larger */
-};
-
-static const struct qtype *type_of(const struct job *j, const struct gguf_tensor *t)
+/* What is kept of a tensor must be of a type that files have; weights that a checkpoint has in others always change. */
+static const struct qtype *type_of(const struct job *j, const struct wanted *w)
 {
-    return mix_type(j->mix, &j->about, t->name, t->type, t->ne);
+    const struct qtype *from = qtype_in_files(w->t->type) ? w->t->type : qtype_find(QTYPE_F32);
+    return mix_type(j->mix, &j->about, w->name, from, w->ne);
 }
 
-static float type_limit(const struct qtype *t)
+static uint64_t value_count(const struct wanted *w)
 {
-    bool wide = t->id == QTYPE_F32 || t->id == QTYPE_BF16 || t->id == QTYPE_MXFP4;
-    return wide ? FLT_MAX : 65504;
+    return w->ne[0] * w->ne[1] * w->ne[2] * w->ne[3];
 }
 
-/* Infinity and NaN are above every limit too. */
-static bool all_within(const float *x, size_t n, float limit)
+static uint64_t type_bytes(const struct qtype *t, uint64_t values)
 {
-    int wrong = 0;
-    for (size_t i = 0; i < n; i++)
-        wrong |= !(fabsf(x[i]) <= limit);
-    return !wrong;
-}
-
-static void convert_part(void *arg, int part, int parts)
-{
-    struct round *r = arg;
-    float *values = r->job->values + (size_t)part * PIECE;
-    size_t first, last;
-    pool_slice((r->n + PIECE - 1) / PIECE, 1, part, parts, &first, &last);
-    for (size_t i = first; i < last; i++) {
-        size_t at = i * PIECE, n = r->n - at < PIECE ? (size_t)(r->n - at) : PIECE;
-        r->from->to_f32(r->bytes + at / r->from->block_len * r->from->block_bytes, values, n);
-        if (!all_within(values, n, r->limit))
-            r->odd = true;
-        else
-            r->to->from_f32(values, r->job->blocks + at / r->to->block_len * r->to->block_bytes, n);
-    }
-}
-
-/* The pages of what was read need not stay. */
-static void let_go(const uint8_t *bytes, uint64_t n)
-{
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes;
-    uintptr_t first = (start + page - 1) / page * page, last = (start + n) / page * page;
-    if (last > first)
-        (void)madvise((void *)first, last - first, MADV_DONTNEED);
+    return values / t->block_len * t->block_bytes;
 }
 
 /* What was written so far is safe, and the journal says so. */
@@ -116,11 +70,10 @@ static int make_safe(struct job *j)
     return r;
 }
 
-static int write_made(struct job *j, const void *bytes, size_t n, const uint8_t *read, uint64_t n_read)
+static int write_made(struct job *j, const void *bytes, size_t n, uint64_t n_read)
 {
     uint64_t most = j->o->sync_bytes ? j->o->sync_bytes : SYNC_BYTES;
     int r = gguf_writer_data(j->w, bytes, n, j->e);
-    let_go(read, n_read);
     j->done += n_read;
     j->unsafe += n;
     if (r == 0 && j->unsafe >= most)
@@ -135,37 +88,19 @@ static int write_made(struct job *j, const void *bytes, size_t n, const uint8_t 
 }
 
 /* `from`: bytes of the output tensor that are there already. */
-static int write_converted(struct job *j, const struct gguf_tensor *t, const struct qtype *to, uint64_t from)
+static int write_tensor(struct job *j, const struct wanted *w, uint64_t from)
 {
-    struct round r = {.job = j, .from = t->type, .to = to, .limit = type_limit(to)};
-    uint64_t skip = from / to->block_bytes * to->block_len;
-    uint64_t left = t->bytes / t->type->block_bytes * t->type->block_len - skip;
-    uint64_t most = (uint64_t)pool_threads(j->pool) * ROUND_PIECES * PIECE;
-    int status = 0;
-    r.bytes = (const uint8_t *)gguf_tensor_bytes(j->g, t) + skip / t->type->block_len * t->type->block_bytes;
-    while (status == 0 && left > 0) {
-        r.n = left < most ? left : most;
-        uint64_t read = r.n / t->type->block_len * t->type->block_bytes;
-        pool_run(j->pool, convert_part, &r);
-        if (r.odd)
-            return error_set(j->e, ERR_INVALID, "%s: tensor %s holds values that are not numbers or too large for %s",
-                             j->in, t->name, to->name);
-        status = write_made(j, j->blocks, (size_t)(r.n / to->block_len * to->block_bytes), r.bytes, read);
-        r.bytes += read;
-        left -= r.n;
+    const struct qtype *to = type_of(j, w);
+    uint64_t all = value_count(w), most = converter_most(j->converter, w);
+    int r = 0;
+    for (uint64_t at = from / to->block_bytes * to->block_len; r == 0 && at < all; at += most) {
+        uint64_t n = all - at < most ? all - at : most;
+        const void *blocks;
+        r = converter_run(j->converter, w, to, at, n, &blocks, j->e);
+        if (r == 0)
+            r = write_made(j, blocks, (size_t)type_bytes(to, n), type_bytes(w->t->type, n));
     }
-    return status;
-}
-
-static int write_kept(struct job *j, const struct gguf_tensor *t, uint64_t from)
-{
-    const uint8_t *bytes = gguf_tensor_bytes(j->g, t);
-    int status = 0;
-    for (uint64_t at = from; status == 0 && at < t->bytes; at += KEPT_BYTES) {
-        size_t n = t->bytes - at < KEPT_BYTES ? (size_t)(t->bytes - at) : KEPT_BYTES;
-        status = write_made(j, bytes + at, n, bytes + at, n);
-    }
-    return status;
+    return r;
 }
 
 /* Everything but what says how the input was stored. */
@@ -183,6 +118,31 @@ static void copy_keys(struct job *j)
     }
     gguf_writer_u32(j->w, "general.file_type", j->mix->file_type);
     gguf_writer_u32(j->w, "general.quantization_version", 2);
+}
+
+/* Of a folder: what follows from its tensors here, but other readers want to be told. */
+static void complete_keys(const struct job *j)
+{
+    const struct hparams *h = model_hparams(j->model);
+    const struct {
+        const char *name;
+        uint32_t value;
+    } counts[] = {
+        {"vocab_size", h->n_vocab},
+        {"expert_feed_forward_length", h->n_expert_ffn},
+        {"expert_shared_feed_forward_length", h->n_shared_ffn},
+        {"expert_gating_func", h->arch->flags & ARCH_ROUTER_KEYS ? h->scores + 1U : 0}, /* softmax, sigmoid */
+    };
+    char key[ARCH_KEY_BYTES];
+    for (size_t i = 0; i < COUNTOF(counts); i++)
+        if (counts[i].value > 0 && !gguf_has(j->g, arch_key(h->arch, counts[i].name, key)))
+            gguf_writer_u32(j->w, key, counts[i].value);
+    arch_key(h->arch, "rope.dimension_sections", key);
+    if (h->arch->flags & ARCH_SECTIONS && !gguf_has(j->g, key)) {
+        int32_t sections[4];
+        arch_sections(h->n_rot, sections);
+        gguf_writer_i32s(j->w, key, sections, COUNTOF(sections));
+    }
 }
 
 static void note(const struct job *j, const char *format, ...) PRINTF_LIKE(2, 3);
@@ -203,13 +163,12 @@ static int check_gain(const struct job *j)
 {
     size_t changed = 0, twice = 0;
     const char *was = "";
-    for (size_t i = 0; i < gguf_tensor_count(j->g); i++) {
-        const struct gguf_tensor *t = gguf_tensor_at(j->g, i);
-        const struct qtype *to = type_of(j, t);
-        changed += to != t->type;
-        if (to == t->type || t->type->block_len == 1 || to->block_len == 1)
+    for (size_t i = 0; i < j->n_wanted; i++) {
+        const struct qtype *from = j->wanted[i].t->type, *to = type_of(j, &j->wanted[i]);
+        changed += to != from;
+        if (to == from || from->block_len == 1 || to->block_len == 1)
             continue;
-        was = twice++ == 0 ? t->type->name : was;
+        was = twice++ == 0 ? from->name : was;
     }
     if (changed == 0 && file_set_count(gguf_files(j->g)) == 1)
         return error_set(j->e, ERR_INVALID, "%s: every matrix takes no more than it would as %s already; nothing would "
@@ -220,14 +179,20 @@ static int check_gain(const struct job *j)
     return 0;
 }
 
-static void declare(struct job *j)
+static int declare(struct job *j)
 {
+    int r = 0;
     copy_keys(j);
-    for (size_t i = 0; i < gguf_tensor_count(j->g); i++) {
-        const struct gguf_tensor *t = gguf_tensor_at(j->g, i);
-        gguf_writer_tensor(j->w, t->name, type_of(j, t), t->n_dims, t->ne);
-        j->total += t->bytes;
+    if (j->model)
+        complete_keys(j);
+    if (j->model && j->o->add_keys)
+        r = j->o->add_keys(j->o->arg, j->w, j->in, model_hparams(j->model)->n_vocab, j->e);
+    for (size_t i = 0; i < j->n_wanted; i++) {
+        const struct wanted *w = &j->wanted[i];
+        gguf_writer_tensor(j->w, w->name, type_of(j, w), w->t->n_dims, w->ne);
+        j->total += type_bytes(w->t->type, value_count(w));
     }
+    return r;
 }
 
 /* What the output is made of: another input, type or version makes other bytes. */
@@ -266,11 +231,11 @@ static int check_room(const struct job *j)
 static struct journal_place find_place(const struct job *j)
 {
     struct journal_place place = journal_find(j->journal_path, j->what);
-    if (place.tensor < gguf_tensor_count(j->g)) {
-        const struct gguf_tensor *t = gguf_tensor_at(j->g, (size_t)place.tensor);
-        const struct qtype *to = type_of(j, t);
+    if (place.tensor < j->n_wanted) {
+        const struct wanted *w = &j->wanted[place.tensor];
+        const struct qtype *to = type_of(j, w);
         uint64_t values = place.in_tensor / to->block_bytes * to->block_len;
-        if (place.in_tensor % to->block_bytes != 0 || (to != t->type && values % PIECE != 0))
+        if (place.in_tensor % to->block_bytes != 0 || values % converter_step(j->converter, w) != 0)
             place.in_tensor = 0;
     }
     if (gguf_writer_go_on(j->w, place.tensor, place.in_tensor))
@@ -280,11 +245,11 @@ static struct journal_place find_place(const struct job *j)
 
 static void count_done(struct job *j, struct journal_place place)
 {
-    for (size_t i = 0; i < gguf_tensor_count(j->g) && i <= place.tensor; i++) {
-        const struct gguf_tensor *t = gguf_tensor_at(j->g, i);
-        const struct qtype *to = type_of(j, t);
-        uint64_t blocks = place.in_tensor / to->block_bytes * to->block_len / t->type->block_len;
-        j->done += i < place.tensor ? t->bytes : blocks * t->type->block_bytes;
+    for (size_t i = 0; i < j->n_wanted && i <= place.tensor; i++) {
+        const struct wanted *w = &j->wanted[i];
+        const struct qtype *to = type_of(j, w);
+        uint64_t part = place.in_tensor / to->block_bytes * to->block_len;
+        j->done += type_bytes(w->t->type, i < place.tensor ? value_count(w) : part);
     }
     if (j->done > 0)
         note(j, "going on with %s, which is %.0f %% done", j->part, 100.0 * (double)j->done / (double)j->total);
@@ -294,8 +259,9 @@ static void count_done(struct job *j, struct journal_place place)
 
 static int begin(struct job *j, struct journal_place *place)
 {
-    declare(j);
-    int r = gguf_writer_header(j->w, j->e);
+    int r = declare(j);
+    if (r == 0)
+        r = gguf_writer_header(j->w, j->e);
     if (r != 0)
         return r;
     *place = find_place(j);
@@ -319,12 +285,8 @@ static int write_all(struct job *j)
 {
     struct journal_place place;
     int r = begin(j, &place);
-    for (uint64_t i = place.tensor; r == 0 && i < gguf_tensor_count(j->g); i++) {
-        const struct gguf_tensor *t = gguf_tensor_at(j->g, (size_t)i);
-        const struct qtype *to = type_of(j, t);
-        uint64_t from = i == place.tensor ? place.in_tensor : 0;
-        r = to == t->type ? write_kept(j, t, from) : write_converted(j, t, to, from);
-    }
+    for (uint64_t i = place.tensor; r == 0 && i < j->n_wanted; i++)
+        r = write_tensor(j, &j->wanted[i], i == place.tensor ? place.in_tensor : 0);
     if (r == 0)
         r = check_input(j);
     return r == 0 ? gguf_writer_finish(&j->w, j->e) : r;
@@ -352,11 +314,40 @@ static int check_output(const struct job *j)
     return 0;
 }
 
+static void want(struct job *j, const struct gguf_tensor *t, const char *name, uint64_t row, uint64_t rows)
+{
+    struct wanted *w = &j->wanted[j->n_wanted++];
+    *w = (struct wanted){.t = t, .row = row, .ne = {t->ne[0], rows, t->ne[2], t->ne[3]}};
+    snprintf(w->name, sizeof(w->name), "%s", name);
+}
+
+/* What the input has; but experts' gates and ups that a folder has in one, which few readers of GGUF take, apart. */
+static void want_tensors(struct job *j)
+{
+    static const char both[] = ".ffn_gate_up_exps.weight";
+    j->wanted = mem_array(2 * gguf_tensor_count(j->g) + 1, sizeof(*j->wanted));
+    for (size_t i = 0; i < gguf_tensor_count(j->g); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(j->g, i);
+        const char *tail = j->model ? strstr(t->name, both) : NULL;
+        char name[GGUF_NAME_MAX + 1];
+        if (!tail) {
+            want(j, t, t->name, 0, t->ne[1]);
+            continue;
+        }
+        snprintf(name, sizeof(name), "%.*s.ffn_gate_exps.weight", (int)(tail - t->name), t->name);
+        want(j, t, name, 0, t->ne[1] / 2);
+        snprintf(name, sizeof(name), "%.*s.ffn_up_exps.weight", (int)(tail - t->name), t->name);
+        want(j, t, name, t->ne[1] / 2, t->ne[1] / 2);
+    }
+}
+
 static int open_input(struct job *j)
 {
-    int r = gguf_open(&j->g, j->in, j->e);
-    if (r == 0)
-        r = file_set_whole(gguf_files(j->g), j->e);
+    int r = path_is_folder(j->in) ? model_open(&j->model, j->in, j->e) : gguf_open(&j->file, j->in, j->e);
+    if (r != 0)
+        return r;
+    j->g = j->model ? model_file(j->model) : j->file;
+    r = file_set_whole(gguf_files(j->g), j->e);
     if (r == 0)
         r = check_output(j);
     if (r != 0)
@@ -364,12 +355,12 @@ static int open_input(struct job *j)
     j->about = (struct mix_model){arch_number(j->g, "block_count"), arch_number(j->g, "expert_count"),
                                   !gguf_tensor_find(j->g, "output.weight")};
     j->what = describe(j);
+    want_tensors(j);
     return 0;
 }
 
 static int open_all(struct job *j)
 {
-    int threads = j->o->threads > 0 ? j->o->threads : pool_cpu_count();
     j->mix = mix_find(j->o->type);
     if (!j->mix)
         return error_set(j->e, ERR_INVALID, "there is no type \"%s\" to write; there are %s", j->o->type, mix_list());
@@ -377,16 +368,10 @@ static int open_all(struct job *j)
     if (r == 0)
         r = check_gain(j);
     if (r == 0)
-        r = pool_create(&j->pool, threads, 0, j->e);
+        r = converter_open(&j->converter, j->model, j->g, j->o->threads, j->e);
     if (r == 0)
         r = gguf_writer_create_part(&j->w, j->out, j->part, j->e);
-    if (r != 0)
-        return r;
-    threads = pool_threads(j->pool);
-    j->n_blocks_max = (size_t)threads * ROUND_PIECES * PIECE * sizeof(float);
-    j->values = mem_array((size_t)threads * PIECE, sizeof(*j->values));
-    j->blocks = mem_alloc(j->n_blocks_max);
-    return 0;
+    return r;
 }
 
 /* What is there already stays where going on can help. */
@@ -409,10 +394,10 @@ static void close_all(struct job *j)
 {
     journal_close(&j->journal);
     gguf_writer_abort(&j->w);
-    pool_destroy(&j->pool);
-    gguf_close(&j->g);
-    mem_free(j->values);
-    mem_free(j->blocks);
+    converter_close(&j->converter);
+    model_close(&j->model);
+    gguf_close(&j->file);
+    mem_free(j->wanted);
     mem_free(j->part);
     mem_free(j->journal_path);
     mem_free(j->what);

@@ -1,4 +1,5 @@
-/* quantize: a GGUF file rewritten in another type, tensor by tensor.
+/* quantize: a GGUF file, or the splits of one, or a Hugging Face folder rewritten as a GGUF file of another type,
+ * tensor by tensor.
  *
  * The matrices change, as llama-quantize chooses their types for a mix; norms,
  * biases, routers and other small tensors stay as they are, and so do matrices
@@ -19,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "shard/format/gguf.h"
 
 struct quantize_options {
     const char *type;  /* a name of mix_list() (shard/arch/mix.h), any case */
@@ -26,6 +28,8 @@ struct quantize_options {
     uint64_t sync_bytes; /* of output between two places that an interrupted run goes on from; 0: 16 MB */
     /* Of the input; the first call says what was done before. May be NULL. */
     void (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total);
+    /* Of a folder: adds the keys that are not of the model but of its tokenizer. May be NULL. */
+    int (*add_keys)(void *arg, struct gguf_writer *w, const char *folder, uint32_t n_vocab, struct error *e);
     bool (*stop)(void *arg); /* asked now and then; true ends with ERR_CANCELLED; may be NULL */
     void (*note)(void *arg, const char *sentence); /* what the user should know; may be NULL */
     void *arg;               /* of all */

@@ -13,6 +13,7 @@ import unittest
 
 SHOAL = sys.argv.pop(1)
 DEMO = "tests/data/shoal-demo-q8_0.gguf"
+FOLDER = pathlib.Path("../shared/demo-model/shoal-demo-hf")
 ANSWERS = json.loads(pathlib.Path("tests/data/answers.json").read_text())
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SHOAL_")}
 
@@ -228,6 +229,20 @@ class Commands(unittest.TestCase):
         twice = shoal("quantize", self.path / "q8_0.gguf", same, "Q4_0")
         self.assertEqual((twice.returncode, twice.stderr.count(b"\n")), (0, 1))
         self.assertIn(b"quantised already", twice.stderr)
+
+    @unittest.skipUnless(FOLDER.exists(), f"no {FOLDER}")
+    def test_quantize_makes_a_file_of_a_folder(self):
+        out = self.path / "demo.gguf"
+        done = shoal("quantize", FOLDER, out, "Q8_0")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        question = ("What is the capital of France?", "--temperature", "0")
+        self.assertEqual(shoal("run", out, *question).stdout, shoal("run", DEMO, *question).stdout)
+        text = "Héllo, wörld! 你好 🐟\n <|im_start|> 12345".encode()
+        self.assertEqual(shoal("tokenize", out, "--special", stdin=text).stdout,
+                         shoal("tokenize", FOLDER, "--special", stdin=text).stdout)
+        ours, theirs = (json.loads(shoal("show", f, "--json").stdout) for f in (out, DEMO))
+        for key in ("family", "layers", "experts", "types", "vocabulary", "context"):
+            self.assertEqual(ours[key], theirs[key], key)
 
     def test_quantize_spends_more_where_it_matters(self):
         source, out = self.path / "eight.gguf", self.path / "out.gguf"

@@ -1,4 +1,5 @@
 /* test_quantize: an interrupted quantisation goes on, and what comes out is what comes out of one run. */
+#include <dirent.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,13 +23,16 @@
 #include "shard/arch/synth.h"
 #include "shard/run/quantize.h"
 #include "tests/shard/folder.h"
+#include "tests/shard/route.h"
 #include "tests/shard/splits.h"
+
+#define CHECKPOINTS "tests/data/hf"
 
 enum { SYNC = 64 << 10 };
 
 struct watched {
     uint64_t first, last; /* of the progress */
-    int calls, die_at, stop_at;
+    int calls, die_at, stop_at, keys;
     char notes[1024];
 };
 
@@ -327,6 +331,105 @@ static void test_splits_are_one_input(void **state)
     assert_non_null(strstr(e.text, "00002-of-00003"));
 }
 
+enum { PROMPT = 12 };
+
+/* Logits of a few tokens; the caller frees. */
+static float *logits_of(const char *path, size_t *n)
+{
+    static const int32_t tokens[PROMPT] = {3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 9, 7};
+    struct route r;
+    struct route_options o = {.path = path, .kv_type = KV_F32};
+    route_open(&r, &o);
+    *n = PROMPT * model_hparams(r.model)->n_vocab;
+    float *logits = route_run(&r, 1, 0, tokens, PROMPT, PROMPT);
+    route_close(&r);
+    return logits;
+}
+
+static void check_folder(const char *folder, const char *type, double most)
+{
+    struct error e = {0};
+    struct quantize_options o = {.type = type, .threads = 2};
+    size_t n, m;
+    double wrong = 0, all = 0;
+    if (quantize_write(folder, folder_path("out.gguf"), &o, &e) != 0)
+        fail_msg("%s: %s", folder, e.text);
+    float *want = logits_of(folder, &n), *got = logits_of(folder_path("out.gguf"), &m);
+    assert_int_equal(n, m);
+    for (size_t i = 0; i < n; i++) {
+        wrong += ((double)want[i] - (double)got[i]) * ((double)want[i] - (double)got[i]);
+        all += (double)want[i] * (double)want[i];
+    }
+    if (wrong > all * most)
+        fail_msg("%s as %s: %g", folder, type, wrong / all);
+    mem_free(want);
+    mem_free(got);
+}
+
+/* Checkpoints as Hugging Face transformers wrote them: in half precision they are the same model, in few bits about. */
+static void test_folders_become_files(void **state)
+{
+    static const char *const types[] = {"BF16", "Q8_0", "MXFP4"};
+    (void)state;
+    DIR *d = opendir(CHECKPOINTS);
+    size_t n = 0;
+    if (!d) {
+        print_message("no " CHECKPOINTS ": skipped\n");
+        skip();
+    }
+    for (struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
+        char *folder = path_join(CHECKPOINTS, entry->d_name), *config = path_join(folder, "config.json");
+        if (path_exists(config)) {
+            check_folder(folder, "F16", 1e-4);
+            check_folder(folder, types[n++ % COUNTOF(types)], 0.2);
+        }
+        mem_free(config);
+        mem_free(folder);
+    }
+    closedir(d);
+    print_message("    %zu folders\n", n);
+    assert_true(n > 10);
+}
+
+static int add_word(void *arg, struct gguf_writer *w, const char *folder, uint32_t n_vocab, struct error *e)
+{
+    struct watched *watched = arg;
+    (void)e;
+    assert_non_null(strstr(folder, "mixtral-fused"));
+    assert_int_equal(n_vocab, 96);
+    gguf_writer_string(w, "tokenizer.ggml.model", "no_vocab");
+    watched->keys++;
+    return 0;
+}
+
+/* Experts in one tensor come apart; a run that was interrupted between two rows goes on. */
+static void test_folders_are_gone_on_with(void **state)
+{
+    struct gguf *g;
+    (void)state;
+    for (int call = 1; call < 40; call += 3) {
+        struct watched w = {.stop_at = call}, keys = {0};
+        struct quantize_options o = {.type = "Q8_0", .threads = 1, .sync_bytes = 1, .progress = see, .stop = stop,
+                                     .add_keys = add_word, .arg = &w};
+        int r = quantize_write(CHECKPOINTS "/mixtral-fused", folder_path("out.gguf"), &o, NULL);
+        if (r == 0)
+            break;
+        assert_int_equal(r, ERR_CANCELLED);
+        w = (struct watched){0};
+        assert_int_equal(quantize_write(CHECKPOINTS "/mixtral-fused", folder_path("out.gguf"), &o, NULL), 0);
+        assert_true(w.first > 0);
+        o = (struct quantize_options){.type = "Q8_0", .threads = 1, .add_keys = add_word, .arg = &keys};
+        assert_int_equal(quantize_write(CHECKPOINTS "/mixtral-fused", folder_path("whole.gguf"), &o, NULL), 0);
+        assert_int_equal(keys.keys, 1);
+        same_files("out.gguf", "whole.gguf");
+    }
+    assert_int_equal(gguf_open(&g, folder_path("whole.gguf"), NULL), 0);
+    assert_null(gguf_tensor_find(g, "blk.0.ffn_gate_up_exps.weight"));
+    assert_non_null(gguf_tensor_find(g, "blk.0.ffn_up_exps.weight"));
+    assert_true(gguf_has(g, "llama.vocab_size") && gguf_has(g, "tokenizer.ggml.model"));
+    gguf_close(&g);
+}
+
 static void test_quantised_twice_is_said(void **state)
 {
     struct error e = {0};
@@ -358,6 +461,8 @@ int main(void)
         cmocka_unit_test_setup(test_a_full_disk_keeps_what_is_done, set_up),
         cmocka_unit_test_setup(test_one_writer_at_a_time, set_up),
         cmocka_unit_test_setup(test_splits_are_one_input, set_up),
+        cmocka_unit_test_setup(test_folders_become_files, set_up),
+        cmocka_unit_test_setup(test_folders_are_gone_on_with, set_up),
         cmocka_unit_test_setup(test_quantised_twice_is_said, set_up),
     };
     return cmocka_run_group_tests(tests, open_models, folder_close);
