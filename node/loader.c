@@ -134,13 +134,14 @@ static int try_local(struct loader *l, const char *path, struct disk_copy **loca
     int r = open_local(l, path, local);
     if (r != 0)
         return r;
-    enter_phase(l, "check", "checking the local copy", l->manifest.bytes);
+    enter_phase(l, "check", "checking the local copy's header", l->manifest.head_bytes);
     r = disk_copy_check_heads(*local, on_progress, l, NULL);
     if (r == 0)
         r = model_open(model, path, NULL);
     if (r != 0)
         return r;
     r = needed_ranges(l, *model, &ranges, &n, NULL);
+    enter_phase(l, "check", "checking the local copy", model_range_bytes(*model, &l->job.shard.range));
     if (r == 0)
         r = disk_copy_check(*local, ranges, n, on_progress, l, NULL);
     if (r != 0)

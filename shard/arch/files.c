@@ -4,7 +4,9 @@
  * Of a file that is absent nobody knows what it holds.  Writers keep the order of
  * a model, though: what is for all layers at the front (and what belongs to the
  * head there or at the back), layers in between in turn.  So a file that is
- * absent can only hold what its neighbours leave open.                          */
+ * absent can only hold what its neighbours leave open.  And splits say how many
+ * tensors there are in all: where those that layers lack make up for it, nothing
+ * else is absent.                                                               */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,8 +150,10 @@ static struct extent_of_file *extents_of_files(const struct model *m)
     return files;
 }
 
-/* How many of the absent files can hold a tensor of the layer (or of either end), and the first of them. */
-static size_t count_holders(const struct model *m, const struct extent_of_file *files, int32_t layer, size_t *first)
+/* How many of the absent files can hold a tensor of the layer (or of either end), and the first of them; in any order,
+ * that is all of them. */
+static size_t count_holders(const struct model *m, const struct extent_of_file *files, int32_t layer, bool ordered,
+                            size_t *first)
 {
     const struct file_set *set = model_files(m);
     size_t n = file_set_count(set), holders = 0;
@@ -159,7 +163,7 @@ static size_t count_holders(const struct model *m, const struct extent_of_file *
             low = files[k].last > low ? files[k].last : low;
         for (size_t k = i + 1; k < n; k++)
             high = files[k].first < high ? files[k].first : high;
-        if (file_set_has(set, i) || layer < low || layer > high)
+        if (file_set_has(set, i) || (ordered && (layer < low || layer > high)))
             continue;
         holders++;
         *first = i;
@@ -173,12 +177,12 @@ static int refuse_absent(const struct model *m, const struct layer_range *r, con
     char name[GGUF_NAME_MAX + 1];
     struct extent_of_file *files = extents_of_files(m);
     bool front = rule->role == ROLE_EMBEDDING || rule->role >= ROLE_ROPE_FREQS;
-    size_t first = 0, holders = count_holders(m, files, layer >= 0 ? layer : front ? BEFORE_LAYERS : BEHIND_LAYERS,
-                                              &first);
+    int32_t place = layer >= 0 ? layer : front ? BEFORE_LAYERS : BEHIND_LAYERS;
+    size_t first = 0, holders = count_holders(m, files, place, true, &first);
+    if (holders == 0)
+        holders = count_holders(m, files, place, false, &first);
     mem_free(files);
     arch_tensor_name(rule->name, layer, name);
-    if (holders == 0)
-        return error_set(e, ERR_CORRUPT, "%s: tensor %s is missing", gguf_path(model_file(m)), name);
     const char *path = file_set_path(model_files(m), first);
     if (holders == 1)
         return error_set(e, ERR_NOT_FOUND, "layers %u-%u need tensor %s of %s, which is not here", r->first,
@@ -196,6 +200,68 @@ static bool others_have(const struct model *m, enum role role)
     return false;
 }
 
+/* The first rule whose tensor the layer lacks, or NULL. */
+static const struct tensor_rule *layer_lacks(const struct model *m, uint32_t layer)
+{
+    for (size_t i = 0; i < arch_rule_count(); i++) {
+        const struct tensor_rule *rule = arch_rule_at(i);
+        bool required;
+        if (rule->role < ROLE_LAYER_COUNT && !model_tensor_find(m, rule->role, (int32_t)layer) &&
+            arch_rule_applies(rule, model_hparams(m), (int32_t)layer, &required) &&
+            (required || others_have(m, rule->role)))
+            return rule;
+    }
+    return NULL;
+}
+
+static bool same_kind(const struct model *m, uint32_t a, uint32_t b)
+{
+    const struct hparams *h = model_hparams(m);
+    bool same = true, required;
+    for (size_t i = 0; same && i < arch_rule_count(); i++)
+        same = arch_rule_at(i)->role >= ROLE_LAYER_COUNT ||
+               arch_rule_applies(arch_rule_at(i), h, (int32_t)a, &required) ==
+                   arch_rule_applies(arch_rule_at(i), h, (int32_t)b, &required);
+    return same;
+}
+
+static size_t tensors_of_layer(const struct model *m, uint32_t layer)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < model_tensor_count(m); i++)
+        n += model_tensor_at(m, i)->layer == (int32_t)layer && model_tensor_at(m, i)->part == 0;
+    return n;
+}
+
+/* How many tensors are absent if layers of a kind have as many each; SIZE_MAX: none of a kind is whole. */
+static size_t count_lacking(const struct model *m)
+{
+    uint32_t n_layers = model_hparams(m)->n_layers;
+    size_t n = 0;
+    bool required;
+    for (size_t i = 0; i < arch_rule_count(); i++)
+        n += arch_rule_at(i)->role >= ROLE_LAYER_COUNT && !model_tensor_find(m, arch_rule_at(i)->role, -1) &&
+             arch_rule_applies(arch_rule_at(i), model_hparams(m), -1, &required) && required;
+    for (uint32_t layer = 0; layer < n_layers; layer++) {
+        uint32_t like = 0;
+        if (!layer_lacks(m, layer))
+            continue;
+        while (like < n_layers && (layer_lacks(m, like) || !same_kind(m, layer, like)))
+            like++;
+        if (like == n_layers)
+            return SIZE_MAX;
+        n += tensors_of_layer(m, like) - tensors_of_layer(m, layer);
+    }
+    return n;
+}
+
+static bool all_is_known(const struct model *m)
+{
+    uint64_t total, here = gguf_tensor_count(model_file(m));
+    return gguf_get_u64(model_file(m), "split.tensors.count", &total) && total >= here &&
+           count_lacking(m) == total - here;
+}
+
 /* True when the head's or every range's tensor, which not every model has, may be in a file that is not here. */
 static bool may_be_absent(const struct model *m, const struct tensor_rule *rule)
 {
@@ -204,7 +270,7 @@ static bool may_be_absent(const struct model *m, const struct tensor_rule *rule)
     bool front = n > 1 && !files[0].any && !file_set_has(model_files(m), 1);
     bool back = !file_set_has(model_files(m), n - 1);
     mem_free(files);
-    return front || (rule->role < ROLE_ROPE_FREQS && back);
+    return (front || (rule->role < ROLE_ROPE_FREQS && back)) && !all_is_known(m);
 }
 
 static bool needs(const struct model *m, const struct tensor_rule *rule, const struct layer_range *r)
@@ -222,20 +288,6 @@ static bool needs(const struct model *m, const struct tensor_rule *rule, const s
     }
 }
 
-static int check_layer(const struct model *m, const struct layer_range *r, uint32_t layer, struct error *e)
-{
-    for (size_t i = 0; i < arch_rule_count(); i++) {
-        const struct tensor_rule *rule = arch_rule_at(i);
-        bool required;
-        if (rule->role >= ROLE_LAYER_COUNT || model_tensor_find(m, rule->role, (int32_t)layer) ||
-            !arch_rule_applies(rule, model_hparams(m), (int32_t)layer, &required))
-            continue;
-        if (required || others_have(m, rule->role))
-            return refuse_absent(m, r, rule, (int32_t)layer, e);
-    }
-    return 0;
-}
-
 int model_check_range(const struct model *m, const struct layer_range *r, struct error *e)
 {
     int status = 0;
@@ -250,7 +302,10 @@ int model_check_range(const struct model *m, const struct layer_range *r, struct
         if (required || may_be_absent(m, rule))
             status = refuse_absent(m, r, rule, -1, e);
     }
-    for (uint32_t layer = r->first; status == 0 && layer < r->last; layer++)
-        status = check_layer(m, r, layer, e);
+    for (uint32_t layer = r->first; status == 0 && layer < r->last; layer++) {
+        const struct tensor_rule *rule = layer_lacks(m, layer);
+        if (rule)
+            status = refuse_absent(m, r, rule, (int32_t)layer, e);
+    }
     return status;
 }

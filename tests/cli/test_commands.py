@@ -11,6 +11,8 @@ import sys
 import tempfile
 import unittest
 
+import split
+
 SHOAL = sys.argv.pop(1)
 DEMO = "tests/data/shoal-demo-q8_0.gguf"
 FOLDER = pathlib.Path("../shared/demo-model/shoal-demo-hf")
@@ -98,6 +100,34 @@ class Commands(unittest.TestCase):
         self.assertEqual(j["weight_bytes"], sum(j["layer_bytes"]) + j["head_bytes"])
         self.assertEqual(j["head_bytes"], j["embedding_bytes"] + 256 * 4)
         self.assertEqual((j["files"], j["files_here"]), (1, 1))
+
+    def test_a_split_model_is_named_by_any_of_its_files(self):
+        parts = split.split(DEMO, self.path / "parts", 3)
+        whole, ids = self.path / "whole.bin", "1,5,9,300"
+        self.assertEqual(shoal("logits", DEMO, "--tokens", ids, "--out", whole).returncode, 0)
+        for part in parts:
+            out = self.path / "split.bin"
+            done = shoal("logits", part, "--tokens", ids, "--out", out)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(out.read_bytes(), whole.read_bytes())
+        joined = self.path / "joined.gguf"
+        done = shoal("quantize", parts[1], joined, "Q4_0")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(shoal("show", joined, "--json").stdout)["files"], 1)
+        j = json.loads(shoal("show", parts[2], "--json").stdout)
+        self.assertEqual((j["files"], j["files_here"], j["layers"]), (3, 3, 6))
+        parts[1].unlink()
+        self.refused(shoal("logits", parts[0], "--tokens", ids, "--out", whole), 66, parts[1].name)
+        self.refused(shoal("run", parts[0], "hi"), 66, parts[1].name)
+        self.refused(shoal("serve", parts[0]), 66, parts[1].name)
+        self.refused(shoal("quantize", parts[0], joined, "Q4_0"), 66, parts[1].name)
+        j = json.loads(shoal("show", parts[2], "--json").stdout)
+        self.assertEqual((j["files"], j["files_here"], j["range"]), (3, 2, None))
+        self.assertIn("3, of which 2 are here", shoal("show", parts[0]).stdout.decode())
+        self.assertEqual(shoal("show", parts[0], "--layers", "0:1").returncode, 0)
+        self.refused(shoal("show", parts[0], "--layers", "2:4"), 66, parts[1].name)
+        parts[0].unlink()
+        self.refused(shoal("show", parts[2]), 66, parts[0].name)
 
     def test_show_says_what_a_range_of_layers_needs(self):
         def of(layers, *more):

@@ -233,6 +233,56 @@ static void test_a_layer_that_lacks_one_tensor_is_not_loaded(void **state)
     model_close(&m);
 }
 
+/* The demo's head is its embedding, here in the second file: both ends of the model need it, the middle does not. */
+static void test_an_embedding_that_is_absent_is_missed_at_both_ends(void **state)
+{
+    (void)state;
+    static const struct layer_range ends[] = {{0, 1, true, false}, {5, 6, false, true}, {0, 6, true, true}};
+    struct model *m;
+    struct error e;
+    for (int counted = 0; counted < 2; counted++) {
+        splits_write(MODEL, new_prefix(),
+                     &(struct splits_options){.n = N, .file_of = splits_behind_empty, .no_tensors = !counted});
+        assert_int_equal(unlink(path_of(1)), 0);
+        assert_int_equal(model_open(&m, path_of(0), &e), 0);
+        for (size_t i = 0; i < COUNTOF(ends); i++) {
+            assert_int_equal(model_check_range(m, &ends[i], &e), ERR_NOT_FOUND);
+            assert_true(strstr(e.text, "token_embd.weight") || (!counted && strstr(e.text, "output.weight")));
+            assert_non_null(strstr(e.text, path_of(1)));
+        }
+        /* what all layers share would be in the same file: the count of tensors tells that there is nothing of it */
+        assert_int_equal(model_check_range(m, &(struct layer_range){4, 5, false, false}, &e),
+                         counted ? 0 : ERR_NOT_FOUND);
+        model_close(&m);
+    }
+}
+
+/* The last norm comes with the layers; whether a head of its own comes behind it, only the count tells. */
+static uint32_t norm_before_last(const struct gguf_tensor *t, size_t i, size_t n_tensors, uint32_t n)
+{
+    (void)i;
+    (void)n_tensors;
+    return strncmp(t->name, "blk.2.", 6) == 0 ? n - 1 : strncmp(t->name, "blk.", 4) == 0 ? 1 : 0;
+}
+
+static void test_a_tied_head_is_known_by_the_count_of_tensors(void **state)
+{
+    (void)state;
+    struct model *m;
+    struct error e;
+    for (int counted = 0; counted < 2; counted++) {
+        splits_write(MODEL, new_prefix(),
+                     &(struct splits_options){.n = N, .file_of = norm_before_last, .no_tensors = !counted});
+        assert_int_equal(unlink(path_of(2)), 0);
+        assert_int_equal(model_open(&m, path_of(0), &e), 0);
+        int got = model_check_range(m, &(struct layer_range){3, 6, false, true}, &e);
+        assert_int_equal(got, counted ? 0 : ERR_NOT_FOUND);
+        assert_true(counted || strstr(e.text, "output.weight"));
+        assert_int_equal(model_check_range(m, &(struct layer_range){1, 3, false, false}, &e), ERR_NOT_FOUND);
+        model_close(&m);
+    }
+}
+
 static void test_the_first_file_is_always_needed(void **state)
 {
     (void)state;
@@ -470,6 +520,8 @@ int main(void)
         cmocka_unit_test(test_a_range_is_refused_only_when_its_file_is_absent),
         cmocka_unit_test(test_the_file_that_is_needed_is_named),
         cmocka_unit_test(test_a_layer_that_lacks_one_tensor_is_not_loaded),
+        cmocka_unit_test(test_an_embedding_that_is_absent_is_missed_at_both_ends),
+        cmocka_unit_test(test_a_tied_head_is_known_by_the_count_of_tensors),
         cmocka_unit_test(test_the_first_file_is_always_needed),
         cmocka_unit_test(test_files_that_contradict_each_other_are_refused),
         cmocka_unit_test(test_a_file_of_another_model_is_refused),
