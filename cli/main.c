@@ -27,8 +27,9 @@ static const struct command commands[] = {
     {"tokenize", CMD_TOKENIZE, "MODEL", 1, 1, "standard input to token ids, or back", NULL, tokenize_command},
     {"synth", CMD_SYNTH, "NAME OUT.gguf", 2, 2, "write a random-weight model of a family or shape",
      "NAME is a family, or the shape of a published model, of which the options change what they name (--layers N\n"
-     "cuts it): mixtral-8x7b, qwen3-30b-a3b, qwen3-235b-a22b, deepseek-v3, deepseek-v3.2, kimi-k2, gpt-oss-120b,\n"
-     "llama4-maverick, glm-4.5, glm-5. Layers are cut from the end: --lead-dense 1 keeps more of those with experts.",
+     "cuts it): mixtral-8x7b, qwen3-30b-a3b, qwen3-235b-a22b, deepseek-v3, deepseek-v3.2, kimi-k2,\n"
+     "kimi-linear-48b-a3b, gpt-oss-120b, llama4-maverick, glm-4.5, glm-5. Layers are cut from the end: --lead-dense 1\n"
+     "keeps more of those with experts.",
      synth_command},
     {"quantize", CMD_QUANTIZE, "IN OUT.gguf TYPE", 3, 3, "write a model in another type",
      "IN is a GGUF file, any split of one, or a Hugging Face folder, whose tokenizer goes into OUT. TYPE is F16,\n"

@@ -252,18 +252,19 @@ struct delta_run {
 enum { DELTA_NOTHING = UINT32_MAX };
 
 /* The gated delta rule.  A row's channels are queries, then keys [k_heads][k_dim], then values [v_heads][v_dim]. They
- * go through a causal convolution of `kernel` positions a channel and SiLU; queries and keys are divided by their
- * length (at least eps), queries by sqrt(k_dim) too.  Then for every value head, which reads key head
+ * go through a causal convolution of `kernel` positions a channel and SiLU; queries and keys are divided by
+ * sqrt(the sum of their squares + eps), queries by sqrt(k_dim) too.  Then for every value head, which reads key head
  * h / (v_heads / k_heads), or h % k_heads when tiled, with b = sigmoid(beta) and g = a softplus(alpha + dt):
  *     S = exp(g) S;   S = S + k (b (v - S^T k))^T;   out = S^T q
+ * By channel, every row of S has a g of its own: alpha [n_rows][v_heads][k_dim] and dt [v_heads][k_dim] then.
  * A state is S [v_heads][k_dim][v_dim], then the last kernel - 1 rows of channels.  beta and alpha of head h are at
  * gate_row * row + h / each * gate_group + h % each, each = v_heads / k_heads. */
 struct delta_args {
     uint32_t k_heads, v_heads, k_dim, v_dim, kernel;
-    bool tiled;
+    bool tiled, by_channel;
     float eps;
-    const struct weight *conv;      /* [channels, kernel] F32 */
-    const struct weight *a, *dt;    /* [1, v_heads] F32 */
+    const struct weight *conv[3];   /* F32, `kernel` values a channel: of all, or of queries, keys and values apart */
+    const struct weight *a, *dt;    /* F32, v_heads values; dt by channel: v_heads * k_dim */
     struct span x;                  /* [n_rows, channels] */
     struct span work;               /* the same */
     struct span beta, alpha;

@@ -35,15 +35,26 @@ static const float *input_row(const struct delta_job *j, const struct delta_run 
     return kept_rows(a, run->from) + (size_t)(at + a->kernel - 1) * j->channels;
 }
 
+/* out += the weights of tap t times x. */
+static void add_tap(const struct delta_job *j, const float *x, uint32_t t, float *out)
+{
+    const struct delta_args *a = j->a;
+    uint32_t keys = a->k_heads * a->k_dim, ends[] = {a->conv[1] ? keys : j->channels, 2 * keys, j->channels}, i = 0;
+    for (size_t part = 0; i < j->channels; part++) {
+        const float *w = a->conv[part]->bytes;
+        for (; i < ends[part]; i++, w += a->kernel)
+            out[i] += x[i] * w[t];
+    }
+}
+
 static void convolve(const struct delta_job *j, const struct delta_run *run, uint32_t row, float *out)
 {
     const struct delta_args *a = j->a;
-    const float *w = a->conv->bytes;
     memset(out, 0, j->channels * sizeof(float));
     for (uint32_t t = 0; t < a->kernel; t++) {
         const float *x = input_row(j, run, (int64_t)row + t - (a->kernel - 1));
-        for (uint32_t i = 0; x && i < j->channels; i++)
-            out[i] += x[i] * w[(size_t)i * a->kernel + t];
+        if (x)
+            add_tap(j, x, t, out);
     }
     for (uint32_t i = 0; i < j->channels; i++)
         out[i] *= cpu_sigmoid(out[i]);
@@ -51,8 +62,7 @@ static void convolve(const struct delta_job *j, const struct delta_run *run, uin
 
 static void to_length(const struct isa *isa, float *x, uint32_t n, float eps, float scale)
 {
-    float length = sqrtf(isa->dot_f32(x, x, n));
-    scale /= length > eps ? length : eps;
+    scale /= sqrtf(isa->dot_f32(x, x, n) + eps);
     for (uint32_t i = 0; i < n; i++)
         x[i] *= scale;
 }
@@ -82,9 +92,9 @@ static float softplus(float x)
     return x > 20 ? x : log1pf(expf(x));
 }
 
-/* One row of one head: S, k and q of it, v; out gets S^T q. */
-static void step(const struct delta_job *j, float *s, const float *q, const float *k, const float *v, float decay,
-                 float beta, float *out)
+/* One row of one head: S, k and q of it, v; decays are of rows of S; out gets S^T q. */
+static void step(const struct delta_job *j, float *s, const float *q, const float *k, const float *v,
+                 const float *decays, float beta, float *out)
 {
     const struct isa *isa = j->c->isa;
     uint32_t n = j->a->v_dim;
@@ -92,7 +102,7 @@ static void step(const struct delta_job *j, float *s, const float *q, const floa
     for (uint32_t i = 0; i < j->a->k_dim; i++) {
         float *row = s + (size_t)i * n;
         for (uint32_t c = 0; c < n; c++)
-            row[c] *= decay;
+            row[c] *= decays[i];
         isa->axpy_f32(change, k[i], row, n);
     }
     for (uint32_t c = 0; c < n; c++) {
@@ -105,22 +115,32 @@ static void step(const struct delta_job *j, float *s, const float *q, const floa
     }
 }
 
+static void set_decays(const struct delta_job *j, size_t row, uint32_t h, size_t gate, float *decays)
+{
+    const struct delta_args *a = j->a;
+    const float *dt = a->dt->bytes, *alpha = span_floats(a->alpha);
+    float speed = ((const float *)a->a->bytes)[h], one = 0;
+    if (!a->by_channel)
+        one = expf(speed * softplus(alpha[row * a->gate_row + gate] + dt[h]));
+    for (size_t i = 0, at = (size_t)h * a->k_dim; i < a->k_dim; i++, at++)
+        decays[i] = a->by_channel ? expf(speed * softplus(alpha[row * a->v_heads * a->k_dim + at] + dt[at])) : one;
+}
+
 static void run_head(const struct delta_job *j, const struct delta_run *run, uint32_t h)
 {
     const struct delta_args *a = j->a;
     uint32_t each = a->v_heads / a->k_heads, key = a->tiled ? h % a->k_heads : h / each;
     size_t values = (size_t)a->k_dim * a->v_dim, gate = h / each * a->gate_group + h % each;
-    float *s = state_at(a, run->to) + h * values;
+    float *s = state_at(a, run->to) + h * values, decays[HEAD_DIM_MAX];
     if (run->from == DELTA_NOTHING)
         memset(s, 0, values * sizeof(float));
     else
         memcpy(s, state_at(a, run->from) + h * values, values * sizeof(float));
     for (size_t r = run->first; r < (size_t)run->first + run->n; r++) {
         const float *x = span_floats(a->work) + r * j->channels;
-        float alpha = span_floats(a->alpha)[r * a->gate_row + gate] + ((const float *)a->dt->bytes)[h];
-        float decay = expf(((const float *)a->a->bytes)[h] * softplus(alpha));
+        set_decays(j, r, h, gate, decays);
         step(j, s, x + (size_t)key * a->k_dim, x + (size_t)(a->k_heads + key) * a->k_dim,
-             x + (size_t)2 * a->k_heads * a->k_dim + (size_t)h * a->v_dim, decay,
+             x + (size_t)2 * a->k_heads * a->k_dim + (size_t)h * a->v_dim, decays,
              cpu_sigmoid(span_floats(a->beta)[r * a->gate_row + gate]),
              span_floats(a->out) + (r * a->v_heads + h) * a->v_dim);
     }

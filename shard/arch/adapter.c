@@ -115,7 +115,7 @@ static bool may_change(enum role role)
     case ROLE_Q_DOWN: case ROLE_Q_UP: case ROLE_KV_DOWN: case ROLE_K_UP: case ROLE_V_UP:
     case ROLE_INDEX_Q: case ROLE_INDEX_K: case ROLE_INDEX_WEIGHTS:
     case ROLE_DELTA_QKV: case ROLE_DELTA_GATE: case ROLE_DELTA_BETA: case ROLE_DELTA_ALPHA: case ROLE_DELTA_BOTH:
-    case ROLE_DELTA_OUT:
+    case ROLE_DELTA_OUT: case ROLE_DELTA_ALPHA_DOWN: case ROLE_DELTA_GATE_DOWN:
     case ROLE_FFN_GATE: case ROLE_FFN_UP: case ROLE_FFN_DOWN:
     case ROLE_GATE_EXPERTS: case ROLE_UP_EXPERTS: case ROLE_DOWN_EXPERTS:
     case ROLE_SHARED_GATE: case ROLE_SHARED_UP: case ROLE_SHARED_DOWN:

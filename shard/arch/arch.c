@@ -62,6 +62,9 @@ static const struct arch families[] = {
     {.name = "qwen35moe", .words = "Qwen3.5 MoE", .rope_halves = true,
      .flags = ARCH_MOE | ARCH_QK_NORM | ARCH_ODD_FFN_NORM | ARCH_SHARED | ARCH_SHARED_GATE | ARCH_NORM_EXPERTS |
               ARCH_DELTA | ARCH_DELTA_TILED | ARCH_SECTIONS | ARCH_NEXTN},
+    {.name = "kimi-linear", .words = "Kimi Linear", .scores = SCORE_SIGMOID, .delta_by_channel = true, .no_rope = true,
+     .flags = ARCH_MOE | ARCH_MLA | ARCH_SHARED | ARCH_SELECT_BIAS | ARCH_LEAD_DENSE | ARCH_ROUTER_KEYS |
+              ARCH_NORM_EXPERTS | ARCH_DELTA},
     {.name = "minimax-m2", .words = "MiniMax M2", .rope_halves = true, .scores = SCORE_SIGMOID,
      .flags = ARCH_MOE | ARCH_QK_NORM_WIDE | ARCH_SELECT_BIAS | ARCH_ROUTER_KEYS | ARCH_NORM_EXPERTS},
 };

@@ -33,7 +33,8 @@ enum role {
     ROLE_ATTN_OUT, ROLE_ATTN_OUT_BIAS, ROLE_ATTN_POST_NORM,
     ROLE_Q_DOWN, ROLE_Q_DOWN_NORM, ROLE_Q_UP, ROLE_KV_DOWN, ROLE_KV_DOWN_NORM, ROLE_K_UP, ROLE_V_UP,
     ROLE_DELTA_QKV, ROLE_DELTA_GATE, ROLE_DELTA_CONV, ROLE_DELTA_DT, ROLE_DELTA_A, ROLE_DELTA_BETA, ROLE_DELTA_ALPHA,
-    ROLE_DELTA_BOTH, ROLE_DELTA_NORM, ROLE_DELTA_OUT,
+    ROLE_DELTA_BOTH, ROLE_DELTA_NORM, ROLE_DELTA_OUT, ROLE_DELTA_CONV_K, ROLE_DELTA_CONV_V,
+    ROLE_DELTA_ALPHA_DOWN, ROLE_DELTA_GATE_DOWN,
     ROLE_INDEX_Q, ROLE_INDEX_K, ROLE_INDEX_K_NORM, ROLE_INDEX_K_NORM_BIAS, ROLE_INDEX_WEIGHTS,
     ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_FFN_GATE, ROLE_FFN_UP, ROLE_FFN_DOWN, ROLE_FFN_POST_NORM,
     ROLE_ROUTER, ROLE_ROUTER_BIAS, ROLE_SELECT_BIAS, ROLE_GATE_EXPERTS, ROLE_UP_EXPERTS, ROLE_DOWN_EXPERTS,
@@ -75,7 +76,8 @@ enum arch_flags {
     ARCH_CHUNKS = 1 << 25,        /* as Llama 4: of a period, the last layer sees all, has no RoPE and a q that
                                      grows with the position; the others see their chunk, and norm q and k late */
     ARCH_MLA = 1 << 26,           /* keys and values are kept in compressed form */
-    ARCH_DELTA = 1 << 27,         /* most layers keep a state (gated delta net); heads of the others are gated */
+    ARCH_DELTA = 1 << 27,         /* most layers keep a state (gated delta net); heads of the others are gated, unless
+                                     that is by channel */
     ARCH_DELTA_BOTH = 1 << 28,    /* whose two gates come from one tensor, by key heads */
     ARCH_DELTA_TILED = 1 << 29,   /* whose value heads read key heads in turn, else in groups */
     ARCH_SECTIONS = 1 << 30,      /* RoPE's pairs belong to three axes in turn, of which text has the same position */
@@ -102,6 +104,8 @@ struct arch {
     float yarn_log_unit;      /* what the file's yarn_log_multiplier is a multiple of; 0: it has none */
     float local_rope_base;    /* of layers with a window, unless the file says otherwise; 0: as the others */
     uint32_t wide_scale_layers; /* a model of so many layers scales scores by the heads' share of the width */
+    bool delta_by_channel;      /* channels of a state decay each by itself; files say which layers attend */
+    bool no_rope;               /* in any layer */
     enum index_kind index;
     uint32_t index_shared_context; /* models of so long a context share indexers unless the file says; 0: none do */
 };
@@ -111,13 +115,14 @@ enum extent {
     EXTENT_ONE, EXTENT_EMBD, EXTENT_VOCAB, EXTENT_HEADS, EXTENT_KV_HEADS, EXTENT_V_HEADS, EXTENT_OUT_HEADS,
     EXTENT_HEAD_DIM, EXTENT_VALUE_DIM, EXTENT_HEAD_COUNT, EXTENT_FFN, EXTENT_EXPERT_FFN, EXTENT_SHARED_FFN,
     EXTENT_Q, EXTENT_DELTA_CHANNELS, EXTENT_DELTA_INNER, EXTENT_DELTA_HEADS, EXTENT_DELTA_TWICE, EXTENT_DELTA_KERNEL,
-    EXTENT_DELTA_VALUE, EXTENT_EXPERTS, EXTENT_ROPE_HALF, EXTENT_Q_RANK, EXTENT_KV_RANK, EXTENT_KV_DOWN,
+    EXTENT_DELTA_VALUE, EXTENT_DELTA_KEYS, EXTENT_EXPERTS, EXTENT_ROPE_HALF, EXTENT_Q_RANK, EXTENT_KV_RANK,
+    EXTENT_KV_DOWN,
     EXTENT_NOT_ROTATED, EXTENT_INDEX_Q, EXTENT_INDEX_DIM, EXTENT_INDEX_HEADS,
 };
 
 /* Which layers have a tensor. */
 enum rule_when { WHEN_ALWAYS, WHEN_DENSE, WHEN_EXPERTS, WHEN_SHARED, WHEN_ATTENTION, WHEN_Q_WHOLE, WHEN_Q_RANK,
-                 WHEN_DELTA, WHEN_INDEXED };
+                 WHEN_DELTA, WHEN_DELTA_BY_CHANNEL, WHEN_INDEXED };
 
 /* Which files: all; those of families with the flag, and others may; some. */
 enum rule_need { NEED_ALWAYS, NEED_FLAGGED, NEED_NEVER };
@@ -162,7 +167,7 @@ struct layer_facts {
 
 /* Layers that keep a state: a convolution over `channels` = queries, keys and values, then a matrix a value head. */
 struct delta_shape {
-    uint32_t interval; /* every so many-th layer attends instead; 0: there are no such layers */
+    uint32_t interval; /* every so many-th layer attends instead, by channel also the last; 0: no layer has a state */
     uint32_t kernel, k_heads, v_heads, k_dim, v_dim;
     uint32_t channels, inner;
     uint32_t state_values; /* of one sequence, in one layer */
@@ -223,6 +228,8 @@ void hparams_layers(struct hparams *h);
 /* True when a model of these hyper-parameters has the rule's tensor in a layer (of global ones: at all);
  * *required: must have. */
 bool arch_rule_applies(const struct tensor_rule *rule, const struct hparams *h, int32_t layer, bool *required);
+/* True when the heads' output is multiplied by gates that come with q. */
+bool arch_gates_heads(const struct arch *a);
 /* True for tensors that must be stored as F32 because no kernel multiplies with them. */
 bool arch_is_plain(const struct tensor_rule *rule);
 /* True for a tensor that files hold for another use than giving logits (a classifier's head): it is not loaded. */

@@ -8,6 +8,7 @@
 
 enum {
     CHUNK = 8192,               /* of Llama 4, of which files do not say more than whether there are any */
+    KIMI_INTERVAL = 4,          /* layers, of which the last attends */
     INDEX_SHARED_PERIOD = 4,    /* of GLM-5.2's layers, from the third on, so many in turn share an indexer */
     LLAMA4_PLAIN_EXPERTS = 128, /* Maverick, which has no norm of q and k */
     YARN_BETA_FAST = 32, YARN_BETA_SLOW = 1, /* unless the file says otherwise */
@@ -171,7 +172,8 @@ static void read_ranks(struct hparams *h, struct reader *r)
 static void read_attention(struct hparams *h, struct reader *r)
 {
     h->n_heads = read_count(r, "attention.head_count", 1, ARCH_HEADS_MAX, UINT64_MAX);
-    h->n_kv_heads = read_count(r, "attention.head_count_kv", 1, ARCH_HEADS_MAX, h->n_heads);
+    h->n_kv_heads = h->arch->delta_by_channel /* of a layer that attends: find_attending() */
+                        ? 1 : read_count(r, "attention.head_count_kv", 1, ARCH_HEADS_MAX, h->n_heads);
     uint32_t dim = h->n_heads ? h->n_embd / h->n_heads : 0;
     bool mla = (h->arch->flags & ARCH_MLA) != 0;
     h->head_dim = read_count(r, mla ? "attention.key_length_mla" : "attention.key_length", 2, HEAD_DIM_MAX,
@@ -250,6 +252,7 @@ static void read_scores(struct hparams *h, struct reader *r)
     if (r->status != 0)
         return;
     h->attention_scale = 1 / sqrtf((float)(wide == h->n_layers ? h->n_embd / h->n_heads : h->head_dim));
+    h->no_rope = h->arch->no_rope;
     h->embedding_scale = flags & ARCH_EMBED_ROOT ? sqrtf((float)h->n_embd) : 1;
     h->residual_scale = h->logit_scale = 1;
     if (flags & (ARCH_SCALES | ARCH_SOFTCAPS)) {
@@ -269,11 +272,28 @@ static void read_scores(struct hparams *h, struct reader *r)
     }
 }
 
+/* As many heads as those that attend, of the same width for keys and values. */
+static void read_delta_by_channel(struct hparams *h, struct reader *r)
+{
+    struct delta_shape *d = &h->delta;
+    d->interval = KIMI_INTERVAL;
+    d->kernel = read_count(r, "ssm.conv_kernel", 2, DELTA_KERNEL_MAX, UINT64_MAX);
+    d->k_dim = d->v_dim = read_count(r, "kda.head_dim", 1, HEAD_DIM_MAX, UINT64_MAX);
+    d->k_heads = d->v_heads = h->n_heads;
+    if (r->status == 0 && h->n_heads > DELTA_HEADS_MAX)
+        r->status = error_set(r->e, ERR_CORRUPT, "%s: %u heads are too many for layers that keep a state",
+                              gguf_path(r->g), h->n_heads);
+}
+
 static void read_delta(struct hparams *h, struct reader *r)
 {
     struct delta_shape *d = &h->delta;
     if (!(h->arch->flags & ARCH_DELTA))
         return;
+    if (h->arch->delta_by_channel) {
+        read_delta_by_channel(h, r);
+        return;
+    }
     d->interval = read_count(r, "full_attention_interval", 1, ARCH_LAYERS_MAX, 4);
     d->kernel = read_count(r, "ssm.conv_kernel", 2, DELTA_KERNEL_MAX, UINT64_MAX);
     d->k_dim = read_count(r, "ssm.state_size", 1, HEAD_DIM_MAX, UINT64_MAX);
@@ -413,7 +433,8 @@ void hparams_layers(struct hparams *h)
                                    : h->window_period > 0 && i % h->window_period == h->window_period - 1;
         bool windowed = h->window > 0 && (h->window_period > 0 || h->has_pattern) && !last, chunks = h->chunk > 0;
         *f = (struct layer_facts){
-            .delta = h->delta.interval > 0 && (i + 1) % h->delta.interval != 0,
+            .delta = h->delta.interval > 0 && (i + 1) % h->delta.interval != 0 &&
+                     !(h->arch->delta_by_channel && i + 1 == h->n_layers),
             .indexed = h->index.top > 0 && (!h->index.shared || i < 2 || (i - 2) % INDEX_SHARED_PERIOD == 0),
             .experts = h->n_experts > 0 && i >= h->lead_dense && (i + 1) % h->moe_step == 0,
             .window = windowed ? h->window : 0, .local_rope = windowed && h->local_rope_base > 0,
@@ -429,6 +450,19 @@ static void find_routers(struct hparams *h, const struct gguf *g)
     char name[GGUF_NAME_MAX + 1];
     for (uint32_t i = 0; h->n_experts > 0 && i < h->lead_dense && i < h->n_layers; i++)
         h->layers[i].experts = gguf_tensor_find(g, arch_tensor_name("blk.%u.ffn_gate_inp.weight", (int32_t)i, name));
+}
+
+/* Layers without KV heads keep a state. */
+static void find_attending(struct hparams *h, struct reader *r)
+{
+    char key[ARCH_KEY_BYTES];
+    uint64_t heads;
+    arch_key(r->family, "attention.head_count_kv", key);
+    for (uint32_t i = 0; r->status == 0 && h->arch->delta_by_channel && i < h->n_layers; i++) {
+        if (!gguf_array_u64(r->g, key, i, &heads) || heads > 1)
+            r->status = error_set(r->e, ERR_CORRUPT, "%s: %s does not say 0 or 1 of layer %u", gguf_path(r->g), key, i);
+        h->layers[i].delta = heads == 0;
+    }
 }
 
 /* A file may say of every layer whether it has an indexer of its own. */
@@ -549,6 +583,7 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct error *e)
         hparams_layers(h);
         find_routers(h, g);
         find_indexers(h, &r);
+        find_attending(h, &r);
     }
     return r.status;
 }

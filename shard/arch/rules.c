@@ -29,12 +29,14 @@ static const struct tensor_rule rules[] = {
     {MATRIX("blk.%u.attn_q_a.weight", ROLE_Q_DOWN, EXTENT_EMBD, EXTENT_Q_RANK), .when = WHEN_Q_RANK},
     {VECTOR("blk.%u.attn_q_a_norm.weight", ROLE_Q_DOWN_NORM, EXTENT_Q_RANK), .when = WHEN_Q_RANK},
     {MATRIX("blk.%u.attn_q_b.weight", ROLE_Q_UP, EXTENT_Q_RANK, EXTENT_HEADS), .when = WHEN_Q_RANK},
-    {MATRIX("blk.%u.attn_kv_a_mqa.weight", ROLE_KV_DOWN, EXTENT_EMBD, EXTENT_KV_DOWN), .with = ARCH_MLA},
-    {VECTOR("blk.%u.attn_kv_a_norm.weight", ROLE_KV_DOWN_NORM, EXTENT_KV_RANK), .with = ARCH_MLA},
+    {MATRIX("blk.%u.attn_kv_a_mqa.weight", ROLE_KV_DOWN, EXTENT_EMBD, EXTENT_KV_DOWN), .when = WHEN_ATTENTION,
+     .with = ARCH_MLA},
+    {VECTOR("blk.%u.attn_kv_a_norm.weight", ROLE_KV_DOWN_NORM, EXTENT_KV_RANK), .when = WHEN_ATTENTION,
+     .with = ARCH_MLA},
     {STACK("blk.%u.attn_k_b.weight", ROLE_K_UP, EXTENT_NOT_ROTATED, EXTENT_KV_RANK, EXTENT_HEAD_COUNT),
-     .with = ARCH_MLA},
+     .when = WHEN_ATTENTION, .with = ARCH_MLA},
     {STACK("blk.%u.attn_v_b.weight", ROLE_V_UP, EXTENT_KV_RANK, EXTENT_VALUE_DIM, EXTENT_HEAD_COUNT),
-     .with = ARCH_MLA},
+     .when = WHEN_ATTENTION, .with = ARCH_MLA},
     {VECTOR("blk.%u.indexer.k_norm.weight", ROLE_INDEX_K_NORM, EXTENT_INDEX_DIM), .when = WHEN_INDEXED},
     {VECTOR("blk.%u.indexer.k_norm.bias", ROLE_INDEX_K_NORM_BIAS, EXTENT_INDEX_DIM), .when = WHEN_INDEXED},
     {MATRIX("blk.%u.indexer.proj.weight", ROLE_INDEX_WEIGHTS, EXTENT_EMBD, EXTENT_INDEX_HEADS), .when = WHEN_INDEXED},
@@ -77,6 +79,30 @@ static const struct tensor_rule rules[] = {
      .with = ARCH_DELTA_BOTH},
     {VECTOR("blk.%u.ssm_norm.weight", ROLE_DELTA_NORM, EXTENT_DELTA_VALUE), .when = WHEN_DELTA},
     {MATRIX("blk.%u.ssm_out.weight", ROLE_DELTA_OUT, EXTENT_DELTA_INNER, EXTENT_EMBD), .when = WHEN_DELTA},
+    {MATRIX("blk.%u.attn_q.weight", ROLE_ATTN_Q, EXTENT_EMBD, EXTENT_DELTA_KEYS), .when = WHEN_DELTA_BY_CHANNEL},
+    {MATRIX("blk.%u.attn_k.weight", ROLE_ATTN_K, EXTENT_EMBD, EXTENT_DELTA_KEYS), .when = WHEN_DELTA_BY_CHANNEL},
+    {MATRIX("blk.%u.attn_v.weight", ROLE_ATTN_V, EXTENT_EMBD, EXTENT_DELTA_INNER), .when = WHEN_DELTA_BY_CHANNEL},
+    {STACK("blk.%u.ssm_conv1d_q.weight", ROLE_DELTA_CONV, EXTENT_DELTA_KERNEL, EXTENT_ONE, EXTENT_DELTA_KEYS),
+     .when = WHEN_DELTA_BY_CHANNEL},
+    {STACK("blk.%u.ssm_conv1d_k.weight", ROLE_DELTA_CONV_K, EXTENT_DELTA_KERNEL, EXTENT_ONE, EXTENT_DELTA_KEYS),
+     .when = WHEN_DELTA_BY_CHANNEL},
+    {STACK("blk.%u.ssm_conv1d_v.weight", ROLE_DELTA_CONV_V, EXTENT_DELTA_KERNEL, EXTENT_ONE, EXTENT_DELTA_INNER),
+     .when = WHEN_DELTA_BY_CHANNEL},
+    {MATRIX("blk.%u.ssm_f_a.weight", ROLE_DELTA_ALPHA_DOWN, EXTENT_EMBD, EXTENT_DELTA_VALUE),
+     .when = WHEN_DELTA_BY_CHANNEL},
+    {MATRIX("blk.%u.ssm_f_b.weight", ROLE_DELTA_ALPHA, EXTENT_DELTA_VALUE, EXTENT_DELTA_KEYS),
+     .when = WHEN_DELTA_BY_CHANNEL},
+    {MATRIX("blk.%u.ssm_g_a.weight", ROLE_DELTA_GATE_DOWN, EXTENT_EMBD, EXTENT_DELTA_VALUE),
+     .when = WHEN_DELTA_BY_CHANNEL},
+    {MATRIX("blk.%u.ssm_g_b.weight", ROLE_DELTA_GATE, EXTENT_DELTA_VALUE, EXTENT_DELTA_INNER),
+     .when = WHEN_DELTA_BY_CHANNEL},
+    {MATRIX("blk.%u.ssm_beta.weight", ROLE_DELTA_BETA, EXTENT_EMBD, EXTENT_DELTA_HEADS),
+     .when = WHEN_DELTA_BY_CHANNEL},
+    {MATRIX("blk.%u.ssm_a", ROLE_DELTA_A, EXTENT_ONE, EXTENT_DELTA_HEADS), .when = WHEN_DELTA_BY_CHANNEL},
+    {VECTOR("blk.%u.ssm_dt.bias", ROLE_DELTA_DT, EXTENT_DELTA_KEYS), .when = WHEN_DELTA_BY_CHANNEL},
+    {VECTOR("blk.%u.ssm_norm.weight", ROLE_DELTA_NORM, EXTENT_DELTA_VALUE), .when = WHEN_DELTA_BY_CHANNEL},
+    {MATRIX("blk.%u.attn_output.weight", ROLE_DELTA_OUT, EXTENT_DELTA_INNER, EXTENT_EMBD),
+     .when = WHEN_DELTA_BY_CHANNEL},
     {VECTOR("blk.%u.attn_sinks.weight", ROLE_ATTN_SINKS, EXTENT_HEAD_COUNT), .with = ARCH_SINKS},
     {MATRIX("blk.%u.attn_output.weight", ROLE_ATTN_OUT, EXTENT_OUT_HEADS, EXTENT_EMBD), .when = WHEN_ATTENTION},
     {VECTOR("blk.%u.attn_output.bias", ROLE_ATTN_OUT_BIAS, EXTENT_EMBD), .need = NEED_NEVER},
@@ -160,9 +186,10 @@ static bool has_layer(const struct tensor_rule *rule, const struct hparams *h, i
     case WHEN_EXPERTS: return facts->experts;
     case WHEN_SHARED: return facts->experts && h->n_shared_ffn > 0;
     case WHEN_ATTENTION: return !facts->delta;
-    case WHEN_DELTA: return facts->delta;
+    case WHEN_DELTA: return facts->delta && !h->arch->delta_by_channel;
+    case WHEN_DELTA_BY_CHANNEL: return facts->delta && h->arch->delta_by_channel;
     case WHEN_Q_WHOLE: return h->q_rank == 0 && !facts->delta;
-    case WHEN_Q_RANK: return h->q_rank > 0;
+    case WHEN_Q_RANK: return h->q_rank > 0 && !facts->delta;
     case WHEN_INDEXED: return facts->indexed;
     }
     return false;
@@ -178,10 +205,16 @@ bool arch_rule_applies(const struct tensor_rule *rule, const struct hparams *h, 
     return has_layer(rule, h, layer);
 }
 
+bool arch_gates_heads(const struct arch *a)
+{
+    return (a->flags & ARCH_DELTA) != 0 && !a->delta_by_channel;
+}
+
 bool arch_is_plain(const struct tensor_rule *rule)
 {
     return (rule->rows == EXTENT_ONE && rule->slices == EXTENT_ONE) || strstr(rule->name, ".bias") != NULL ||
-           rule->role == ROLE_DELTA_CONV;
+           rule->role == ROLE_DELTA_CONV || rule->role == ROLE_DELTA_CONV_K || rule->role == ROLE_DELTA_CONV_V ||
+           rule->role == ROLE_DELTA_A;
 }
 
 bool arch_ignores(const struct hparams *h, const char *tensor_name)
@@ -219,8 +252,9 @@ uint64_t arch_extent(const struct hparams *h, enum extent x)
     case EXTENT_SHARED_FFN: return h->n_shared_ffn;
     case EXTENT_EXPERTS: return h->n_experts;
     case EXTENT_ROPE_HALF: return h->n_rot / 2;
-    case EXTENT_Q: return (uint64_t)h->n_heads * h->head_dim * (h->arch->flags & ARCH_DELTA ? 2 : 1);
+    case EXTENT_Q: return (uint64_t)h->n_heads * h->head_dim * (arch_gates_heads(h->arch) ? 2 : 1);
     case EXTENT_DELTA_CHANNELS: return h->delta.channels;
+    case EXTENT_DELTA_KEYS: return (uint64_t)h->delta.k_heads * h->delta.k_dim;
     case EXTENT_DELTA_INNER: return h->delta.inner;
     case EXTENT_DELTA_HEADS: return h->delta.v_heads;
     case EXTENT_DELTA_TWICE: return 2 * (uint64_t)h->delta.v_heads;

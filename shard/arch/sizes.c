@@ -121,7 +121,10 @@ static uint64_t row_values(const struct hparams *h, const struct layer_range *r)
 {
     uint64_t heads = (uint64_t)h->n_heads * (at_least(h->head_dim, h->value_dim) + h->value_dim) +
                      (uint64_t)h->cache_heads * (h->cache_key_dim + h->cache_value_dim) + h->q_rank;
-    if (h->delta.interval > 0) /* gated q, the gates; what is convolved, before and after; two gates a head */
+    if (h->arch->delta_by_channel) /* what is convolved, before and after; gates of heads and of channels */
+        heads += 2 * (uint64_t)h->delta.channels + 4 * (uint64_t)h->delta.inner + 2 * (uint64_t)h->delta.v_dim +
+                 h->delta.v_heads;
+    else if (h->delta.interval > 0) /* gated q, the gates; what is convolved, before and after; two gates a head */
         heads += 3 * (uint64_t)h->n_heads * h->head_dim + 2 * (uint64_t)h->delta.channels +
                  3 * (uint64_t)h->delta.inner + 2 * (uint64_t)h->delta.v_heads;
     if (h->index.top > 0)

@@ -194,7 +194,7 @@ static void compress(struct hparams *h, const struct synth_options *o)
     h->kv_rank = 4 * h->head_dim < SYNTH_RANK_MAX ? 4 * h->head_dim : SYNTH_RANK_MAX;
     h->value_dim = o->value_dim ? o->value_dim : h->head_dim;
     h->head_dim += h->n_rot;
-    h->q_rank = o->q_rank ? o->q_rank : h->n_embd / 2;
+    h->q_rank = o->q_rank ? o->q_rank : h->arch->delta_by_channel ? 0 : h->n_embd / 2;
 }
 
 /* As DeepSeek's and GLM's are: half as many heads, of which half is rotated. */
@@ -249,7 +249,10 @@ static int set_hparams(struct synth *s)
         compress(h, o);
     if (h->arch->index != INDEX_NONE)
         add_indexers(h);
-    if (h->arch->flags & ARCH_DELTA)
+    if (h->arch->delta_by_channel)
+        h->delta = (struct delta_shape){.interval = 4, .kernel = 4, .k_heads = h->n_heads, .v_heads = h->n_heads,
+                                        .k_dim = h->value_dim, .v_dim = h->value_dim};
+    else if (h->arch->flags & ARCH_DELTA)
         h->delta = (struct delta_shape){.interval = 4, .kernel = 4, .v_heads = h->n_heads, .k_dim = h->head_dim,
                                         .k_heads = h->n_heads % 2 ? h->n_heads : h->n_heads / 2, .v_dim = h->head_dim};
     r = check_counts(s);
@@ -375,9 +378,20 @@ static void write_family_keys(struct synth *s)
     }
 }
 
+/* Which layers have a KV head. */
+static void write_attending(struct synth *s)
+{
+    char key[ARCH_KEY_BYTES];
+    int32_t heads[ARCH_LAYERS_MAX];
+    for (uint32_t i = 0; i < s->h.n_layers; i++)
+        heads[i] = !s->h.layers[i].delta;
+    gguf_writer_i32s(s->w, arch_key(s->h.arch, "attention.head_count_kv", key), heads, s->h.n_layers);
+}
+
 static void write_keys(struct synth *s)
 {
     const struct hparams *h = &s->h;
+    bool by_head = h->delta.interval > 0 && !h->arch->delta_by_channel;
     const struct {
         const char *name;
         uint32_t value;
@@ -388,7 +402,7 @@ static void write_keys(struct synth *s)
         {"embedding_length", h->n_embd, false},
         {"feed_forward_length", h->n_ffn, false},
         {"attention.head_count", h->n_heads, false},
-        {"attention.head_count_kv", h->n_kv_heads, false},
+        {"attention.head_count_kv", h->n_kv_heads, h->arch->delta_by_channel},
         {"attention.key_length", h->kv_rank ? h->kv_rank + h->n_rot : h->head_dim, false},
         {"attention.value_length", h->kv_rank ? h->kv_rank : h->value_dim, false},
         {"attention.key_length_mla", h->head_dim, h->kv_rank == 0},
@@ -400,12 +414,13 @@ static void write_keys(struct synth *s)
         {"attention.indexer.key_length", h->index.dim, h->index.top == 0},
         {"attention.indexer.top_k", h->index.top, h->index.top == 0},
         {"vocab_size", h->n_vocab, false},
-        {"full_attention_interval", h->delta.interval, h->delta.interval == 0},
+        {"kda.head_dim", h->delta.k_dim, !h->arch->delta_by_channel},
         {"ssm.conv_kernel", h->delta.kernel, h->delta.interval == 0},
-        {"ssm.state_size", h->delta.k_dim, h->delta.interval == 0},
-        {"ssm.group_count", h->delta.k_heads, h->delta.interval == 0},
-        {"ssm.time_step_rank", h->delta.v_heads, h->delta.interval == 0},
-        {"ssm.inner_size", h->delta.inner, h->delta.interval == 0},
+        {"full_attention_interval", h->delta.interval, !by_head},
+        {"ssm.state_size", h->delta.k_dim, !by_head},
+        {"ssm.group_count", h->delta.k_heads, !by_head},
+        {"ssm.time_step_rank", h->delta.v_heads, !by_head},
+        {"ssm.inner_size", h->delta.inner, !by_head},
         {"expert_count", h->n_experts, h->n_experts == 0},
         {"expert_used_count", h->n_experts_used, h->n_experts == 0},
         {"expert_feed_forward_length", h->n_expert_ffn, h->n_experts == 0},
@@ -428,6 +443,8 @@ static void write_keys(struct synth *s)
             gguf_writer_u32(s->w, arch_key(h->arch, counts[i].name, key), counts[i].value);
     gguf_writer_f32(s->w, arch_key(h->arch, "attention.layer_norm_rms_epsilon", key), h->norm_eps);
     gguf_writer_f32(s->w, arch_key(h->arch, "rope.freq_base", key), h->rope_base);
+    if (h->arch->delta_by_channel)
+        write_attending(s);
     if (h->experts_scale > 0) {
         gguf_writer_f32(s->w, arch_key(h->arch, "expert_weights_scale", key), h->experts_scale);
         gguf_writer_bool(s->w, arch_key(h->arch, "expert_weights_norm", key), true);

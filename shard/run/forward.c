@@ -102,6 +102,18 @@ static bool has_experts(const struct hparams *h)
     return any;
 }
 
+static void lay_out_delta(struct forward *f, size_t *at)
+{
+    const struct delta_shape *d = &f->h->delta;
+    bool by_channel = f->h->arch->delta_by_channel;
+    size_t rows = f->rows_max, alphas = by_channel ? (size_t)d->k_heads * d->k_dim : d->v_heads;
+    f->channels = take(f->mem, at, rows, d->channels);
+    f->convolved = take(f->mem, at, rows, d->channels);
+    f->delta_gates = take(f->mem, at, rows, d->inner);
+    f->state_gates = take(f->mem, at, rows, d->v_heads + alphas);
+    f->delta_low = take(f->mem, at, rows, by_channel ? 2 * (size_t)d->v_dim : 0);
+}
+
 /* Run twice: to measure, then to point into mem. */
 static size_t lay_out(struct forward *f)
 {
@@ -127,14 +139,12 @@ static size_t lay_out(struct forward *f)
         f->chosen = take(f->mem, &at, rows, h->index.top);
     }
     f->mixed = take(f->mem, &at, rows, mixed_width);
-    if (h->delta.interval > 0) {
+    if (arch_gates_heads(h->arch)) {
         f->q_gated = take(f->mem, &at, rows, 2 * key_width);
         f->head_gates = take(f->mem, &at, rows, key_width);
-        f->channels = take(f->mem, &at, rows, h->delta.channels);
-        f->convolved = take(f->mem, &at, rows, h->delta.channels);
-        f->delta_gates = take(f->mem, &at, rows, h->delta.inner);
-        f->state_gates = take(f->mem, &at, rows, 2 * (size_t)h->delta.v_heads);
     }
+    if (h->delta.interval > 0)
+        lay_out_delta(f, &at);
     f->gate = take(f->mem, &at, rows, widest_ffn(h));
     f->up = take(f->mem, &at, rows, widest_ffn(h));
     if (h->arch->flags & ARCH_SHARED_GATE)

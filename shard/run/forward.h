@@ -38,7 +38,8 @@ struct forward {
     struct span q, k, v, mixed; /* heads; mixed: what attention gives */
     struct span q_gated, head_gates;        /* 2 heads, heads */
     struct span channels, convolved;        /* of layers with a state: channels of a row */
-    struct span delta_gates, state_gates;   /* inner; 2 v_heads */
+    struct span delta_gates, state_gates;   /* inner; 2 v_heads, or v_heads and as many as keys */
+    struct span delta_low;                  /* 2 v_dim */
     struct span q_low;          /* q_rank */
     struct span index_q, index_k, index_weights; /* heads, one head, a number a head */
     struct span chosen;         /* index.top: positions, of the last layer that has an indexer */

@@ -143,7 +143,7 @@ static void project_qkv(struct forward *f, uint32_t layer, const struct forward_
 {
     uint32_t n = b->n;
     struct weight *const *w = f->weights->layers[layer].at;
-    bool gated = (f->h->arch->flags & ARCH_DELTA) != 0;
+    bool gated = arch_gates_heads(f->h->arch);
     uint64_t t = forward_start(f);
     forward_norm(f, w[ROLE_ATTN_NORM], w[ROLE_ATTN_NORM_BIAS], f->x, f->normed, n);
     forward_lap(f, &f->times.norm_ns, &t);
@@ -178,7 +178,7 @@ static void attend(struct forward *f, uint32_t layer, const struct forward_batch
         .n_heads = f->h->n_heads, .scale = f->h->attention_scale, .window = facts->window,
         .chunk = facts->chunk, .cap = f->h->attention_cap, .sinks = f->weights->layers[layer].at[ROLE_ATTN_SINKS]};
     f->device->backend->attention(f->device, &a);
-    if (f->h->arch->flags & ARCH_DELTA)
+    if (arch_gates_heads(f->h->arch))
         gate_heads(f, b->n);
     forward_lap(f, &f->times.attention_ns, &t);
 }

@@ -204,6 +204,7 @@ class Commands(unittest.TestCase):
             "qwen3-235b-a22b": ("qwen3moe", 128, 8, 151936, 40960),
             "deepseek-v3": ("deepseek2", 256, 8, 129280, 163840),
             "deepseek-v3.2": ("deepseek32", 256, 8, 129280, 163840), "glm-5": ("glm-dsa", 256, 8, 154880, 202752),
+            "kimi-linear-48b-a3b": ("kimi-linear", 256, 8, 163840, 1048576),
             "kimi-k2": ("deepseek2", 384, 8, 163840, 131072),
             "gpt-oss-120b": ("gpt-oss", 128, 4, 201088, 131072),
             "llama4-maverick": ("llama4", 128, 1, 202048, 1048576), "glm-4.5": ("glm4moe", 160, 8, 151552, 131072)}

@@ -651,21 +651,38 @@ enum { K_HEADS = 2, V_HEADS = 4, K_DIM = 16, V_DIM = 24, TAPS = 3, DELTA_ROWS = 
        DELTA_STATE = V_HEADS * K_DIM * V_DIM + (TAPS - 1) * DELTA_CHANNELS };
 
 struct delta_case {
-    bool tiled, both;
+    bool tiled, both, by_channel;
     struct matrix conv, a, dt;
     float *x, *gates; /* [DELTA_ROWS][...]; gates: betas, then alphas, of all heads or of each key head */
+    float *alphas;    /* [DELTA_ROWS][V_HEADS * K_DIM], by channel */
 };
+
+/* The convolution's weights as three matrices. */
+static void cut_conv(const struct rig *r, const struct delta_case *c, struct weight **w)
+{
+    const uint32_t rows[] = {DELTA_QK / 2, DELTA_QK / 2, DELTA_INNER};
+    size_t at = 0;
+    r->b->weight_destroy(r->d, w[0]);
+    for (size_t i = 0; i < 3; at += rows[i++] * (size_t)TAPS) {
+        struct weight_desc d = {.type = c->conv.type, .rows = 1, .cols = TAPS, .slices = rows[i],
+                                .bytes = c->conv.values + at};
+        assert_int_equal(r->b->weight_create(r->d, &w[i ? i + 2 : 0], &d, NULL), 0);
+    }
+}
 
 /* Rows in steps of `piece`, the state going to and fro between two places. */
 static void run_delta(const struct rig *r, const struct delta_case *c, uint32_t piece, float *out)
 {
-    struct weight *w[3] = {matrix_load(r, &c->conv), matrix_load(r, &c->a), matrix_load(r, &c->dt)};
+    struct weight *w[5] = {matrix_load(r, &c->conv), matrix_load(r, &c->a), matrix_load(r, &c->dt)};
+    if (c->by_channel)
+        cut_conv(r, c, w);
     struct span states = rig_span(r, NULL, 2 * DELTA_STATE);
     for (uint32_t first = 0, n, k = 0; first < DELTA_ROWS; first += n, k++) {
         n = DELTA_ROWS - first < piece ? DELTA_ROWS - first : piece;
         struct delta_run run = {0, n, k == 0 ? DELTA_NOTHING : k % 2, 1 - k % 2};
         struct delta_args a = {.k_heads = K_HEADS, .v_heads = V_HEADS, .k_dim = K_DIM, .v_dim = V_DIM, .kernel = TAPS,
-                               .tiled = c->tiled, .eps = 1e-6F, .conv = w[0], .a = w[1], .dt = w[2], .states = states,
+                               .tiled = c->tiled, .by_channel = c->by_channel, .eps = 1e-6F,
+                               .conv = {w[0], w[3], w[4]}, .a = w[1], .dt = w[2], .states = states,
                                .state_values = DELTA_STATE, .runs = &run, .n_runs = 1, .gate_row = 2 * V_HEADS,
                                .gate_group = c->both ? 4 : 2};
         a.x = rig_span(r, c->x + (size_t)first * DELTA_CHANNELS, (size_t)n * DELTA_CHANNELS);
@@ -673,14 +690,18 @@ static void run_delta(const struct rig *r, const struct delta_case *c, uint32_t 
         a.out = rig_span(r, NULL, (size_t)n * DELTA_INNER);
         a.beta = rig_span(r, c->gates + (size_t)first * 2 * V_HEADS, (size_t)n * 2 * V_HEADS);
         a.alpha = (struct span){a.beta.mem, a.beta.offset + (c->both ? 2 : V_HEADS) * sizeof(float)};
+        if (c->by_channel)
+            a.alpha = rig_span(r, c->alphas + (size_t)first * V_HEADS * K_DIM, (size_t)n * V_HEADS * K_DIM);
         r->b->delta(r->d, &a);
         rig_take(r, a.out, out + (size_t)first * DELTA_INNER, (size_t)n * DELTA_INNER);
         r->b->mem_destroy(r->d, a.x.mem);
         r->b->mem_destroy(r->d, a.work.mem);
+        if (c->by_channel)
+            r->b->mem_destroy(r->d, a.alpha.mem);
         r->b->mem_destroy(r->d, a.beta.mem);
     }
     r->b->mem_destroy(r->d, states.mem);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 5; i++)
         r->b->weight_destroy(r->d, w[i]);
 }
 
@@ -702,7 +723,7 @@ static void unit(const struct delta_case *c, size_t r, size_t first, double *out
         square += out[i] * out[i];
     }
     for (size_t i = 0; i < K_DIM; i++)
-        out[i] /= fmax(sqrt(square), 1e-6);
+        out[i] /= sqrt(square + 1e-6);
 }
 
 static void check_delta_head(const struct delta_case *c, size_t h, const float *got)
@@ -712,13 +733,17 @@ static void check_delta_head(const struct delta_case *c, size_t h, const float *
     for (size_t r = 0; r < DELTA_ROWS; r++) {
         unit(c, r, key * K_DIM, q);
         unit(c, r, (K_HEADS + key) * K_DIM, k);
-        double alpha = c->gates[r * 2 * V_HEADS + gate + (c->both ? 2 : V_HEADS)] + c->dt.values[h];
-        double decay = exp(c->a.values[h] * log1p(exp(alpha)));
+        double decays[K_DIM];
+        for (size_t i = 0; i < K_DIM; i++) {
+            double alpha = c->by_channel ? c->alphas[(r * V_HEADS + h) * K_DIM + i] + c->dt.values[h * K_DIM + i]
+                           : c->gates[r * 2 * V_HEADS + gate + (c->both ? 2 : V_HEADS)] + c->dt.values[h];
+            decays[i] = exp(c->a.values[h] * log1p(exp(alpha)));
+        }
         double beta = 1 / (1 + exp(-c->gates[r * 2 * V_HEADS + gate]));
         for (size_t v = 0; v < V_DIM; v++) {
             double seen = 0, want = 0;
             for (size_t i = 0; i < K_DIM; i++)
-                seen += k[i] * (s[i][v] *= decay);
+                seen += k[i] * (s[i][v] *= decays[i]);
             for (size_t i = 0; i < K_DIM; i++) {
                 s[i][v] += k[i] * beta * (convolved(c, r, DELTA_QK + h * V_DIM + v) - seen);
                 want += q[i] / sqrt(K_DIM) * s[i][v];
@@ -733,11 +758,12 @@ static void test_ops_delta_is_the_rule_however_rows_are_cut(void **state)
     (void)state;
     static const uint32_t pieces[] = {DELTA_ROWS, 1, 2, 7};
     float *whole = rig_alloc(DELTA_ROWS * DELTA_INNER * sizeof(float)), *out = rig_alloc(DELTA_ROWS * DELTA_INNER * 4);
-    for (int k = 0; k < 4; k++) {
-        struct delta_case c = {.tiled = k % 2, .both = k / 2};
+    for (int k = 0; k < 5; k++) {
+        struct delta_case c = {.tiled = k % 2, .both = k / 2 == 1, .by_channel = k == 4};
         matrix_make(&c.conv, QTYPE_F32, DELTA_CHANNELS, TAPS, 1);
         matrix_make(&c.a, QTYPE_F32, 1, V_HEADS, 1);
-        matrix_make(&c.dt, QTYPE_F32, 1, V_HEADS, 1);
+        matrix_make(&c.dt, QTYPE_F32, 1, c.by_channel ? V_HEADS * K_DIM : V_HEADS, 1);
+        c.alphas = rig_random(4, DELTA_ROWS * V_HEADS * K_DIM, 2);
         c.x = rig_random(1, DELTA_ROWS * DELTA_CHANNELS, 2);
         c.gates = rig_random(2, DELTA_ROWS * 2 * V_HEADS, 3);
         for (size_t s = 0; rig_isa(s); s++)
@@ -755,6 +781,7 @@ static void test_ops_delta_is_the_rule_however_rows_are_cut(void **state)
         matrix_free(&c.dt);
         free(c.x);
         free(c.gates);
+        free(c.alphas);
     }
     free(whole);
     free(out);

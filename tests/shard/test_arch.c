@@ -337,6 +337,29 @@ static void test_indexers_are_where_the_file_says(void **state)
     model_close(&m);
 }
 
+static void test_layers_attend_where_the_file_says(void **state)
+{
+    static const struct {
+        const char *list, *words;
+    } cases[] = {{"0", "does not say 0 or 1 of layer 1"}, {"02", "does not say 0 or 1 of layer 1"},
+                 {"", "does not say 0 or 1 of layer 0"}, {"11", "tensor blk.0.attn_q.weight is 64 x 128"}};
+    struct synth_options o = sparse;
+    struct error e;
+    struct model *m;
+    (void)state;
+    o.family = "kimi-linear";
+    for (size_t i = 0; i < COUNTOF(cases); i++) {
+        struct edit d = {.key = "kimi-linear.attention.head_count_kv", .set = SET_ARRAY, .text = cases[i].list};
+        assert_int_equal(open_edited(&m, &o, &d, &e), ERR_CORRUPT);
+        if (!strstr(e.text, cases[i].words))
+            fail_msg("case %zu: \"%s\" does not say \"%s\"", i, e.text, cases[i].words);
+    }
+    m = must_open(&o, &(struct edit){.key = "kimi-linear.attention.head_count_kv", .set = SET_ARRAY, .text = "01"});
+    assert_int_equal(model_state_layers(m, 0, 2), 1);
+    assert_true(model_hparams(m)->layers[0].delta && model_hparams(m)->layers[1].no_rope);
+    model_close(&m);
+}
+
 static void test_long_glm_models_share_indexers(void **state)
 {
     static const bool own[] = {true, true, true, false, false, false, true, false};
@@ -684,6 +707,7 @@ int main(void)
         cmocka_unit_test(test_harmless_extras_open),
         cmocka_unit_test(test_refusals_say_what_is_wrong),
         cmocka_unit_test(test_indexers_are_where_the_file_says),
+        cmocka_unit_test(test_layers_attend_where_the_file_says),
         cmocka_unit_test(test_long_glm_models_share_indexers),
         cmocka_unit_test(test_family_of_two_kinds_of_layers),
         cmocka_unit_test(test_family_names_end_where_they_end),
