@@ -306,6 +306,10 @@ int bench_command(const struct settings *s, struct error *e)
         .repeat = (uint32_t)settings_count(s, "repeat"), .streams = (uint32_t)settings_count(s, "streams")};
     if (!cluster == !settings_argument(s, 0))
         return error_set(e, ERR_INVALID, "give either a model file or --cluster URL");
+    size_t n_adapters;
+    (void)settings_texts(s, "lora", &n_adapters);
+    if ((cluster || nodes) && n_adapters > 0)
+        return error_set(e, ERR_INVALID, "--lora: adapters are measured in one process, without --nodes and --cluster");
     if (cluster && nodes)
         return error_set(e, ERR_INVALID, "--nodes starts a cluster of a model file; --cluster measures a running one");
     random_seed(&b.random, SEED);

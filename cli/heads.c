@@ -28,6 +28,7 @@ char *heads_state_dir(const struct settings *s, const char *name)
 
 int heads_options(struct coordinator_options *o, const struct settings *s, const char *model_path, struct error *e)
 {
+    size_t n_adapters;
     *o = (struct coordinator_options){
         .control = {
             .model_path = model_path,
@@ -38,12 +39,14 @@ int heads_options(struct coordinator_options *o, const struct settings *s, const
             .batch_rows_max = (uint32_t)settings_count(s, "batch_rows"),
             .kv_type = settings_text(s, "kv_type"),
             .rows_type = "f32",
+            .adapters = settings_texts(s, "lora", &n_adapters),
         },
         .http_host = settings_text(s, "host"),
         .http_port = (uint16_t)settings_count(s, "port"),
         .model_name = settings_text(s, "model_name"),
         .api_key = settings_text(s, "api_key"),
     };
+    o->control.n_adapters = n_adapters;
     return heads_log_level(s, e);
 }
 

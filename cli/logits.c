@@ -1,4 +1,5 @@
 /* logits: float32 rows of one process or of a cluster into a file, byte for byte comparable. */
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,16 @@ static int by_local(const struct settings *s, const int32_t *tokens, uint32_t n,
     return r;
 }
 
+static void add_model(struct buffer *body, const char *name)
+{
+    json_t *text = name ? json_string(name) : NULL; /* what is not UTF-8 is no model's name */
+    char *quoted = text ? json_dumps(text, JSON_ENCODE_ANY) : NULL;
+    if (quoted)
+        buffer_printf(body, ",\"model\":%s", quoted);
+    free(quoted);
+    json_decref(text);
+}
+
 static int by_cluster(const struct settings *s, const int32_t *tokens, uint32_t n, struct buffer *out, struct error *e)
 {
     char *url;
@@ -80,7 +91,9 @@ static int by_cluster(const struct settings *s, const int32_t *tokens, uint32_t 
     buffer_add_text(&body, "{\"tokens\":[");
     for (uint32_t i = 0; i < n; i++)
         buffer_printf(&body, "%s%d", i ? "," : "", tokens[i]);
-    buffer_add_text(&body, "]}");
+    buffer_add_text(&body, "]");
+    add_model(&body, settings_text(s, "model_name"));
+    buffer_add_text(&body, "}");
     buffer_close(out); /* the call initialises it */
     r = client_call(&c, "/shoal/logits", buffer_text(&body), out, e);
     buffer_close(&body);

@@ -18,6 +18,7 @@ const struct setting setting_rows[] = {
     {"host", 0, SETTING_TEXT, HEADS, "127.0.0.1", 0, 0, "ADDRESS", "where the HTTP API listens"},
     {"port", 0, SETTING_COUNT, HEADS, "8080", 0, 65535, "PORT", "port of the HTTP API; 0 takes a free one"},
     {"api_key", 0, SETTING_TEXT, HEADS, NULL, 0, 0, "KEY", "clients must send it as a bearer token"},
+    {"model_name", 0, SETTING_TEXT, CMD_LOGITS, NULL, 0, 0, "NAME", "the model of --cluster, as /v1/models lists them"},
     {"model_name", 0, SETTING_TEXT, HEADS, NULL, 0, 0, "NAME", "the model's id in the API (the file's name)"},
     {"listen", 0, SETTING_TEXT, CMD_COORDINATOR, "0.0.0.0", 0, 0, "ADDRESS", "where nodes connect (encrypted)"},
     {"listen", 0, SETTING_TEXT, CMD_NODE, "0.0.0.0:0", 0, 0, "ADDRESS:PORT", "where other nodes connect (encrypted)"},
@@ -53,8 +54,9 @@ const struct setting setting_rows[] = {
     {"sequences", 0, SETTING_COUNT, HEADS | CMD_SHOW, "16", 1, 256, "N", "sequences at once"},
     {"batch_rows", 0, SETTING_COUNT, HEADS | CMD_SHOW, "512", 1, 1024, "ROWS", "most rows of a step"},
 
-    {"lora", 0, SETTING_TEXTS, LOCAL, NULL, 0, 0, "[NAME=]FILE[:SCALE]",
-     "a LoRA adapter for the model"},
+    {"lora", 0, SETTING_TEXTS, LOCAL, NULL, 0, 0, "FILE[:SCALE]", "a LoRA adapter for the model"},
+    {"lora", 0, SETTING_TEXTS, HEADS, NULL, 0, 0, "[NAME=]FILE[:SCALE]",
+     "a LoRA adapter, for requests that ask for model MODEL:NAME; several times for several"},
 
     /* how it computes */
     {"threads", 't', SETTING_COUNT, COMPUTES | CMD_LOGITS | CMD_QUANTIZE | CMD_SHOW, "0", 0, 256, "N",

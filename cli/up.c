@@ -68,13 +68,25 @@ static int on_event(void *arg, const char *data, struct error *e)
     return r;
 }
 
+/* A single adapter is there for the question. Caller frees; NULL: none, or several. */
+static char *only_adapter(struct cluster *c, const struct settings *s)
+{
+    const struct control *control = cluster_control(c);
+    const char *name = settings_text(s, "model_name");
+    if (control_adapter_count(control) != 1)
+        return NULL;
+    return mem_printf("%s:%s", name ? name : control_model_name(control), control_adapter_name(control, 1));
+}
+
 static int ask(struct cluster *c, const struct settings *s, struct error *e)
 {
     struct client client = {cluster_url(c), settings_text(s, "api_key"), interrupt_seen};
-    json_t *j = json_pack("{s:b, s:f, s:I, s:{s:b}, s:[{s:s, s:s}]}", "stream", 1, "temperature",
+    char *model = only_adapter(c, s);
+    json_t *j = json_pack("{s:s*, s:b, s:f, s:I, s:{s:b}, s:[{s:s, s:s}]}", "model", model, "stream", 1, "temperature",
                           settings_real(s, "temperature"), "max_tokens", (json_int_t)settings_count(s, "max_tokens"),
                           "stream_options", "include_usage", 1, "messages", "role", "user", "content",
                           settings_text(s, "ask"));
+    mem_free(model);
     if (!j)
         return error_set(e, ERR_INVALID, "the prompt is not UTF-8 text");
     char *body = json_dumps(j, JSON_COMPACT);

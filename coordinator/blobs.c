@@ -1,6 +1,6 @@
 /* blobs: two threads: `hash` reads the files once and ends, `serve` answers requests.
  *
- * Invariant: `made` turns from 0 once, after manifest, encoded bytes or error
+ * Invariant: `made` turns from 0 once, after manifests, encoded bytes or error
  * are complete; who sees it non-zero may read them without a lock.           */
 #include "coordinator/blobs.h"
 
@@ -35,10 +35,10 @@ struct blobs {
     struct queue *commands; /* struct members */
 
     atomic_int made;
-    struct manifest manifest;
-    uint8_t *encoded;
-    size_t encoded_len;
+    struct manifest *manifests;   /* [o.n] */
+    struct blob_source *sources;  /* [o.n] */
     struct error error;
+    uint64_t before; /* bytes of files that were read: the hashing thread's */
     _Atomic uint64_t done, total;
     struct progress *bar; /* the hashing thread's */
 };
@@ -48,21 +48,35 @@ struct blobs {
 static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
     struct blobs *b = arg;
-    atomic_store(&b->done, done);
-    atomic_store(&b->total, total);
+    (void)total;
+    atomic_store(&b->done, b->before + done);
     if (b->bar)
-        progress_update(b->bar, done);
+        progress_update(b->bar, b->before + done);
     return atomic_load(&b->stop);
+}
+
+static int hash_files(struct blobs *b, size_t i)
+{
+    struct manifest *m = &b->manifests[i];
+    uint8_t *encoded;
+    size_t len;
+    int r = manifest_of_files(m, b->o.files[i], b->o.cache_dir, on_progress, b, &b->error);
+    if (r == 0)
+        r = manifest_encode(m, &encoded, &len, &b->error);
+    if (r == 0)
+        b->sources[i] = (struct blob_source){b->o.files[i], m, encoded, len};
+    b->before += file_set_bytes(b->o.files[i]);
+    return r;
 }
 
 static void *hash(void *arg)
 {
     struct blobs *b = arg;
+    int r = 0;
     if (b->o.progress)
-        b->bar = progress_start("reading the model once, for its checksums", file_set_bytes(b->o.files));
-    int r = manifest_of_files(&b->manifest, b->o.files, b->o.cache_dir, on_progress, b, &b->error);
-    if (r == 0)
-        r = manifest_encode(&b->manifest, &b->encoded, &b->encoded_len, &b->error);
+        b->bar = progress_start("reading the model once, for its checksums", atomic_load(&b->total));
+    for (size_t i = 0; r == 0 && i < b->o.n; i++)
+        r = hash_files(b, i);
     progress_finish(&b->bar);
     if (r != 0 && !atomic_load(&b->stop))
         log_error("coordinator", "the model cannot be served: %s", b->error.text);
@@ -75,13 +89,8 @@ static void *hash(void *arg)
 static void answer(struct blobs *b, const struct link_message *m, struct log_gate *gate)
 {
     struct error e = {0};
-    struct blob_source source = {.files = b->o.files};
-    if (atomic_load(&b->made) == MADE_GOOD && !b->o.trusted_local) {
-        source.manifest = &b->manifest;
-        source.manifest_bytes = b->encoded;
-        source.manifest_len = b->encoded_len;
-    }
-    int r = blob_answer(&source, b->listener, m, &e);
+    bool ready = atomic_load(&b->made) == MADE_GOOD && !b->o.trusted_local;
+    int r = blob_answer(b->sources, ready ? b->o.n : 0, b->listener, m, &e);
     if (r == ERR_CORRUPT) /* who does not take answers in time asks again, or is gone */
         logger_limited(gate, 20, LOG_WARN, "coordinator", "a request for layers was refused: from=%s %s",
                        m->peer.address, e.text);
@@ -133,7 +142,10 @@ int blobs_start(struct blobs **out, const struct blobs_options *o, struct error 
     struct blobs *b = mem_alloc(sizeof(*b));
     b->o = *o;
     b->commands = queue_create(BLOBS_COMMANDS_MAX);
-    atomic_store(&b->total, file_set_bytes(o->files));
+    b->manifests = mem_array(o->n, sizeof(*b->manifests));
+    b->sources = mem_array(o->n, sizeof(*b->sources));
+    for (size_t i = 0; i < o->n; i++)
+        atomic_fetch_add(&b->total, file_set_bytes(o->files[i]));
     struct link_options lo = {.keys = o->keys, .domain = BLOBS_DOMAIN, .bytes_max = ENROL_BYTES_MAX,
                               .send_max = BLOB_BYTES_MAX, .queue_max = BLOB_WINDOW * 2};
     int r = link_listen(&b->listener, o->zmq_context, o->listen, &lo, e);
@@ -159,8 +171,12 @@ void blobs_stop(struct blobs **blobs_p)
         pthread_join(b->serve, NULL);
     link_close(&b->listener);
     queue_destroy(&b->commands, mem_free);
-    manifest_free(&b->manifest);
-    mem_free(b->encoded);
+    for (size_t i = 0; i < b->o.n; i++) {
+        manifest_free(&b->manifests[i]);
+        mem_free((uint8_t *)(uintptr_t)b->sources[i].manifest_bytes);
+    }
+    mem_free(b->manifests);
+    mem_free(b->sources);
     mem_free(b);
     *blobs_p = NULL;
 }
@@ -170,11 +186,11 @@ uint16_t blobs_port(const struct blobs *b)
     return link_port(b->listener);
 }
 
-int blobs_model_id(struct blobs *b, uint8_t id[MANIFEST_ID_BYTES], struct error *e)
+int blobs_id(struct blobs *b, size_t i, uint8_t id[MANIFEST_ID_BYTES], struct error *e)
 {
     switch (atomic_load(&b->made)) {
     case MADE_GOOD:
-        memcpy(id, b->manifest.id, MANIFEST_ID_BYTES);
+        memcpy(id, b->manifests[i].id, MANIFEST_ID_BYTES);
         return 0;
     case MADE_BAD:
         return error_set(e, b->error.status, "%s", b->error.text);

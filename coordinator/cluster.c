@@ -24,8 +24,15 @@ void cluster_init(struct control *c)
     uint64_t shared = model_range_bytes(m, &none);
     uint64_t body_scratch = model_scratch_bytes(m, &body, rows, 0), end_scratch = model_scratch_bytes(m, &end, rows, 0);
     c->layer_bytes = mem_array(n, sizeof(*c->layer_bytes));
-    for (uint32_t i = 0; i < n; i++)
+    uint64_t products = adapters_scratch_bytes((const struct adapter *const *)c->adapters, c->o.n_adapters, m, rows);
+    body_scratch += products;
+    end_scratch += products;
+    for (uint32_t i = 0; i < n; i++) {
+        struct layer_range layer = {i, i + 1, false, false};
         c->layer_bytes[i] = model_layer_bytes(m, i);
+        for (size_t k = 0; k < c->o.n_adapters; k++)
+            c->layer_bytes[i] += adapter_range_bytes(c->adapters[k], &layer);
+    }
     c->place = (struct place_model){
         .n_layers = n, .layer_bytes = c->layer_bytes, .shared_bytes = shared, .scratch_bytes = body_scratch,
         .embedding_bytes = model_range_bytes(m, &embedding) - shared,
@@ -79,7 +86,7 @@ static bool has_model_id(struct control *c)
     uint64_t done, total;
     struct error e;
     char text[200];
-    int r = blobs_model_id(c->blobs, id, &e);
+    int r = blobs_id(c->blobs, 0, id, &e);
     if (r == 0)
         return true;
     blobs_progress(c->blobs, &done, &total);
@@ -279,8 +286,22 @@ static int send_load(struct control *c, uint32_t stage, uint64_t now_ms)
     uint8_t id[MANIFEST_ID_BYTES];
     Shoal__Load load = SHOAL__LOAD__INIT;
     Shoal__Control message = SHOAL__CONTROL__INIT;
-    if (blobs_model_id(c->blobs, id, NULL) != 0)
+    Shoal__Adapter adapters[ADAPTERS_MAX], *list[ADAPTERS_MAX];
+    uint8_t ids[ADAPTERS_MAX][MANIFEST_ID_BYTES];
+    if (blobs_id(c->blobs, 0, id, NULL) != 0)
         return ERR_UNAVAILABLE;
+    for (size_t i = 0; i < c->o.n_adapters; i++) {
+        if (blobs_id(c->blobs, 1 + i, ids[i], NULL) != 0)
+            return ERR_UNAVAILABLE;
+        shoal__adapter__init(&adapters[i]);
+        adapters[i].id = (ProtobufCBinaryData){sizeof(ids[i]), ids[i]};
+        adapters[i].name = c->specs[i].name;
+        adapters[i].scale = c->specs[i].scale;
+        adapters[i].path_hint = c->specs[i].path;
+        list[i] = &adapters[i];
+    }
+    load.adapters = list;
+    load.n_adapters = c->o.n_adapters;
     load.load = c->next_number++;
     load.model_id = (ProtobufCBinaryData){sizeof(id), id};
     load.model_name = c->name;

@@ -91,6 +91,16 @@ const struct model *control_model(const struct control *c)
     return c->model;
 }
 
+uint32_t control_adapter_count(const struct control *c)
+{
+    return (uint32_t)c->o.n_adapters;
+}
+
+const char *control_adapter_name(const struct control *c, uint32_t number)
+{
+    return c->specs[number - 1].name;
+}
+
 const char *control_model_name(const struct control *c)
 {
     return c->name;
@@ -310,6 +320,27 @@ static int parse_sizes(struct control *c, const struct control_options *o, struc
     return 0;
 }
 
+/* Adapters are looked at before any node is, so that a wrong one is said at once. */
+static int open_adapters(struct control *c, const struct control_options *o, struct error *e)
+{
+    c->o.n_adapters = 0;
+    int r = adapter_specs_parse(&c->specs, o->adapters, o->n_adapters, e);
+    if (r != 0)
+        return r;
+    c->o.n_adapters = o->n_adapters;
+    c->adapters = mem_array(o->n_adapters + 1, sizeof(*c->adapters));
+    for (size_t i = 0; r == 0 && i < o->n_adapters; i++) {
+        char *absolute = absolute_path(c->specs[i].path);
+        mem_free(c->specs[i].path);
+        c->specs[i].path = absolute;
+        r = adapter_open(&c->adapters[i], absolute, c->model, e);
+        if (r == 0 && strlen(absolute) > CONTROL_PATH_MAX)
+            r = error_set(e, ERR_LIMIT, "the path of adapter %s is longer than %d bytes", c->specs[i].name,
+                          CONTROL_PATH_MAX);
+    }
+    return r;
+}
+
 static int take_options(struct control *c, const struct control_options *o, struct error *e)
 {
     c->o = *o;
@@ -328,7 +359,7 @@ static int take_options(struct control *c, const struct control_options *o, stru
         r = parse_types(c, o, e);
     if (r == 0)
         r = parse_sizes(c, o, e);
-    return r;
+    return r == 0 ? open_adapters(c, o, e) : r;
 }
 
 /* ---- life cycle ---- */
@@ -366,9 +397,12 @@ static int start_links(struct control *c, struct error *e)
     if (r != 0)
         return r;
     char *at = endpoint(c, c->o.blob_port);
+    c->files[0] = model_files(c->model);
+    for (size_t i = 0; i < c->o.n_adapters; i++)
+        c->files[1 + i] = adapter_files(c->adapters[i]);
     struct blobs_options bo = {
-        .zmq_context = c->context_zmq, .keys = &c->keys, .listen = at,
-        .files = model_files(c->model), .cache_dir = c->cache_dir, .trusted_local = c->o.trusted_local,
+        .zmq_context = c->context_zmq, .keys = &c->keys, .listen = at, .files = c->files,
+        .n = 1 + c->o.n_adapters, .cache_dir = c->cache_dir, .trusted_local = c->o.trusted_local,
         .progress = c->o.progress};
     r = blobs_start(&c->blobs, &bo, e);
     mem_free(at);
@@ -439,6 +473,10 @@ void control_stop(struct control **control_p)
     enrol_destroy(&c->enrol);
     store_close(&c->store);
     keys_wipe(&c->keys);
+    for (size_t i = 0; c->adapters && i < c->o.n_adapters; i++)
+        adapter_close(&c->adapters[i]);
+    mem_free(c->adapters);
+    adapter_specs_free(&c->specs, c->o.n_adapters);
     model_close(&c->model);
     buffer_close(&c->out);
     mem_free(c->roster_body);

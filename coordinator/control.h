@@ -59,6 +59,9 @@ void control_report_times(struct control *c, uint64_t route, uint32_t stage, con
 const struct keys *control_keys(const struct control *c);
 const struct model *control_model(const struct control *c);
 const char *control_model_name(const struct control *c);
+/* Adapters of the model that sequences may ask for, counted from 1. */
+uint32_t control_adapter_count(const struct control *c);
+const char *control_adapter_name(const struct control *c, uint32_t number);
 /* The whole picture as JSON text (docs/status.md), caller frees with mem_free. */
 char *control_status_json(struct control *c);
 
@@ -85,6 +88,8 @@ struct control_options {
     uint32_t sequences_max, batch_rows_max; /* 0: defaults 16, 512 */
     const char *kv_type;     /* "auto", "f32", "f16" */
     const char *rows_type;   /* "f32", "f16", "bf16" */
+    const char *const *adapters; /* as users write them (shard/arch/adapter.h) */
+    size_t n_adapters;
     uint32_t lease_ms;       /* 0: 6000 */
     bool trusted_local;      /* the one node shares this process and its file: no manifest is made */
     bool progress;

@@ -22,6 +22,7 @@
 #include "net/zap.h"
 #include "proto/control.h"
 #include "proto/frame.h"
+#include "shard/arch/adapter.h"
 
 #define CONTROL_DOMAIN "control"
 #define ENROL_DOMAIN "enrol"
@@ -63,6 +64,9 @@ struct control {
     struct control_options o; /* strings are ours */
     char *model_path, *state_dir, *cache_dir, *listen_host, *advertise, *name;
     struct model *model;
+    struct adapter_spec *specs;     /* [o.n_adapters] */
+    struct adapter **adapters;      /* the same */
+    const struct file_set *files[1 + ADAPTERS_MAX]; /* the model's, then theirs */
     struct keys keys;
     struct route_shape shape; /* kv_tokens: the operator's, 0 for what fits */
     uint32_t context, dtype;

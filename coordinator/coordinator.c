@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "coordinator/api/api.h"
 #include "coordinator/engine.h"
+#include "shard/arch/adapter.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -35,7 +36,13 @@ static int start_api(struct coordinator *c, const struct coordinator_options *o,
     if (rc != 0)
         return rc;
     const char *name = o->model_name != NULL ? o->model_name : control_model_name(c->control);
+    const char *adapters[ADAPTERS_MAX];
+    uint32_t n_adapters = control_adapter_count(c->control);
+    for (uint32_t i = 0; i < n_adapters; i++)
+        adapters[i] = control_adapter_name(c->control, i + 1);
     struct api_options a = {
+        .adapters = adapters,
+        .n_adapters = n_adapters,
         .engine = c->engine,
         .control = c->control,
         .tokenizer = c->tokenizer,

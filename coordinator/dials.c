@@ -78,7 +78,7 @@ static void set_limits(struct engine *en)
 /* Waiting requests were checked against an earlier route. */
 static void check_waiting(struct engine *en)
 {
-    struct request_limits l = {en->n_vocab, en->route.context,
+    struct request_limits l = {en->n_vocab, en->route.context, control_adapter_count(en->control),
                                (uint64_t)en->limits.pages * en->limits.page_tokens};
     for (uint32_t i = en->sessions.n_waiting; i-- > 0;) {
         struct session *s = &en->sessions.all[en->sessions.waiting[i]];

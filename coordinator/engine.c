@@ -297,7 +297,8 @@ static int route_limits(struct engine *en, struct request_limits *l, struct erro
     if (r->state != CONTROL_READY || r->route == 0)
         status = error_set(e, ERR_UNAVAILABLE, "%s", r->text[0] ? r->text : "no route through the nodes is ready");
     uint64_t pages = ((uint64_t)r->kv_tokens + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
-    *l = (struct request_limits){en->n_vocab, r->context, pages * KV_PAGE_TOKENS};
+    *l = (struct request_limits){en->n_vocab, r->context, control_adapter_count(en->control),
+                                 pages * KV_PAGE_TOKENS};
     mem_free(r);
     return status;
 }

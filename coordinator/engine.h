@@ -38,6 +38,7 @@ struct request_options {
     const int32_t *end_tokens; /* generation ends after one of these (it is delivered) */
     size_t n_end_tokens;
     struct grammar *grammar;   /* that the answer must follow, NULL: none. Held; end_tokens must be its model's */
+    uint32_t adapter;          /* 0: none, else one of control_adapter_name(). ERR_INVALID: there is no such one */
     bool logits;               /* deliver EVENT_LOGITS for every prompt row instead of sampling */
     uint64_t deadline_ms;      /* clock_ms() after which it is given up; 0: none */
 };

@@ -54,7 +54,7 @@ static void put_part(struct engine *en, const struct schedule_part *p, struct fr
         uint32_t flags = (p->sample && i + 1 == p->n ? FRAME_ROW_SAMPLE : 0) | (p->logits ? FRAME_ROW_LOGITS : 0) |
                          (position >= s->n_prompt ? FRAME_ROW_GENERATED : 0);
         en->rows[f->n_rows++] = (struct frame_row){s->sequence, s->epoch, position, s->tokens[position],
-                                                          (uint16_t)flags, 0};
+                                                          (uint16_t)flags, r->adapter};
     }
     if (p->sample && r->guide) {
         struct frame_mask *m = &en->masks[f->n_masks++];

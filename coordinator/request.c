@@ -123,6 +123,8 @@ int request_create(struct request **out, const struct request_options *o, const 
     uint32_t generate = o->logits ? 0 : o->max_tokens;
     if (o->n_prompt == 0)
         return error_set(e, ERR_INVALID, "the prompt is empty");
+    if (o->adapter > l->n_adapters)
+        return error_set(e, ERR_INVALID, "adapter %u of %u", o->adapter, l->n_adapters);
     int r = check_length(o->n_prompt, generate, l, e);
     if (r == 0)
         r = check_tokens(o, l->n_vocab, e);
@@ -142,6 +144,7 @@ int request_create(struct request **out, const struct request_options *o, const 
     q->end_tokens = copy(o->end_tokens, o->n_end_tokens, sizeof(*o->end_tokens));
     q->max_tokens = generate;
     q->logits = o->logits;
+    q->adapter = (uint16_t)o->adapter;
     q->deadline_ms = o->deadline_ms;
     q->sampling = *sampling;
     q->bias = copy(sampling->bias, sampling->n_bias, sizeof(*q->bias));

@@ -33,6 +33,7 @@ struct request {
     int32_t *prompt, *end_tokens;
     size_t n_prompt, n_end_tokens;
     uint32_t max_tokens;
+    uint16_t adapter;
     bool logits;
     uint64_t deadline_ms;
     struct frame_open sampling;
@@ -46,7 +47,7 @@ struct request {
 
 /* What a route and its model allow. */
 struct request_limits {
-    uint32_t n_vocab, context;
+    uint32_t n_vocab, context, n_adapters;
     uint64_t kv_tokens;
 };
 

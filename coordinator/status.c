@@ -51,7 +51,7 @@ static json_t *model_json(struct control *c)
     put_text(o, "kv_type", c->shape.kv_type == KV_F32 ? "f32" : "f16");
     put_count(o, "sequences_max", c->shape.sequences_max);
     put_count(o, "batch_rows_max", c->shape.batch_rows_max);
-    int r = blobs_model_id(c->blobs, id, NULL);
+    int r = blobs_id(c->blobs, 0, id, NULL);
     blobs_progress(c->blobs, &done, &total);
     const char *made = r == 0 ? "done" : r == ERR_UNAVAILABLE ? "making" : "failed";
     put_text(o, "checksums", c->o.trusted_local ? "none" : made);

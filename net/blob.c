@@ -514,19 +514,22 @@ static int read_piece(const struct blob_source *s, const struct blob_request *q,
     return file_set_read(s->files, q->offset, to, n, NULL);
 }
 
-int blob_answer(const struct blob_source *s, struct link *listener, const struct link_message *request,
+int blob_answer(const struct blob_source *sources, size_t n, struct link *listener, const struct link_message *request,
                 struct error *e)
 {
+    const struct blob_source *s = NULL;
     struct blob_request q;
     int r = blob_request_unpack(&q, request->data, request->size, e);
     if (r != 0)
         return r;
     struct blob_reply reply = {.request = q.request};
     uint8_t *piece = mem_alloc(MANIFEST_CHUNK_BYTES);
-    if (!s->manifest) {
+    for (size_t i = 0; i < n && !s; i++)
+        s = memcmp(q.model_id, sources[i].manifest->id, MANIFEST_ID_BYTES) == 0 ? &sources[i] : NULL;
+    if (n == 0) {
         reply.status = ERR_UNAVAILABLE;
         reply.text = "the manifest is still being made";
-    } else if (memcmp(q.model_id, s->manifest->id, MANIFEST_ID_BYTES) != 0) {
+    } else if (!s) {
         reply.status = ERR_NOT_FOUND;
         reply.text = "no such model here";
     } else {
@@ -540,9 +543,9 @@ int blob_answer(const struct blob_source *s, struct link *listener, const struct
     r = blob_reply_pack(&out, &reply, e);
     mem_free(piece);
     if (r == 0) {
-        size_t n;
-        void *bytes = buffer_take(&out, &n);
-        r = link_send_take(listener, &request->peer, &bytes, n, e);
+        size_t len;
+        void *bytes = buffer_take(&out, &len);
+        r = link_send_take(listener, &request->peer, &bytes, len, e);
         mem_free(bytes);
     }
     buffer_close(&out);

@@ -50,14 +50,14 @@ MUST_USE int blob_fetch_manifest(struct manifest *out, struct link *link, const 
                                  int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg,
                                  struct error *e);
 
-/* Answer one request message of a peer from the model's files and their manifest. */
+/* Answer one request message of a peer from the files and manifest of one of n models; n is 0 while those are made. */
 struct blob_source {
     const struct file_set *files;
     const struct manifest *manifest;
     const uint8_t *manifest_bytes; /* encoded */
     size_t manifest_len;
 };
-MUST_USE int blob_answer(const struct blob_source *s, struct link *listener, const struct link_message *request,
-                         struct error *e);
+MUST_USE int blob_answer(const struct blob_source *sources, size_t n, struct link *listener,
+                         const struct link_message *request, struct error *e);
 
 #endif

@@ -167,9 +167,7 @@ static void drop_pending(struct agent *a)
 {
     if (!a->has_pending)
         return;
-    mem_free(a->pending.path_hint);
-    mem_free(a->pending.model_path);
-    mem_free(a->pending.cache_dir);
+    loader_job_free(&a->pending);
     a->has_pending = false;
 }
 
@@ -181,11 +179,22 @@ static void stop_loader(struct agent *a)
     a->loading = 0;
 }
 
+static void take_adapters(struct loader_job *j, const Shoal__Load *m)
+{
+    j->n_adapters = (uint32_t)m->n_adapters;
+    j->adapters = mem_array(m->n_adapters + 1, sizeof(*j->adapters));
+    for (size_t i = 0; i < m->n_adapters; i++) {
+        memcpy(j->adapters[i].id, m->adapters[i]->id.data, MANIFEST_ID_BYTES);
+        j->adapters[i].scale = m->adapters[i]->scale;
+        j->adapters[i].path_hint = mem_strdup(m->adapters[i]->path_hint);
+    }
+}
+
 static void on_load(struct agent *a, const Shoal__Load *m)
 {
     if (m->model_id.len != MANIFEST_ID_BYTES || m->layer_first >= m->layer_last || m->kv_type > KV_F16 ||
         m->batch_rows_max == 0 || m->batch_rows_max > STEP_ROWS_MAX || m->sequences_max == 0 ||
-        m->sequences_max > STEP_SEQUENCES_MAX) {
+        m->sequences_max > STEP_SEQUENCES_MAX || m->n_adapters > ADAPTERS_MAX) {
         send_load_failed(a, m->load, ERR_INVALID, "the load's numbers are out of range");
         return;
     }
@@ -205,6 +214,7 @@ static void on_load(struct agent *a, const Shoal__Load *m)
         .device = a->o.device, .reports = a->o.reports, .progress = a->o.node->progress,
     };
     memcpy(j->model_id, m->model_id.data, MANIFEST_ID_BYTES);
+    take_adapters(j, m);
     a->has_pending = true;
     log_info("node", "load: layers=%u-%u model=%s", m->layer_first, m->layer_last - 1, m->model_name);
     if (stage_unload(a->o.stage) != 0) {

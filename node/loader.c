@@ -16,6 +16,7 @@
 #include "net/blob.h"
 #include "net/link.h"
 #include "net/disk_copy.h"
+#include "node/adapters.h"
 #include "node/stage.h"
 #include "proto/control.h"
 
@@ -307,7 +308,12 @@ static void *run(void *arg)
     struct error e = {0};
     struct report *done = new_report(l, REPORT_LOAD_DONE);
     struct model *model = NULL;
+    struct fetched_adapters adapters = {0};
     int r = find_model(l, &model, &e);
+    if (r == 0 && l->job.n_adapters > 0) {
+        enter_phase(l, "fetch", "fetching adapters", 0);
+        r = adapters_fetch(&adapters, &l->job, model, on_progress, l, &e);
+    }
     if (r == 0) {
         char words[64];
         const struct layer_range *range = &l->job.shard.range;
@@ -315,8 +321,11 @@ static void *run(void *arg)
         enter_phase(l, "load", words, model_range_bytes(model, range));
         l->job.shard.progress = on_progress;
         l->job.shard.progress_arg = l;
+        l->job.shard.adapters = adapters.served;
+        l->job.shard.n_adapters = adapters.n;
         r = shard_open(&done->shard, l->job.device, model, &l->job.shard, &e);
     }
+    adapters_let_go(&adapters);
     progress_finish(&l->bar);
     if (r == 0) {
         done->layer_ms = probe_layer(done->shard, model, &l->job.shard.range);
@@ -358,9 +367,18 @@ void loader_join(struct loader **loader_p)
     if (!l)
         return;
     pthread_join(l->thread, NULL);
-    mem_free(l->job.path_hint);
-    mem_free(l->job.model_path);
-    mem_free(l->job.cache_dir);
+    loader_job_free(&l->job);
     mem_free(l);
     *loader_p = NULL;
+}
+
+void loader_job_free(struct loader_job *j)
+{
+    for (uint32_t i = 0; i < j->n_adapters; i++)
+        mem_free(j->adapters[i].path_hint);
+    mem_free(j->adapters);
+    mem_free(j->path_hint);
+    mem_free(j->model_path);
+    mem_free(j->cache_dir);
+    memset(j, 0, sizeof(*j));
 }

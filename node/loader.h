@@ -15,13 +15,21 @@
 #include "node/membership.h"
 #include "shard/run/shard.h"
 
+struct loader_adapter {
+    uint8_t id[MANIFEST_ID_BYTES];
+    float scale;
+    char *path_hint;
+};
+
 struct loader_job {
     uint64_t load;
     uint8_t model_id[MANIFEST_ID_BYTES];
     uint64_t file_bytes, header_bytes;
     char *path_hint;  /* may be NULL */
     char *model_path; /* the operator's own copy, may be NULL */
-    bool trust_model_path;
+    bool trust_model_path; /* and the hints of adapters */
+    struct loader_adapter *adapters; /* [n_adapters] */
+    uint32_t n_adapters;
     char *cache_dir;
     struct shard_options shard;
     void *zmq_context;
@@ -34,9 +42,11 @@ struct loader_job {
 
 struct loader;
 
-/* Takes the job's strings. */
+/* Takes the job's strings and adapters. */
 struct loader *loader_start(const struct loader_job *job);
 void loader_cancel(struct loader *l); /* the job ends soon with ERR_CANCELLED */
 void loader_join(struct loader **l);
+/* What a job that was never started holds. */
+void loader_job_free(struct loader_job *j);
 
 #endif

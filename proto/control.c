@@ -88,9 +88,20 @@ static bool facts_ok(const Shoal__Facts *f)
            f->data_port <= 65535 && f->cores <= 65536 && f->read_bandwidth >= 0 && f->layer_ms >= 0;
 }
 
+static bool adapters_ok(const Shoal__Load *m)
+{
+    bool ok = m->n_adapters <= CONTROL_ADAPTERS_MAX;
+    for (size_t i = 0; ok && i < m->n_adapters; i++) {
+        const Shoal__Adapter *a = m->adapters[i];
+        ok = bytes_are(&a->id, 32) && text_ok(a->name, CONTROL_TEXT_MAX) && text_ok(a->path_hint, CONTROL_PATH_MAX) &&
+             a->scale >= -CONTROL_SCALE_MAX && a->scale <= CONTROL_SCALE_MAX;
+    }
+    return ok;
+}
+
 static bool load_ok(const Shoal__Load *m)
 {
-    return bytes_are(&m->model_id, 32) && text_ok(m->model_name, CONTROL_TEXT_MAX) &&
+    return adapters_ok(m) && bytes_are(&m->model_id, 32) && text_ok(m->model_name, CONTROL_TEXT_MAX) &&
            text_ok(m->path_hint, CONTROL_PATH_MAX) && m->header_bytes <= m->file_bytes &&
            m->layer_first < m->layer_last && m->kv_type <= 1;
 }

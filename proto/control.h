@@ -22,6 +22,8 @@ enum control_limits {
     CONTROL_PATH_MAX = 4096,
     CONTROL_ENDPOINT_MAX = 299,
     CONTROL_SHARDS_MAX = 64,            /* stats in a beat */
+    CONTROL_ADAPTERS_MAX = 64,          /* in a load */
+    CONTROL_SCALE_MAX = 1000,           /* of an adapter, either way */
     ENROL_BYTES_MAX = 4 << 10,          /* a request */
     ENROL_REPLY_BYTES_MAX = 256 << 10,  /* carries a roster */
     BLOB_DATA_MAX = 512 << 10,

@@ -24,6 +24,7 @@ struct answer {
     struct generation *generation;
     char *id;
     int64_t created;
+    uint32_t adapter;
     bool logprobs, include_usage;
     /* of a stream */
     bool opened;
@@ -84,7 +85,7 @@ static json_t *usage_json(const struct answer *w)
 static json_t *envelope(const struct answer *w, const char *object, json_t *choices)
 {
     return json_pack("{s:s, s:s, s:I, s:s, s:s, s:o}", "id", w->id, "object", object, "created", (json_int_t)w->created,
-                     "model", w->api->model_name, "system_fingerprint", w->api->fingerprint, "choices", choices);
+                     "model", w->api->ids[w->adapter], "system_fingerprint", w->api->fingerprint, "choices", choices);
 }
 
 static void answer_close(void *arg)
@@ -288,6 +289,7 @@ void answer(const struct api *a, struct http_exchange *x, const struct shape *sh
     w->generation = g;
     w->id = random_id(shape->id_prefix);
     w->created = clock_unix();
+    w->adapter = p->adapter;
     w->logprobs = p->top_logprobs >= 0;
     w->include_usage = p->include_usage;
     if (p->stream)

@@ -134,8 +134,21 @@ static void find_end_tokens(struct api *a)
             a->end_tokens[a->n_end_tokens++] = (int32_t)i;
 }
 
+static void make_ids(struct api *a)
+{
+    uint32_t n = a->options.n_adapters;
+    a->ids = mem_array(1 + (size_t)n, sizeof(*a->ids));
+    a->ids[0] = mem_strdup(a->model_name);
+    for (uint32_t i = 0; i < n; i++)
+        a->ids[1 + i] = mem_printf("%s:%s", a->model_name, a->options.adapters[i]);
+    a->options.adapters = NULL;
+}
+
 static void api_free(struct api *a)
 {
+    for (uint32_t i = 0; i <= a->options.n_adapters; i++)
+        mem_free(a->ids[i]);
+    mem_free(a->ids);
     mem_free(a->model_name);
     mem_free(a->api_key);
     mem_free(a->admin_token);
@@ -154,6 +167,7 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
     a->options.ping_ms = o->ping_ms == 0 ? API_PING_MS : o->ping_ms;
     a->started = clock_unix();
     a->n_vocab = model_hparams(control_model(o->control))->n_vocab;
+    make_ids(a);
     make_fingerprint(a);
     find_end_tokens(a);
     a->grammars = grammars_create(o->tokenizer);

@@ -37,6 +37,8 @@ struct api_options {
     const struct tokenizer *tokenizer;
     const struct chat_format *chat; /* NULL: the model has no format that is known; chat is refused */
     const char *model_name;
+    const char *const *adapters; /* names, whose model ids are MODEL:NAME */
+    uint32_t n_adapters;
     const char *host;
     uint16_t port;
     uint32_t connections_max; /* 0: 256 */

@@ -78,6 +78,7 @@ static int submit(struct generation *g, struct choice *c, const struct params *p
     struct request_options o = {
         .prompt = tokens->ids,
         .n_prompt = tokens->count,
+        .adapter = p->adapter,
         .max_tokens = p->max_tokens < 0 ? context - (uint32_t)tokens->count : (uint32_t)p->max_tokens,
         .end_tokens = g->end_tokens ? g->api->end_tokens : NULL,
         .n_end_tokens = g->end_tokens ? g->api->n_end_tokens : 0,
@@ -99,7 +100,7 @@ static int choice_start(struct generation *g, uint32_t i, const struct params *p
     if (rc == 0 && !g->nothing_wanted)
         rc = submit(g, c, p, i, context, r);
     if (rc == 0 && p->echo && g->want_infos)
-        rc = score_start(&c->score, g->api, &c->prompt->tokens, (uint32_t)p->top_logprobs, &r->error);
+        rc = score_start(&c->score, g->api, &c->prompt->tokens, p->adapter, (uint32_t)p->top_logprobs, &r->error);
     return rc;
 }
 

@@ -8,14 +8,16 @@
 
 /* ---- models ---- */
 
-static json_t *model_json(const struct api *a)
+/* The model (0), or with one of its adapters. */
+static json_t *model_json(const struct api *a, uint32_t adapter)
 {
     struct control_route route;
     control_route(a->options.control, &route);
     const struct model *m = control_model(a->options.control);
     const struct hparams *h = model_hparams(m);
-    return json_pack("{s:s, s:s, s:I, s:s, s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "id", a->model_name, "object", "model",
-                     "created", (json_int_t)a->started, "owned_by", "shoal", "max_model_len",
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s?, s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "id", a->ids[adapter],
+                     "object", "model", "created", (json_int_t)a->started, "owned_by", "shoal", "root",
+                     a->ids[adapter], "parent", adapter ? a->model_name : NULL, "max_model_len",
                      (json_int_t)api_context(&route),
                      "meta", "n_vocab", (json_int_t)h->n_vocab, "n_ctx_train", (json_int_t)h->context, "n_embd",
                      (json_int_t)h->n_embd, "n_params", (json_int_t)model_params_total(m), "size",
@@ -24,19 +26,23 @@ static json_t *model_json(const struct api *a)
 
 void api_models(void *arg, struct http_exchange *x)
 {
-    reply_json(x, 200, json_pack("{s:s, s:[o]}", "object", "list", "data", model_json(arg)));
+    const struct api *a = arg;
+    json_t *list = json_array();
+    for (uint32_t i = 0; i <= a->options.n_adapters; i++)
+        json_array_append_new(list, model_json(a, i));
+    reply_json(x, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
 }
 
 void api_model(void *arg, struct http_exchange *x)
 {
     const struct api *a = arg;
-    if (strcmp(http_rest(x), a->model_name) == 0) {
-        reply_json(x, 200, model_json(a));
-        return;
-    }
-    struct refusal r = { .code = "model_not_found" };
-    (void)refuse(&r, ERR_NOT_FOUND, "model", "The model `%.100s` does not exist; this server has `%s`.", http_rest(x),
-                 a->model_name);
+    for (uint32_t i = 0; i <= a->options.n_adapters; i++)
+        if (strcmp(http_rest(x), a->ids[i]) == 0) {
+            reply_json(x, 200, model_json(a, i));
+            return;
+        }
+    struct refusal r = { 0 };
+    (void)api_refuse_model(a, http_rest(x), &r);
     reply_refusal(x, &r);
 }
 

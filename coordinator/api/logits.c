@@ -1,4 +1,4 @@
-/* logits: POST /shoal/logits: {"tokens": [ids]} -> raw little-endian float32 [n_tokens, n_vocab].
+/* logits: POST /shoal/logits: {"tokens": [ids], "model": id} -> raw little-endian float32 [n_tokens, n_vocab].
  *
  * The rows come through the nodes as an answer's would, so that a split model
  * can be compared with a whole one.  They are sent as they arrive: an answer of
@@ -89,7 +89,10 @@ static int submit(struct logits *l, const json_t *body, struct refusal *r)
 {
     struct token_list tokens = { 0 };
     struct control_route route;
-    int rc = read_token_ids(json_object_get(body, "tokens"), l->api->n_vocab, "tokens", &tokens, r);
+    uint32_t adapter;
+    int rc = api_find_model(l->api, body, &adapter, r);
+    if (rc == 0)
+        rc = read_token_ids(json_object_get(body, "tokens"), l->api->n_vocab, "tokens", &tokens, r);
     if (rc == 0 && tokens.count == 0)
         rc = refuse(r, ERR_INVALID, "tokens", "tokens must be a list of at least one token id");
     if (rc == 0)
@@ -103,6 +106,7 @@ static int submit(struct logits *l, const json_t *body, struct refusal *r)
         struct request_options o = {
             .prompt = tokens.ids,
             .n_prompt = tokens.count,
+            .adapter = adapter,
             .logits = true,
             .deadline_ms = clock_ms() + API_REQUEST_MS,
         };

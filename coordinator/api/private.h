@@ -14,6 +14,7 @@ struct grammars;
 struct api {
     struct api_options options;
     char *model_name, *api_key, *admin_token; /* copies */
+    char **ids; /* of the model, then with each adapter: [1 + options.n_adapters] */
     char fingerprint[16];
     int64_t started; /* seconds since 1970 */
     uint32_t n_vocab;
@@ -53,6 +54,12 @@ MUST_USE int json_body(json_t **out, struct http_exchange *x, struct refusal *r)
 
 /* A route covers the model; else ERR_UNAVAILABLE with the reason. */
 MUST_USE int api_ready(const struct api *a, struct control_route *route, struct refusal *r);
+
+/* The adapter that a model's id asks for, counted from 1; 0: none, the model as it is. An absent model is this
+ * server's: it has one. ERR_NOT_FOUND. */
+MUST_USE int api_find_model(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r);
+/* No such id; *r says which there are. */
+int api_refuse_model(const struct api *a, const char *id, struct refusal *r);
 
 /* Tokens that a prompt and its answer may have together. */
 uint32_t api_context(const struct control_route *route);

@@ -5,20 +5,31 @@
 
 #include "base/memory.h"
 
-/* An absent model is this server's: it has one. */
-static int check_model(const struct api *a, const json_t *body, struct refusal *r)
+int api_refuse_model(const struct api *a, const char *id, struct refusal *r)
 {
+    uint32_t n = a->options.n_adapters;
+    r->code = "model_not_found";
+    return refuse(r, ERR_NOT_FOUND, "model",
+                  "The model `%.100s` does not exist; this server has `%.150s`%s%.250s%s.", id, a->model_name,
+                  n ? ", and with an adapter `" : "", n ? a->ids[1] : "",
+                  n > 1 ? "` and others (/v1/models)" : n ? "`" : "");
+}
+
+int api_find_model(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r)
+{
+    *adapter = 0;
     const json_t *model = json_object_get(body, "model");
     if (model == NULL || json_is_null(model))
         return 0;
     if (!json_is_string(model))
         return refuse(r, ERR_INVALID, "model", "model must be a string");
     const char *name = json_string_value(model);
-    if (name[0] == '\0' || strcmp(name, a->model_name) == 0)
+    if (name[0] == '\0')
         return 0;
-    r->code = "model_not_found";
-    return refuse(r, ERR_NOT_FOUND, "model", "The model `%.100s` does not exist; this server has `%s`.", name,
-                  a->model_name);
+    for (; *adapter <= a->options.n_adapters; ++*adapter)
+        if (strcmp(name, a->ids[*adapter]) == 0)
+            return 0;
+    return api_refuse_model(a, name, r);
 }
 
 int api_ready(const struct api *a, struct control_route *route, struct refusal *r)
@@ -49,11 +60,13 @@ int request_open(struct generation_request *q, const struct api *a, struct http_
     q->api = a;
     q->x = x;
     q->endpoint = endpoint;
+    uint32_t adapter = 0;
     int rc = json_body(&q->body, x, &q->refusal);
     if (rc == 0)
-        rc = check_model(a, q->body, &q->refusal);
+        rc = api_find_model(a, q->body, &adapter, &q->refusal);
     if (rc == 0)
         rc = params_read(&q->params, q->body, endpoint, a, &q->refusal);
+    q->params.adapter = adapter;
     if (rc == 0)
         rc = api_ready(a, &q->route, &q->refusal);
     if (rc != 0) {

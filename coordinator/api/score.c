@@ -14,12 +14,13 @@ struct score {
     struct token_info *infos; /* [tokens->count] */
 };
 
-int score_start(struct score **out, const struct api *a, const struct token_list *tokens, uint32_t n_top,
-                struct error *e)
+int score_start(struct score **out, const struct api *a, const struct token_list *tokens, uint32_t adapter,
+                uint32_t n_top, struct error *e)
 {
     struct request_options o = {
         .prompt = tokens->ids,
         .n_prompt = tokens->count,
+        .adapter = adapter,
         .logits = true,
         .deadline_ms = clock_ms() + API_REQUEST_MS,
     };

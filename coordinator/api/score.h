@@ -7,8 +7,8 @@
 struct score;
 
 /* Sends the prompt through the model for its logits; borrows the tokens. */
-MUST_USE int score_start(struct score **out, const struct api *a, const struct token_list *tokens, uint32_t n_top,
-                         struct error *e);
+MUST_USE int score_start(struct score **out, const struct api *a, const struct token_list *tokens, uint32_t adapter,
+                         uint32_t n_top, struct error *e);
 void score_destroy(struct score **s);
 /* 0 when complete, ERR_TIMEOUT, or why it failed. */
 MUST_USE int score_wait(struct score *s, uint64_t wait_ms, struct error *e);

@@ -31,6 +31,11 @@ struct adapter {
     struct gguf *gguf; /* what the pieces point into */
     struct pair *pairs;
     size_t n_pairs, room;
+    struct {
+        int32_t layer;
+        struct file_stretch at;
+    } *stretches; /* of every A and B */
+    size_t n_stretches, stretch_room;
     uint32_t (*by_role)[ROLE_LAYER_COUNT]; /* [n_layers]: index + 1 into pairs */
     uint32_t rank, cols;
 };
@@ -230,9 +235,19 @@ static int fill_pair(struct adapter *a, const struct target *t, uint32_t part, u
     return 0;
 }
 
+static void note_stretch(struct adapter *a, int32_t layer, const struct thin *t)
+{
+    if (a->n_stretches == a->stretch_room) {
+        a->stretch_room = a->stretch_room ? a->stretch_room * 2 : 64;
+        a->stretches = mem_resize(a->stretches, a->stretch_room, sizeof(*a->stretches));
+    }
+    a->stretches[a->n_stretches].layer = layer;
+    a->stretches[a->n_stretches++].at = t->at;
+}
+
 int adapter_add(struct adapter *a, const struct thin_pair *p, struct error *e)
 {
-    struct target t;
+    struct target t = {0};
     int r = check_rank(a, p, e);
     if (r == 0)
         r = find_target(a, p, &t, e);
@@ -246,6 +261,10 @@ int adapter_add(struct adapter *a, const struct thin_pair *p, struct error *e)
     for (uint32_t i = 0; r == 0 && i < t.n; i++) {
         r = fill_pair(a, &t, i, first_row, p, e);
         first_row += arch_extent(a->h, t.rules[i]->rows);
+    }
+    if (r == 0) {
+        note_stretch(a, t.layer, &p->a);
+        note_stretch(a, t.layer, &p->b);
     }
     return r;
 }
@@ -281,6 +300,7 @@ void adapter_close(struct adapter **adapter_p)
         mem_free(a->pairs[i].pieces);
     gguf_close(&a->gguf);
     mem_free(a->pairs);
+    mem_free(a->stretches);
     mem_free(a->by_role);
     mem_free(a->path);
     mem_free(a);
@@ -357,6 +377,32 @@ uint32_t adapter_rank(const struct adapter *a)
 uint32_t adapter_cols(const struct adapter *a)
 {
     return a->cols;
+}
+
+uint64_t adapters_scratch_bytes(const struct adapter *const *adapters, size_t n, const struct model *m,
+                                uint32_t batch_rows_max)
+{
+    uint64_t rank = 0, cols = 0, rows = batch_rows_max < MOE_ROWS_MAX ? batch_rows_max : MOE_ROWS_MAX;
+    for (size_t i = 0; i < n; i++) {
+        rank = larger((uint32_t)rank, adapters[i]->rank);
+        cols = larger((uint32_t)cols, adapters[i]->cols);
+    }
+    return (LORA_ROWS_MAX * (rank + cols) + 2 * rows * model_hparams(m)->n_experts_used * rank) * sizeof(float);
+}
+
+const struct file_set *adapter_files(const struct adapter *a)
+{
+    return gguf_files(a->gguf);
+}
+
+struct file_stretch *adapter_range_stretches(const struct adapter *a, const struct layer_range *r, size_t *n)
+{
+    struct file_stretch *out = mem_array(a->n_stretches + 1, sizeof(*out));
+    *n = 0;
+    for (size_t i = 0; i < a->n_stretches; i++)
+        if ((uint32_t)a->stretches[i].layer >= r->first && (uint32_t)a->stretches[i].layer < r->last)
+            out[(*n)++] = a->stretches[i].at;
+    return out;
 }
 
 uint64_t adapter_range_bytes(const struct adapter *a, const struct layer_range *r)

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/file_set.h"
 #include "shard/arch/arch.h"
 
 enum adapter_limits {
@@ -41,6 +42,10 @@ struct adapter_spec {
 /* ERR_INVALID: a name that cannot be, or no path. */
 MUST_USE int adapter_spec_parse(struct adapter_spec *out, const char *text, struct error *e);
 void adapter_spec_free(struct adapter_spec *s);
+/* Several, whose names must differ, into an array of n. ERR_LIMIT: more than ADAPTERS_MAX. Caller frees with
+ * adapter_specs_free(). */
+MUST_USE int adapter_specs_parse(struct adapter_spec **out, const char *const *texts, size_t n, struct error *e);
+void adapter_specs_free(struct adapter_spec **specs, size_t n);
 
 struct adapter_pair {
     enum role role;
@@ -70,5 +75,13 @@ uint32_t adapter_rank(const struct adapter *a);
 uint32_t adapter_cols(const struct adapter *a);
 /* Bytes of the pairs of a range as floats: what a shard holds of the adapter. */
 uint64_t adapter_range_bytes(const struct adapter *a, const struct layer_range *r);
+/* Bytes of working space that the adapters' products take in a shard, beside the model's. */
+uint64_t adapters_scratch_bytes(const struct adapter *const *adapters, size_t n, const struct model *m,
+                                uint32_t batch_rows_max);
+
+/* Its files, as they travel: model_path_in() names what adapter_open() takes of a folder with them. */
+const struct file_set *adapter_files(const struct adapter *a);
+/* Where the pairs of a range lie in them, one A or B after the other. Caller frees. */
+struct file_stretch *adapter_range_stretches(const struct adapter *a, const struct layer_range *r, size_t *n);
 
 #endif

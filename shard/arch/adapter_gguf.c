@@ -41,7 +41,7 @@ static bool ends_with(const char *name, const char *end, size_t *stem)
 static struct thin thin_of(const struct gguf *g, const struct gguf_tensor *t)
 {
     return (struct thin){.name = t->name, .type = t->type, .ne = {t->ne[0], t->ne[1], t->ne[2]},
-                         .bytes = gguf_tensor_bytes(g, t)};
+                         .bytes = gguf_tensor_bytes(g, t), .at = {t->file, t->offset, t->bytes}};
 }
 
 /* The pair whose A is `t`. */

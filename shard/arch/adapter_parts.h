@@ -12,6 +12,7 @@ struct thin {
     const struct qtype *type;
     uint64_t ne[3];
     const uint8_t *bytes;
+    struct file_stretch at; /* in the adapter's files */
 };
 
 /* The A and B of a tensor of the model. */

@@ -78,3 +78,28 @@ void adapter_spec_free(struct adapter_spec *s)
     mem_free(s->path);
     s->path = NULL;
 }
+
+int adapter_specs_parse(struct adapter_spec **out, const char *const *texts, size_t n, struct error *e)
+{
+    struct adapter_spec *specs = mem_array(n + 1, sizeof(*specs));
+    int r = n <= ADAPTERS_MAX ? 0 : error_set(e, ERR_LIMIT, "%zu adapters; at most %d can be", n, ADAPTERS_MAX);
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        r = adapter_spec_parse(&specs[i], texts[i], e);
+        for (size_t k = 0; r == 0 && k < i; k++)
+            if (strcmp(specs[i].name, specs[k].name) == 0)
+                r = error_set(e, ERR_INVALID, "two adapters are called %s; give one another name with NAME=FILE",
+                              specs[i].name);
+    }
+    if (r != 0)
+        adapter_specs_free(&specs, n);
+    *out = specs;
+    return r;
+}
+
+void adapter_specs_free(struct adapter_spec **specs, size_t n)
+{
+    for (size_t i = 0; *specs && i < n; i++)
+        adapter_spec_free(&(*specs)[i]);
+    mem_free(*specs);
+    *specs = NULL;
+}

@@ -78,15 +78,14 @@ void loras_free(struct loras *l)
 
 void loras_need(const struct model *m, const struct shard_options *o, uint64_t *weights, uint64_t *scratch)
 {
-    uint64_t rank = 0, cols = 0, rows = o->batch_rows_max < MOE_ROWS_MAX ? o->batch_rows_max : MOE_ROWS_MAX;
+    const struct adapter *list[ADAPTERS_MAX];
+    uint32_t n = o->n_adapters < ADAPTERS_MAX ? o->n_adapters : ADAPTERS_MAX;
     *weights = 0;
-    for (uint32_t i = 0; i < o->n_adapters; i++) {
-        const struct adapter *a = o->adapters[i].adapter;
-        *weights += adapter_range_bytes(a, &o->range);
-        rank = rank > adapter_rank(a) ? rank : adapter_rank(a);
-        cols = cols > adapter_cols(a) ? cols : adapter_cols(a);
+    for (uint32_t i = 0; i < n; i++) {
+        list[i] = o->adapters[i].adapter;
+        *weights += adapter_range_bytes(list[i], &o->range);
     }
-    *scratch = (LORA_ROWS_MAX * (rank + cols) + 2 * rows * model_hparams(m)->n_experts_used * rank) * sizeof(float);
+    *scratch = adapters_scratch_bytes(list, n, m, o->batch_rows_max);
 }
 
 /* ---- rows ---- */

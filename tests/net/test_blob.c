@@ -102,9 +102,9 @@ static void *serve(void *arg)
         if (s->silent || link_receive(s->listener, &m, NULL) != 0)
             continue;
         bool early = s->unavailable_first-- > 0;
-        struct blob_source source = {s->file->files, early ? NULL : &s->file->manifest, encoded, n};
+        struct blob_source source = {s->file->files, &s->file->manifest, encoded, n};
         if (!answer_badly(s, &m) && !lie_about_total(s, &m))
-            expect_sent(blob_answer(&source, s->listener, &m, NULL));
+            expect_sent(blob_answer(&source, early ? 0 : 1, s->listener, &m, NULL));
         link_message_close(&m);
         if (atomic_fetch_add(&s->answered, 1) + 1 == s->close_after) {
             link_close(&s->listener);

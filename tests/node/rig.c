@@ -161,7 +161,7 @@ static void take_control(struct rig *r, const struct link_message *m)
 static void take_blob(struct rig *r, const struct link_message *m)
 {
     struct blob_source source = {r->model_files, &r->model, r->model_bytes, r->model_len};
-    assert_int_equal(blob_answer(&source, r->blob, m, NULL), 0);
+    assert_int_equal(blob_answer(&source, 1, r->blob, m, NULL), 0);
     r->chunks_served++;
 }
 
