@@ -1,14 +1,9 @@
-/* mask: count what each form would take, then write the shortest. */
+/* mask: list the fewer of both kinds of ids, unless all the bits are shorter. Ids are found 64 at a time. */
 #include "proto/mask.h"
 
 #include <string.h>
 
 #include "base/view.h"
-
-static bool is_set(const uint8_t *bits, uint32_t id)
-{
-    return bits[id >> 3] >> (id & 7) & 1;
-}
 
 static uint32_t group_bytes(uint32_t v)
 {
@@ -20,45 +15,58 @@ static uint32_t group_bytes(uint32_t v)
     return n;
 }
 
-/* Bytes of the list of ids whose bit is `value`. */
-static size_t list_bytes(const uint8_t *bits, uint32_t n, bool value)
+/* 64 bits from id on, of which those past n are clear; inverted first where it is the clear ones that are listed. */
+static uint64_t word_at(const uint8_t *bits, uint32_t n, uint32_t id, bool invert)
+{
+    uint64_t word = 0;
+    uint32_t left = n - id;
+    for (uint32_t k = 0; k < 8 && k * 8 < left; k++)
+        word |= (uint64_t)bits[id / 8 + k] << (8 * k);
+    word = invert ? ~word : word;
+    return left < 64 ? word & (((uint64_t)1 << left) - 1) : word;
+}
+
+static uint32_t count_set(const uint8_t *bits, uint32_t n)
+{
+    uint32_t set = 0;
+    for (uint32_t id = 0; id < n; id += 64)
+        set += (uint32_t)__builtin_popcountll(word_at(bits, n, id, false));
+    return set;
+}
+
+/* The list of ids whose bit is set, or with `invert` clear. out NULL: only counted. Its bytes. */
+static size_t put_list(struct buffer *out, const uint8_t *bits, uint32_t n, bool invert)
 {
     size_t bytes = 0;
     uint32_t after = 0; /* the last one's successor */
-    for (uint32_t id = 0; id < n; id++) {
-        if (is_set(bits, id) != value)
-            continue;
-        bytes += group_bytes(id + 1 - after);
-        after = id + 1;
+    for (uint32_t id = 0; id < n; id += 64) {
+        for (uint64_t word = word_at(bits, n, id, invert); word != 0; word &= word - 1) {
+            uint32_t at = id + (uint32_t)__builtin_ctzll(word), v = at + 1 - after;
+            bytes += group_bytes(v);
+            after = at + 1;
+            if (!out)
+                continue;
+            for (; v >= 0x80; v >>= 7)
+                buffer_u8(out, (uint8_t)(v | 0x80));
+            buffer_u8(out, (uint8_t)v);
+        }
     }
     return bytes;
 }
 
-static void put_list(struct buffer *out, const uint8_t *bits, uint32_t n, bool value)
-{
-    uint32_t after = 0;
-    for (uint32_t id = 0; id < n; id++) {
-        if (is_set(bits, id) != value)
-            continue;
-        uint32_t v = id + 1 - after;
-        for (; v >= 0x80; v >>= 7)
-            buffer_u8(out, (uint8_t)(v | 0x80));
-        buffer_u8(out, (uint8_t)v);
-        after = id + 1;
-    }
-}
-
 void mask_encode(struct buffer *out, const uint8_t *bits, uint32_t n)
 {
-    size_t whole = ((size_t)n + 7) / 8, allowed = list_bytes(bits, n, true), denied = list_bytes(bits, n, false);
-    size_t listed = allowed < denied ? allowed : denied;
-    enum mask_form form = listed >= whole ? MASK_BITS : allowed < denied ? MASK_ALLOWED : MASK_DENIED;
-    buffer_u8(out, (uint8_t)form);
+    size_t whole = ((size_t)n + 7) / 8;
+    uint32_t set = count_set(bits, n), fewer = set <= n - set ? set : n - set;
+    bool invert = fewer != set;
+    /* A listed id takes a byte at least. */
+    bool listed = fewer < whole && put_list(NULL, bits, n, invert) < whole;
+    buffer_u8(out, (uint8_t)(!listed ? MASK_BITS : invert ? MASK_DENIED : MASK_ALLOWED));
     buffer_u32(out, n);
-    if (form == MASK_BITS)
-        buffer_add(out, bits, whole);
+    if (listed)
+        put_list(out, bits, n, invert);
     else
-        put_list(out, bits, n, form == MASK_ALLOWED);
+        buffer_add(out, bits, whole);
 }
 
 /* ---- decoding ---- */

@@ -1,7 +1,7 @@
 /* mask: which tokens a row may be sampled as, on the wire.
  *
  * A mask has a bit for each token id, the lowest first.  Where few are set or
- * few are clear, those are listed instead: the form is whichever is shortest.
+ * few are clear, those are listed instead when that is shorter.
  *
  *   0 u8 form   1 u32 ids that it covers; all after them are not allowed   5 the form's bytes
  *
