@@ -1,10 +1,11 @@
-/* fuzz_tokenizer: tokenizer.json files, from reading to a text there and back. */
+/* fuzz_tokenizer: tokenizer.json files, from reading to a text there and back, and to the keys of a GGUF. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "text/export.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/talk.h"
 
@@ -36,6 +37,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (tokenizer_open_folder(&t, folder_of(data, size), NULL) != 0)
         return 0;
     fuzz_talk(t);
+    struct gguf_writer *w = gguf_writer_memory("exported");
+    (void)!tokenizer_export(w, folder, tokenizer_count(t), NULL);
+    gguf_writer_abort(&w);
     tokenizer_close(&t);
     return 0;
 }
