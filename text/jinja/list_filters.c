@@ -101,13 +101,19 @@ static const struct value *named(const struct args *args, const char *name)
     return NULL;
 }
 
+/* Of what is nothing at all (none, 0), nothing. */
+static const struct list *iterate_lazily(struct render *r, struct value v)
+{
+    return value_truth(r, v) ? value_iterate(r, v) : list_new(r, LIST_LIST, 0);
+}
+
 static struct value filter_map(struct render *r, const struct call *c)
 {
     const struct args *a = c->args;
     const struct value *path = a->n == 0 ? named(a, "attribute") : NULL, *otherwise = named(a, "default");
     if (a->n == 0 && !path)
         return render_fail(r, ERR_INVALID, "map requires a filter argument");
-    const struct list *from = value_iterate(r, c->self);
+    const struct list *from = iterate_lazily(r, c->self);
     struct list *l = from ? list_new(r, LIST_ITERATOR, from->n) : NULL;
     struct args rest = *a;
     if (!path) {
@@ -126,7 +132,7 @@ static struct value filter_select(struct render *r, const struct call *c)
 {
     struct args rest = *c->args;
     struct value path = ABSENT, test = ABSENT;
-    const struct list *from = value_iterate(r, c->self);
+    const struct list *from = iterate_lazily(r, c->self);
     struct list *l = list_new(r, LIST_ITERATOR, 0);
     size_t cap = 0;
     if ((c->row->mode & BY_MEMBER) && rest.n == 0)
@@ -252,6 +258,8 @@ static struct value filter_unique(struct render *r, const struct call *c)
     bool cased = arg_flag(r, c->slot[0], false);
     for (size_t i = 0; from && l && seen && i < from->n && !r->failed; i++) {
         struct value key = sort_key(r, from->items[i], c->slot[1], cased);
+        if (!value_is_key(key))
+            return render_fail(r, ERR_INVALID, "unhashable type: '%s'", value_type(key));
         if (operate_in(r, key, value_list(seen)))
             continue;
         list_push(r, seen, &seen_cap, key);

@@ -226,7 +226,7 @@ struct value slice_get(struct render *r, struct value of, struct value from, str
     if (of.kind == VALUE_UNDEFINED)
         return value_fail_undefined(r, of);
     if (of.kind != VALUE_TEXT && !has_places(of))
-        return missing_member(r, of, value_words(r, "slice"));
+        return render_fail(r, ERR_INVALID, "'%s' object cannot be sliced", value_type(of));
     if (!value_length(r, of, &n) || !slice_bounds(r, part, n, s))
         return UNDEFINED;
     return of.kind == VALUE_TEXT ? slice_text(r, of.text, s) : slice_list(r, of.list, s);

@@ -101,6 +101,8 @@ static struct value real(struct render *r, enum operator op, double a, double b)
     case OP_POW:
         if ((a == 0 && b < 0) || (a < 0 && b != floor(b)))
             return render_fail(r, ERR_INVALID, "%g cannot be raised to the power %g", a, b);
+        if (isfinite(a) && isfinite(b) && !isfinite(pow(a, b)))
+            return render_fail(r, ERR_INVALID, "Numerical result out of range");
         return value_float(pow(a, b));
     default:
         rest = fmod(a, b);
@@ -252,7 +254,7 @@ bool operate_in(struct render *r, struct value what, struct value in)
         return marked_find(r, in.text, 0, what.text) != SIZE_MAX;
     }
     if (in.kind == VALUE_DICT) {
-        if (what.kind == VALUE_DICT || (what.kind == VALUE_LIST && what.list->kind == LIST_LIST))
+        if (!value_is_key(what))
             render_fail(r, ERR_INVALID, "unhashable type: '%s'", value_type(what));
         return dict_find(r, in.dict, what) != NULL;
     }

@@ -100,6 +100,13 @@ static void write_quoted(struct writer *w, const struct marked *t)
     writer_add(w, &quote, 1, false);
 }
 
+static void write_text(struct writer *w, const struct marked *t)
+{
+    writer_words(w, t->safe ? "Markup(" : "");
+    write_quoted(w, t);
+    writer_words(w, t->safe ? ")" : "");
+}
+
 /* ---- repr of the rest ---- */
 
 static void write_items(struct writer *w, const struct value *items, size_t n)
@@ -200,7 +207,7 @@ void python_repr(struct writer *w, struct value v)
     if (value_is_number(v))
         write_number(w, v);
     else if (v.kind == VALUE_TEXT)
-        write_quoted(w, v.text);
+        write_text(w, v.text);
     else if (v.kind == VALUE_NONE)
         writer_words(w, "None");
     else if (v.kind == VALUE_UNDEFINED)

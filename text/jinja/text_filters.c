@@ -130,7 +130,7 @@ static struct value filter_wordcount(struct render *r, const struct call *c)
 static struct value filter_truncate(struct render *r, const struct call *c)
 {
     struct marked t = python_str(r, c->self), end = marked_own("...", 3), space = marked_own(" ", 1);
-    int64_t length, leeway;
+    int64_t length, leeway, n;
     bool kill = arg_flag(r, c->slot[1], false);
     if (!arg_int(r, c->slot[0], 255, &length) || !arg_int(r, c->slot[3], 5, &leeway) ||
         (value_is_given(c->slot[2]) && !arg_text(r, c->slot[2], &end)))
@@ -138,8 +138,10 @@ static struct value filter_truncate(struct render *r, const struct call *c)
     int64_t keep = length - (int64_t)marked_count(r, &end);
     if (keep < 0 || leeway < 0)
         return render_fail(r, ERR_INVALID, "expected length >= %zu", end.len);
-    if ((int64_t)marked_count(r, &t) <= length + leeway)
-        return value_text(r, t);
+    if (!value_length(r, c->self, &n))
+        return render_fail(r, ERR_INVALID, "object of type '%s' has no len()", value_type(c->self));
+    if (n <= length || n - length <= leeway)
+        return c->self;
     struct marked cut = marked_part(&t, 0, marked_at(r, &t, (size_t)keep));
     size_t at = kill ? SIZE_MAX : marked_find_last(r, &cut, cut.len, &space);
     if (at != SIZE_MAX)

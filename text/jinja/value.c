@@ -270,14 +270,14 @@ struct dict *dict_new(struct render *r, size_t cap)
     return d;
 }
 
-static bool can_be_key(struct value v)
+bool value_is_key(struct value v)
 {
     return v.kind != VALUE_DICT && (v.kind != VALUE_LIST || v.list->kind == LIST_TUPLE);
 }
 
 bool dict_set(struct render *r, struct dict *d, struct value key, struct value v)
 {
-    if (!can_be_key(key)) {
+    if (!value_is_key(key)) {
         render_fail(r, ERR_INVALID, "unhashable type: '%s'", value_type(key));
         return false;
     }
@@ -376,7 +376,9 @@ static struct list *characters(struct render *r, const struct marked *t)
     struct list *l = list_new(r, LIST_LIST, n);
     for (size_t i = 0; l && i < n && !r->failed; i++) {
         size_t len = char_len(t->bytes + at, t->len - at);
-        l->items[i] = value_text(r, marked_part(t, at, at + len));
+        struct marked one = marked_part(t, at, at + len);
+        one.safe = false;
+        l->items[i] = value_text(r, one);
         at += len;
     }
     render_spend(r, n * 32);

@@ -195,6 +195,7 @@ bool value_equal(struct render *r, struct value a, struct value b);
 /* *out < 0, 0 or > 0; fails where Python has no order between them. */
 bool value_order(struct render *r, struct value a, struct value b, int *out);
 bool value_is_number(struct value v); /* a bool is one */
+bool value_is_key(struct value v);    /* can be one of a dict: Python's hashable */
 double value_real(struct value v);    /* of a number */
 int64_t value_whole(struct value v);  /* of a bool or an int */
 
