@@ -44,6 +44,7 @@ int heads_options(struct coordinator_options *o, const struct settings *s, const
         .http_host = settings_text(s, "host"),
         .http_port = (uint16_t)settings_count(s, "port"),
         .model_name = settings_text(s, "model_name"),
+        .chat_template = settings_text(s, "chat_template"),
         .api_key = settings_text(s, "api_key"),
     };
     o->control.n_adapters = n_adapters;

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "cli/answer.h"
 #include "cli/command.h"
@@ -17,11 +18,10 @@ enum { PROMPT_BYTES_MAX = 16 << 20, ANSWER_BYTES_MAX = 64 << 20 };
 struct talk {
     const struct settings *s;
     struct local local;
-    const struct chat_format *format; /* NULL: plain text */
+    struct chat *chat; /* NULL: plain text */
     struct answer_timeline timeline;
     struct sampler_params sampling;
-    struct chat_message *messages;
-    size_t n_messages;
+    json_t *messages;
 };
 
 static int open_local(struct talk *t, struct error *e)
@@ -47,8 +47,11 @@ static int open_local(struct talk *t, struct error *e)
                                              "logits can run it", o.path);
     if (settings_switch(s, "raw"))
         return 0;
+    const char *file = settings_text(s, "chat_template");
     struct error why = {0};
-    if (chat_format_find(&t->format, t->local.tokenizer, &why) != 0)
+    if (file)
+        return chat_open_file(&t->chat, t->local.tokenizer, file, e);
+    if (chat_open(&t->chat, t->local.tokenizer, NULL, &why) != 0)
         return error_set(e, ERR_UNSUPPORTED, "%s; --raw continues plain text", why.text);
     return 0;
 }
@@ -72,10 +75,14 @@ static void read_sampling(struct talk *t)
 }
 
 /* Takes `content`. */
-static void add_message(struct talk *t, const char *role, char *content)
+static int add_message(struct talk *t, const char *role, char *content, struct error *e)
 {
-    t->messages = mem_resize(t->messages, t->n_messages + 1, sizeof(*t->messages));
-    t->messages[t->n_messages++] = (struct chat_message){role, content};
+    json_t *message = json_pack("{s:s, s:s}", "role", role, "content", content);
+    mem_free(content);
+    if (!message)
+        return error_set(e, ERR_INVALID, "the text is not UTF-8");
+    json_array_append_new(t->messages, message);
+    return 0;
 }
 
 static void report_speed(const struct answer_report *r)
@@ -96,9 +103,10 @@ static int turn(struct talk *t, char *prompt, struct answer_report *report, stru
     int r;
     *report = (struct answer_report){0};
     buffer_init(&text, ANSWER_BYTES_MAX);
-    if (t->format) {
-        add_message(t, "user", prompt);
-        r = chat_encode(t->format, t->local.tokenizer, t->messages, t->n_messages, true, &tokens, e);
+    if (t->chat) {
+        struct chat_request q = {.messages = t->messages, .add_generation_prompt = true, .now = clock_unix()};
+        r = add_message(t, "user", prompt, e);
+        r = r == 0 ? chat_encode(t->chat, &q, &tokens, e) : r;
     } else {
         r = tokenizer_encode(t->local.tokenizer, prompt, strlen(prompt), ENCODE_BOS_EOS, &tokens, e);
         mem_free(prompt);
@@ -107,8 +115,8 @@ static int turn(struct talk *t, char *prompt, struct answer_report *report, stru
         r = answer_run(&t->local, &t->timeline, &tokens, &o, &text, report, e);
     if (report->tokens > 0)
         putchar('\n');
-    if (t->format)
-        add_message(t, "assistant", mem_strdup(buffer_text(&text)));
+    if (t->chat && r == 0)
+        r = add_message(t, "assistant", mem_strdup(buffer_text(&text)), e);
     if (r == 0 && settings_switch(t->s, "stats"))
         report_speed(report);
     token_list_free(&tokens);
@@ -181,19 +189,19 @@ static int once(struct talk *t, struct error *e)
 
 int run_command(const struct settings *s, struct error *e)
 {
-    struct talk t = {.s = s};
+    struct talk t = {.s = s, .messages = json_array()};
     int r = open_local(&t, e);
     if (r == 0) {
         read_sampling(&t);
         const char *system = settings_text(s, "system");
         if (system)
-            add_message(&t, "system", mem_strdup(system));
+            r = add_message(&t, "system", mem_strdup(system), e);
         bool talk = settings_argument_count(s) < 2 && isatty(STDIN_FILENO);
-        r = talk ? chat(&t, e) : once(&t, e);
+        if (r == 0)
+            r = talk ? chat(&t, e) : once(&t, e);
     }
-    for (size_t i = 0; i < t.n_messages; i++)
-        mem_free((char *)(uintptr_t)t.messages[i].content);
-    mem_free(t.messages);
+    json_decref(t.messages);
+    chat_close(&t.chat);
     answer_timeline_close(&t.timeline);
     local_close(&t.local);
     return r;

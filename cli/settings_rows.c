@@ -20,6 +20,8 @@ const struct setting setting_rows[] = {
     {"api_key", 0, SETTING_TEXT, HEADS, NULL, 0, 0, "KEY", "clients must send it as a bearer token"},
     {"model_name", 0, SETTING_TEXT, CMD_LOGITS, NULL, 0, 0, "NAME", "the model of --cluster, as /v1/models lists them"},
     {"model_name", 0, SETTING_TEXT, HEADS, NULL, 0, 0, "NAME", "the model's id in the API (the file's name)"},
+    {"chat_template", 0, SETTING_TEXT, HEADS | CMD_RUN, NULL, 0, 0, "FILE",
+     "a Jinja chat template to use instead of the model's own"},
     {"listen", 0, SETTING_TEXT, CMD_COORDINATOR, "0.0.0.0", 0, 0, "ADDRESS", "where nodes connect (encrypted)"},
     {"listen", 0, SETTING_TEXT, CMD_NODE, "0.0.0.0:0", 0, 0, "ADDRESS:PORT", "where other nodes connect (encrypted)"},
     {"advertise", 0, SETTING_TEXT, CMD_COORDINATOR | CMD_NODE, NULL, 0, 0, "HOST",

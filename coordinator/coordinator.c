@@ -15,24 +15,27 @@ struct coordinator {
     struct control *control;
     struct engine *engine;
     struct tokenizer *tokenizer;
+    struct chat *chat; /* NULL: the model cannot */
     struct api *api;
 };
 
-/* A model without a known chat format still completes text. */
-static const struct chat_format *find_chat(const struct tokenizer *t)
+/* A model without a chat template still completes text; one that was given has to be good. */
+static int open_chat(struct coordinator *c, const struct coordinator_options *o, struct error *why, struct error *e)
 {
-    const struct chat_format *chat = NULL;
-    struct error why = { 0 };
-    if (chat_format_find(&chat, t, &why) == 0)
-        return chat;
-    log_warn("coordinator", "chat is off: %s", why.text);
-    return NULL;
+    if (o->chat_template != NULL)
+        return chat_open_file(&c->chat, c->tokenizer, o->chat_template, e);
+    if (chat_open(&c->chat, c->tokenizer, NULL, why) != 0)
+        log_warn("coordinator", "chat is off: %s", why->text);
+    return 0;
 }
 
 static int start_api(struct coordinator *c, const struct coordinator_options *o, struct error *e)
 {
     char token[API_ADMIN_TOKEN_BYTES];
+    struct error why = { 0 };
     int rc = api_admin_token(o->control.state_dir, token, e);
+    if (rc == 0)
+        rc = open_chat(c, o, &why, e);
     if (rc != 0)
         return rc;
     const char *name = o->model_name != NULL ? o->model_name : control_model_name(c->control);
@@ -46,7 +49,8 @@ static int start_api(struct coordinator *c, const struct coordinator_options *o,
         .engine = c->engine,
         .control = c->control,
         .tokenizer = c->tokenizer,
-        .chat = find_chat(c->tokenizer),
+        .chat = c->chat,
+        .chat_error = c->chat == NULL ? why.text : NULL,
         .model_name = name,
         .host = o->http_host,
         .port = o->http_port,
@@ -82,6 +86,7 @@ void coordinator_stop(struct coordinator **c_p)
     api_stop(&c->api);
     if (c->engine != NULL)
         engine_stop(&c->engine);
+    chat_close(&c->chat);
     if (c->tokenizer != NULL)
         tokenizer_close(&c->tokenizer);
     if (c->control != NULL)

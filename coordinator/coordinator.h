@@ -15,6 +15,7 @@ struct coordinator_options {
     const char *http_host; /* "127.0.0.1" */
     uint16_t http_port;    /* 8080; 0: ephemeral */
     const char *model_name; /* id in the API; NULL: the file's name without .gguf */
+    const char *chat_template; /* a file to use instead of the model's own template; NULL: the model's */
     uint32_t connections_max; /* 0: 256 */
     const char *api_key;      /* NULL: the API is open to who can reach it */
 };

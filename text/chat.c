@@ -1,84 +1,211 @@
-/* chat: the rows of known formats, and a rendered conversation to ids. */
+/* chat: templates are parsed and probed once; a conversation is fitted, rendered, and cut into tokens. */
 #include "text/chat.h"
 
 #include <string.h>
 
-#include "text/chatml.h"
+#include "base/buffer.h"
+#include "base/memory.h"
+#include "base/path.h"
+#include "text/chat_caps.h"
+#include "text/chat_messages.h"
 #include "text/tokenizer_spans.h"
 
-struct chat_format {
+/* What models without a template get. */
+static const char chatml[] =
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+enum { FIXED_VARIABLES = 5 };
+
+struct chat {
+    const struct tokenizer *tokenizer;
     const char *name;
-    /* 0 when the row can render what the template does; NULL for a model without one. */
-    int (*fits)(const struct tokenizer *t, const char *source, struct error *e);
-    /* The text, and whether it begins with BOS. */
-    int (*render)(const char *source, const struct chat_message *messages, size_t n, bool add_generation_prompt,
-                  struct chat_text *out, bool *bos, struct error *e);
+    struct jinja *plain;
+    struct jinja *with_tools; /* the template for conversations with tools, NULL: the same */
+    json_t *bos, *eos;        /* the texts of these tokens; NULL: none */
+    struct chat_caps caps;
 };
 
-static bool is_special(const struct tokenizer *t, const char *text)
+/* ---- opening ---- */
+
+static json_t *token_text(const struct tokenizer *t, int32_t id)
 {
-    return tokenizer_is_control(t, tokenizer_find(t, text, strlen(text)));
+    struct buffer text;
+    buffer_init(&text, TOKENIZER_TOKEN_MAX);
+    tokenizer_decode(t, id, true, &text);
+    json_t *j = id >= 0 ? json_stringn(buffer_text(&text), text.len) : NULL;
+    buffer_close(&text);
+    return j;
 }
 
-static int fits_chatml(const struct tokenizer *t, const char *source, struct error *e)
+static bool has_chatml(const struct tokenizer *t)
 {
-    struct chatml_habits h;
-    if (!is_special(t, "<|im_start|>") || !is_special(t, "<|im_end|>"))
-        return error_set(e, ERR_UNSUPPORTED, "%s, and ChatML, the only format that is known, has control tokens that "
-                         "the model lacks", source ? "the model's chat template is not ChatML"
-                                                   : "the model has no chat template");
-    return chatml_read(&h, source, e);
+    return tokenizer_is_control(t, tokenizer_find(t, "<|im_start|>", 12)) &&
+           tokenizer_is_control(t, tokenizer_find(t, "<|im_end|>", 10));
 }
 
-static int render_chatml(const char *source, const struct chat_message *messages, size_t n, bool add_generation_prompt,
-                         struct chat_text *out, bool *bos, struct error *e)
+static const struct jinja *template_for(const struct chat *c, bool tools)
 {
-    struct chatml_habits h;
-    int status = chatml_read(&h, source, e);
-    *bos = h.bos;
-    return status == 0 ? chatml_render(&h, messages, n, add_generation_prompt, out, e) : status;
+    return tools && c->with_tools ? c->with_tools : c->plain;
 }
 
-static const struct chat_format rows[] = {
-    {"chatml", fits_chatml, render_chatml},
-};
-
-int chat_format_find(const struct chat_format **out, const struct tokenizer *t, struct error *e)
+/* Probing counts on the same bytes that requests have. */
+static void probe(struct chat *c, const char *source)
 {
-    int status = ERR_UNSUPPORTED;
-    *out = NULL;
-    for (size_t i = 0; i < COUNTOF(rows); i++) {
-        status = rows[i].fits(t, tokenizer_chat_template(t), e);
-        if (status == 0) {
-            *out = &rows[i];
-            return 0;
-        }
-    }
+    const struct chat_tokens_text tokens = {.bos = c->bos, .eos = c->eos};
+    chat_caps_probe(&c->caps, c->plain, template_for(c, true), source, &tokens);
+}
+
+static int parse(struct chat *c, const char *source, const char *tool_source, struct error *e)
+{
+    int status = jinja_parse(&c->plain, source, strlen(source), e);
+    if (status == 0 && tool_source)
+        status = jinja_parse(&c->with_tools, tool_source, strlen(tool_source), e);
     return status;
 }
 
-const char *chat_format_name(const struct chat_format *f)
+int chat_open(struct chat **out, const struct tokenizer *t, const char *source, struct error *e)
 {
-    return f->name;
+    const char *tool_source = source ? NULL : tokenizer_tool_template(t);
+    struct chat *c;
+    *out = NULL;
+    if (!source)
+        source = tokenizer_chat_template(t);
+    if (!source && !has_chatml(t))
+        return error_set(e, ERR_UNSUPPORTED, "the model has no chat template, and its vocabulary lacks the control "
+                         "tokens of ChatML, which would be the default");
+    c = mem_alloc(sizeof(*c));
+    c->tokenizer = t;
+    c->name = source ? "template" : "chatml";
+    c->bos = token_text(t, tokenizer_bos(t));
+    c->eos = token_text(t, tokenizer_eos(t));
+    int status = parse(c, source ? source : chatml, tool_source, e);
+    if (status != 0) {
+        chat_close(&c);
+        return status;
+    }
+    probe(c, source ? source : chatml);
+    *out = c;
+    return 0;
 }
 
-int chat_encode(const struct chat_format *f, const struct tokenizer *t, const struct chat_message *messages, size_t n,
-                bool add_generation_prompt, struct token_list *out, struct error *e)
+int chat_open_file(struct chat **out, const struct tokenizer *t, const char *path, struct error *e)
 {
-    struct chat_text text;
-    bool bos = false;
-    *out = (struct token_list){0};
-    if (n == 0 || n > CHAT_MESSAGES_MAX)
-        return error_set(e, ERR_INVALID, "%zu messages; between 1 and %d can be", n, CHAT_MESSAGES_MAX);
-    chat_text_init(&text);
-    int status = f->render(tokenizer_chat_template(t), messages, n, add_generation_prompt, &text, &bos, e);
-    if (status == 0) {
-        struct token_source s = {
-            .text = buffer_text(&text.text), .len = text.text.len, .trusted = text.trusted,
-            .n_trusted = text.n_trusted, .bos = bos,
-        };
-        status = tokenizer_encode_spans(t, &s, out, e);
+    char *source;
+    size_t len;
+    *out = NULL;
+    int status = path_read(path, JINJA_SOURCE_MAX, &source, &len, e);
+    if (status != 0)
+        return status;
+    if (strlen(source) != len)
+        status = error_set(e, ERR_INVALID, "%s: no template has a byte 0", path);
+    else if ((status = chat_open(out, t, source, e)) != 0)
+        status = error_context(e, "%s", path);
+    mem_free(source);
+    return status;
+}
+
+void chat_close(struct chat **c)
+{
+    if (!*c)
+        return;
+    jinja_free(&(*c)->plain);
+    jinja_free(&(*c)->with_tools);
+    json_decref((*c)->bos);
+    json_decref((*c)->eos);
+    mem_free(*c);
+    *c = NULL;
+}
+
+const char *chat_name(const struct chat *c)
+{
+    return c->name;
+}
+
+bool chat_has_tools(const struct chat *c)
+{
+    return c->caps.tools;
+}
+
+/* ---- rendering ---- */
+
+static int check_request(const struct chat *c, const struct chat_request *q, bool tools, struct error *e)
+{
+    if (q->variables && !json_is_null(q->variables) && !json_is_object(q->variables))
+        return error_set(e, ERR_INVALID, "chat_template_kwargs must be an object");
+    if (json_object_size(q->variables) > CHAT_VARIABLES_MAX)
+        return error_set(e, ERR_LIMIT, "chat_template_kwargs takes at most %d variables", CHAT_VARIABLES_MAX);
+    if (q->tools && !json_is_null(q->tools)) {
+        int status = chat_tools_check(q->tools, e);
+        if (status != 0)
+            return status;
     }
-    chat_text_close(&text);
+    if (tools && !c->caps.tools)
+        return error_set(e, ERR_UNSUPPORTED, "the model's chat template has no place for tools");
+    return 0;
+}
+
+/* The request's own variables never take the place of these, also where there is none. */
+static bool is_fixed(const struct jinja_variable *v, const char *name)
+{
+    for (size_t i = 0; i < FIXED_VARIABLES; i++)
+        if (strcmp(v[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static int render(const struct chat *c, const struct chat_request *q, const json_t *messages, bool tools,
+                  struct jinja_output *out, struct error *e)
+{
+    json_t *open = json_boolean(q->add_generation_prompt), *value;
+    struct jinja_variable v[FIXED_VARIABLES + CHAT_VARIABLES_MAX] = {
+        {"messages", messages, false},
+        {"tools", tools ? q->tools : NULL, false},
+        {"add_generation_prompt", open, true},
+        {"bos_token", c->bos, true},
+        {"eos_token", c->eos, true},
+    };
+    struct jinja_context context = {.variables = v, .n_variables = FIXED_VARIABLES,
+                                    .harmless = chat_is_role, .now = q->now};
+    const char *name;
+    json_object_foreach((json_t *)(uintptr_t)q->variables, name, value)
+        if (!is_fixed(v, name))
+            v[context.n_variables++] = (struct jinja_variable){name, value, false};
+    return jinja_render(template_for(c, tools), &context, out, e);
+}
+
+int chat_render(const struct chat *c, const struct chat_request *q, struct jinja_output *out, struct error *e)
+{
+    json_t *messages = NULL;
+    bool tools = json_array_size(q->tools) > 0;
+    *out = (struct jinja_output){0};
+    int status = check_request(c, q, tools, e);
+    if (status == 0)
+        status = chat_messages_fit(&messages, q->messages, &c->caps, e);
+    if (status == 0)
+        status = render(c, q, messages, tools, out, e);
+    json_decref(messages);
+    return status;
+}
+
+int chat_tokens(const struct chat *c, const struct jinja_output *text, struct token_list *out, struct error *e)
+{
+    struct text_span *trusted = mem_array(text->n_trusted, sizeof(*trusted));
+    for (size_t i = 0; i < text->n_trusted; i++)
+        trusted[i] = (struct text_span){text->trusted[i].start, text->trusted[i].end};
+    struct token_source s = {.text = text->text, .len = text->len, .trusted = trusted, .n_trusted = text->n_trusted};
+    int status = tokenizer_encode_spans(c->tokenizer, &s, out, e);
+    mem_free(trusted);
+    return status;
+}
+
+int chat_encode(const struct chat *c, const struct chat_request *q, struct token_list *out, struct error *e)
+{
+    struct jinja_output text;
+    *out = (struct token_list){0};
+    int status = chat_render(c, q, &text, e);
+    if (status == 0)
+        status = chat_tokens(c, &text, out, e);
+    jinja_output_free(&text);
     return status;
 }

@@ -277,6 +277,8 @@ static void write_specials(const struct export *x)
     gguf_writer_bool(x->w, "tokenizer.ggml.add_eos_token", s->n_after == 1 && s->after[0] == eos);
     if (s->chat_template.len > 0)
         gguf_writer_string(x->w, "tokenizer.chat_template", s->chat_template.text);
+    if (s->tool_template.len > 0)
+        gguf_writer_string(x->w, "tokenizer.chat_template.tool_use", s->tool_template.text);
 }
 
 static int check(const struct export *x)

@@ -107,6 +107,7 @@ struct source {
     int32_t ends[SOURCE_ENDS_MAX]; /* end a generation */
     size_t n_ends;
     struct source_text chat_template; /* text NULL: none */
+    struct source_text tool_template; /* for conversations with tools; text NULL: the same */
 
     void *owner; /* what the texts borrow from, where the source owns it */
     void (*owner_close)(void *owner);

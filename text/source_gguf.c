@@ -65,16 +65,22 @@ static int find_kind(const struct gguf *g, const struct kind_row **row, struct e
     return unknown_kind(g, kind, e);
 }
 
-static int read_template(struct source *s, const struct gguf *g, struct error *e)
+static int read_template(struct source_text *out, const struct gguf *g, const char *key, struct error *e)
 {
     struct gguf_string text;
-    if (!gguf_get_string(g, "tokenizer.chat_template", &text))
+    if (!gguf_get_string(g, key, &text))
         return 0;
     if (text.len > SOURCE_TEMPLATE_MAX)
         return error_set(e, ERR_LIMIT, "%s: the chat template has %zu bytes; at most %d can be", gguf_path(g),
                          text.len, SOURCE_TEMPLATE_MAX);
-    s->chat_template = (struct source_text){text.text, text.len};
+    *out = (struct source_text){text.text, text.len};
     return 0;
+}
+
+static int read_templates(struct source *s, const struct gguf *g, struct error *e)
+{
+    int status = read_template(&s->chat_template, g, "tokenizer.chat_template", e);
+    return status == 0 ? read_template(&s->tool_template, g, "tokenizer.chat_template.tool_use", e) : status;
 }
 
 /* ---- tokens ---- */
@@ -323,7 +329,7 @@ int source_gguf(struct source *s, const struct gguf *g, struct error *e)
     s->bos = s->eos = s->unknown = -1;
     int status = find_kind(g, &row, e);
     if (status == 0)
-        status = read_template(s, g, e);
+        status = read_templates(s, g, e);
     if (status != 0 || row->kind == SOURCE_NONE)
         return status;
     s->kind = row->kind;

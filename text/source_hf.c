@@ -11,7 +11,7 @@
 enum { JSON_BYTES_MAX = 256 << 20, SMALL_BYTES_MAX = 16 << 20 };
 
 struct hf {
-    char *path, *jinja;
+    char *path, *jinja, *tool_jinja;
     json_t *tokenizer, *config, *generation;
 };
 
@@ -23,6 +23,7 @@ static void hf_close(void *owner)
     json_decref(h->generation);
     mem_free(h->path);
     mem_free(h->jinja);
+    mem_free(h->tool_jinja);
     mem_free(h);
 }
 
@@ -51,6 +52,15 @@ static int load(const char *folder, const char *name, size_t bytes_max, bool opt
     return status;
 }
 
+static int load_template(const char *folder, const char *name, char **out, struct error *e)
+{
+    char *path = path_join(folder, name);
+    size_t len;
+    int status = path_exists(path) ? path_read(path, SOURCE_TEMPLATE_MAX, out, &len, e) : 0;
+    mem_free(path);
+    return status;
+}
+
 static int load_all(struct hf *h, const char *folder, struct error *e)
 {
     int status = load(folder, "tokenizer.json", JSON_BYTES_MAX, false, &h->tokenizer, e);
@@ -58,11 +68,10 @@ static int load_all(struct hf *h, const char *folder, struct error *e)
         status = load(folder, "tokenizer_config.json", SMALL_BYTES_MAX, true, &h->config, e);
     if (status == 0)
         status = load(folder, "generation_config.json", SMALL_BYTES_MAX, true, &h->generation, e);
-    char *jinja = path_join(folder, "chat_template.jinja");
-    size_t len;
-    if (status == 0 && path_exists(jinja))
-        status = path_read(jinja, SOURCE_TEMPLATE_MAX, &h->jinja, &len, e);
-    mem_free(jinja);
+    if (status == 0)
+        status = load_template(folder, "chat_template.jinja", &h->jinja, e);
+    if (status == 0)
+        status = load_template(folder, "additional_chat_templates/tool_use.jinja", &h->tool_jinja, e);
     return status;
 }
 
@@ -317,19 +326,24 @@ static void read_ends(struct source *s, const json_t *generation)
         s->ends[s->n_ends++] = s->eos;
 }
 
-/* A text, or a list of named ones of which "default" counts. */
+/* A text, or a list of named ones: "default", and "tool_use" for conversations with tools. Files go before both. */
 static int read_chat(struct source *s, const struct hf *h, struct error *e)
 {
     const json_t *list = json_object_get(h->config, "chat_template");
     s->chat_template = hf_text(h->config, "chat_template");
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (hf_text_is(hf_text(json_array_get(list, i), "name"), "default"))
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        struct source_text name = hf_text(json_array_get(list, i), "name");
+        if (hf_text_is(name, "default"))
             s->chat_template = hf_text(json_array_get(list, i), "template");
+        if (hf_text_is(name, "tool_use"))
+            s->tool_template = hf_text(json_array_get(list, i), "template");
+    }
     if (h->jinja)
         s->chat_template = (struct source_text){h->jinja, strlen(h->jinja)};
-    if (s->chat_template.len > SOURCE_TEMPLATE_MAX)
-        return error_set(e, ERR_LIMIT, "%s: the chat template has %zu bytes; at most %d can be", s->where,
-                         s->chat_template.len, SOURCE_TEMPLATE_MAX);
+    if (h->tool_jinja)
+        s->tool_template = (struct source_text){h->tool_jinja, strlen(h->tool_jinja)};
+    if (s->chat_template.len > SOURCE_TEMPLATE_MAX || s->tool_template.len > SOURCE_TEMPLATE_MAX)
+        return error_set(e, ERR_LIMIT, "%s: a chat template has more than %d bytes", s->where, SOURCE_TEMPLATE_MAX);
     return 0;
 }
 

@@ -34,6 +34,7 @@ struct tokenizer {
     int32_t before[SOURCE_AROUND_MAX], after[SOURCE_AROUND_MAX];
     size_t n_before, n_after;
     char *chat_template; /* NULL: none */
+    char *tool_template; /* NULL: the same */
 };
 
 /* ---- special tokens ---- */
@@ -103,6 +104,8 @@ static int open_parts(struct tokenizer *t, const struct source *s, struct error 
 {
     if (s->chat_template.text)
         t->chat_template = mem_strndup(s->chat_template.text, s->chat_template.len);
+    if (s->tool_template.text)
+        t->tool_template = mem_strndup(s->tool_template.text, s->tool_template.len);
     if (s->kind == SOURCE_NONE)
         return 0;
     t->prefix = s->prefix;
@@ -167,6 +170,7 @@ void tokenizer_close(struct tokenizer **t)
     vocab_close(&(*t)->vocab);
     pretokenizer_close(&(*t)->pretokenizer);
     mem_free((*t)->chat_template);
+    mem_free((*t)->tool_template);
     mem_free(*t);
     *t = NULL;
 }
@@ -417,4 +421,9 @@ int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len)
 const char *tokenizer_chat_template(const struct tokenizer *t)
 {
     return t->chat_template;
+}
+
+const char *tokenizer_tool_template(const struct tokenizer *t)
+{
+    return t->tool_template;
 }

@@ -64,5 +64,7 @@ bool tokenizer_is_control(const struct tokenizer *t, int32_t id);
 int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len);
 /* The model's chat template source, NULL when it has none. */
 const char *tokenizer_chat_template(const struct tokenizer *t);
+/* The one for conversations with tools, where the model has one of its own for them; else NULL. */
+const char *tokenizer_tool_template(const struct tokenizer *t);
 
 #endif

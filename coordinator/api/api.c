@@ -27,6 +27,7 @@ static const struct http_route routes[] = {
     { "POST", "/completions",         api_completions, FOR_USERS | HTTP_BODY,    API_BODY_MAX },
     { "GET",  "/models",              api_models,      FOR_USERS,                0 },
     { "GET",  "/models/",             api_model,       FOR_USERS | HTTP_PREFIX,  0 },
+    { "POST", "/apply-template",      api_apply_template, FOR_USERS | HTTP_BODY, API_BODY_MAX },
     { "GET",  "/health",              api_health,      0,                        0 },
     { "GET",  "/v1/health",           api_health,      0,                        0 },
     { "GET",  "/version",             api_version,     0,                        0 },
@@ -152,6 +153,7 @@ static void api_free(struct api *a)
     mem_free(a->model_name);
     mem_free(a->api_key);
     mem_free(a->admin_token);
+    mem_free(a->chat_error);
     mem_free(a->end_tokens);
     grammars_destroy(&a->grammars);
     mem_free(a);
@@ -164,6 +166,7 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
     a->model_name = mem_strdup(o->model_name);
     a->api_key = o->api_key == NULL ? NULL : mem_strdup(o->api_key);
     a->admin_token = o->admin_token == NULL ? NULL : mem_strdup(o->admin_token);
+    a->chat_error = o->chat_error == NULL ? NULL : mem_strdup(o->chat_error);
     a->options.ping_ms = o->ping_ms == 0 ? API_PING_MS : o->ping_ms;
     a->started = clock_unix();
     a->n_vocab = model_hparams(control_model(o->control))->n_vocab;

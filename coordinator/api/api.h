@@ -4,7 +4,7 @@
  * turns tokens back into text, JSON and server-sent events.  Everything that
  * can fail is tried before the 200 is sent.  Request fields are rows of
  * fields.c, endpoints rows of api.c; unknown fields are ignored, fields whose
- * meaning would be lost (tools) are refused by name.
+ * meaning would be lost (functions) are refused by name.
  *
  * Handlers run on the HTTP server's connection threads and share nothing but
  * the immutable api and its counters.                                        */
@@ -35,7 +35,8 @@ struct api_options {
     struct engine *engine;
     struct control *control;
     const struct tokenizer *tokenizer;
-    const struct chat_format *chat; /* NULL: the model has no format that is known; chat is refused */
+    const struct chat *chat; /* NULL: chat is refused, because of ... */
+    const char *chat_error;  /* ... this; NULL: there is no template */
     const char *model_name;
     const char *const *adapters; /* names, whose model ids are MODEL:NAME */
     uint32_t n_adapters;

@@ -1,6 +1,7 @@
 /* chat: POST /v1/chat/completions. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "coordinator/api/answer.h"
 #include "coordinator/api/request.h"
@@ -62,119 +63,101 @@ static const struct shape chat_shape = {
     .whole = whole,
 };
 
-/* ---- messages ---- */
+/* ---- the prompt ---- */
 
-static const char *const roles[] = { "system", "developer", "user", "assistant", "tool" };
-
-static int read_role(const json_t *message, const char *param, const char **out, struct refusal *r)
+/* With "none" the model is told of no tools. What would force a call is refused until it can be kept. */
+static int read_tools(const json_t *body, const json_t **out, struct refusal *r)
 {
-    const char *role = json_string_value(json_object_get(message, "role"));
-    for (size_t i = 0; role != NULL && i < COUNTOF(roles); i++) {
-        if (strcmp(role, roles[i]) == 0) {
-            *out = roles[i];
-            return 0;
-        }
-    }
-    return refuse(r, ERR_INVALID, param, "%s.role must be system, developer, user, assistant or tool", param);
-}
-
-/* The text of a list of parts, one after the other. Caller frees. */
-static int join_parts(const json_t *parts, const char *param, char **out, struct refusal *r)
-{
-    struct buffer text;
-    buffer_init(&text, API_BODY_MAX);
-    for (size_t i = 0; i < json_array_size(parts); i++) {
-        const json_t *part = json_array_get(parts, i);
-        const char *type = json_string_value(json_object_get(part, "type"));
-        const json_t *words = json_object_get(part, "text");
-        if (type == NULL || strcmp(type, "text") != 0 || !json_is_string(words)) {
-            buffer_close(&text);
-            return refuse(r, type == NULL ? ERR_INVALID : ERR_UNSUPPORTED, param,
-                          "%s.content: only parts of type \"text\" are supported", param);
-        }
-        buffer_add_text(&text, json_string_value(words));
-    }
-    *out = mem_strdup(buffer_text(&text));
-    buffer_close(&text);
+    const json_t *tools = json_object_get(body, "tools"), *choice = json_object_get(body, "tool_choice");
+    const char *word = json_string_value(choice);
+    *out = NULL;
+    bool none = tools == NULL || json_is_null(tools) || (json_is_array(tools) && json_array_size(tools) == 0);
+    if (none || (word != NULL && strcmp(word, "none") == 0))
+        return 0;
+    if (choice != NULL && !json_is_null(choice) && (word == NULL || strcmp(word, "auto") != 0))
+        return refuse(r, ERR_UNSUPPORTED, "tool_choice", "tool_choice other than auto and none is not supported by "
+                      "this server yet");
+    *out = tools;
     return 0;
 }
 
-/* Null content is empty. Caller frees. */
-static int read_content(const json_t *message, const char *param, char **out, struct refusal *r)
+/* The request's chat_template_kwargs, and what other fields say to templates. The caller's. */
+static int read_variables(const json_t *body, json_t **out, struct refusal *r)
 {
-    const json_t *content = json_object_get(message, "content");
-    const json_t *calls = json_object_get(message, "tool_calls");
-    if (json_array_size(calls) > 0)
-        return refuse(r, ERR_UNSUPPORTED, param, "%s.tool_calls: tools are not supported by this server yet", param);
-    if (json_is_array(content))
-        return join_parts(content, param, out, r);
-    bool assistant = strcmp(json_string_value(json_object_get(message, "role")), "assistant") == 0;
-    if (!json_is_string(content) && !(assistant && (content == NULL || json_is_null(content))))
-        return refuse(r, ERR_INVALID, param, "%s.content must be a string or a list of parts", param);
-    *out = mem_strdup(json_is_string(content) ? json_string_value(content) : "");
+    json_t *given = json_object_get(body, "chat_template_kwargs"), *effort = json_object_get(body, "reasoning_effort");
+    json_t *documents = json_object_get(body, "documents");
+    *out = NULL;
+    if (given != NULL && !json_is_null(given) && !json_is_object(given))
+        return refuse(r, ERR_INVALID, "chat_template_kwargs", "chat_template_kwargs must be an object");
+    if (effort != NULL && !json_is_null(effort) && !json_is_string(effort))
+        return refuse(r, ERR_INVALID, "reasoning_effort", "reasoning_effort must be a string");
+    if (documents != NULL && !json_is_null(documents) && !json_is_array(documents))
+        return refuse(r, ERR_INVALID, "documents", "documents must be a list");
+    *out = json_is_object(given) ? json_copy(given) : json_object();
+    if (json_is_array(documents) && json_object_get(*out, "documents") == NULL)
+        json_object_set(*out, "documents", documents);
+    if (!json_is_string(effort))
+        return 0;
+    if (json_object_get(*out, "enable_thinking") == NULL)
+        json_object_set_new(*out, "enable_thinking", json_boolean(strcmp(json_string_value(effort), "none") != 0));
+    if (json_object_get(*out, "reasoning_effort") == NULL)
+        json_object_set(*out, "reasoning_effort", effort);
     return 0;
 }
 
-static void messages_free(struct chat_message *messages, size_t n)
+/* true unless the request says otherwise. */
+static int read_opening(const json_t *body, bool *out, struct refusal *r)
 {
-    for (size_t i = 0; i < n; i++)
-        mem_free((void *)(uintptr_t)messages[i].content);
-    mem_free(messages);
+    const json_t *open = json_object_get(body, "add_generation_prompt");
+    *out = !json_is_false(open);
+    if (open != NULL && !json_is_null(open) && !json_is_boolean(open))
+        return refuse(r, ERR_INVALID, "add_generation_prompt", "add_generation_prompt must be true or false");
+    return 0;
 }
 
-static int read_message(const json_t *message, size_t i, struct chat_message *out, struct refusal *r)
+/* What an error of the template is about, as far as its sentence says. */
+static void name_param(struct refusal *r, bool tools)
 {
-    char param[32];
-    snprintf(param, sizeof(param), "messages[%zu]", i);
-    if (!json_is_object(message))
-        return refuse(r, ERR_INVALID, param, "%s must be an object", param);
-    char *content = NULL;
-    int rc = read_role(message, param, &out->role, r);
-    if (rc == 0)
-        rc = read_content(message, param, &content, r);
-    out->content = content;
-    return rc;
+    const char *text = r->error.text;
+    size_t n = strcspn(text, "]");
+    if (strncmp(text, "messages[", 9) == 0 && text[n] == ']' && n + 1 < sizeof(r->param))
+        snprintf(r->param, sizeof(r->param), "%.*s", (int)n + 1, text);
+    else
+        snprintf(r->param, sizeof(r->param), "%s", tools && strstr(text, "tools") != NULL ? "tools" : "messages");
 }
 
-static int read_messages(const json_t *body, struct chat_message **out, size_t *n, struct refusal *r)
+static int render(const struct api *a, const json_t *body, struct jinja_output *out, struct refusal *r)
 {
-    const json_t *list = json_object_get(body, "messages");
-    *n = json_array_size(list);
-    if (*n == 0)
-        return refuse(r, ERR_INVALID, "messages", "messages must be a list of at least one message");
-    if (*n > CHAT_MESSAGES_MAX)
-        return refuse(r, ERR_LIMIT, "messages", "at most %d messages are taken", (int)CHAT_MESSAGES_MAX);
-    *out = mem_array(*n, sizeof(**out));
-    int rc = 0;
-    for (size_t i = 0; i < *n && rc == 0; i++)
-        rc = read_message(json_array_get(list, i), i, &(*out)[i], r);
-    if (rc != 0)
-        messages_free(*out, *n);
-    return rc;
-}
-
-static int encode(const struct api *a, const struct chat_message *messages, size_t n, struct prompt *out,
-                  struct refusal *r)
-{
+    struct chat_request q = { .messages = json_object_get(body, "messages"), .now = clock_unix() };
+    json_t *variables = NULL;
+    *out = (struct jinja_output){ 0 };
     if (a->options.chat == NULL)
-        return refuse(r, ERR_UNSUPPORTED, NULL,
-                      "this model has no chat format that is known here: use /v1/completions");
-    int rc = chat_encode(a->options.chat, a->options.tokenizer, messages, n, true, &out->tokens, &r->error);
-    if (rc != 0 && r->param[0] == '\0')
-        snprintf(r->param, sizeof(r->param), "messages");
+        return refuse(r, ERR_UNSUPPORTED, NULL, "this model cannot chat, use /v1/completions: %s",
+                      a->chat_error != NULL ? a->chat_error : "it has no chat template");
+    int rc = read_tools(body, &q.tools, r);
+    if (rc == 0)
+        rc = read_opening(body, &q.add_generation_prompt, r);
+    if (rc == 0)
+        rc = read_variables(body, &variables, r);
+    if (rc == 0) {
+        q.variables = variables;
+        rc = chat_render(a->options.chat, &q, out, &r->error);
+        if (rc != 0)
+            name_param(r, q.tools != NULL);
+    }
+    json_decref(variables);
     return rc;
 }
 
 static int chat_prompt(const struct api *a, const json_t *body, struct prompt **out, struct refusal *r)
 {
-    struct chat_message *messages = NULL;
-    size_t n;
-    int rc = read_messages(body, &messages, &n, r);
-    if (rc != 0)
-        return rc;
-    *out = mem_array(1, sizeof(**out));
-    rc = encode(a, messages, n, *out, r);
-    messages_free(messages, n);
+    struct jinja_output text;
+    int rc = render(a, body, &text, r);
+    if (rc == 0) {
+        *out = mem_array(1, sizeof(**out));
+        rc = chat_tokens(a->options.chat, &text, &(*out)->tokens, &r->error);
+    }
+    jinja_output_free(&text);
     return rc;
 }
 
@@ -186,4 +169,21 @@ void api_chat(void *arg, struct http_exchange *x)
     int rc = chat_prompt(arg, q.body, &q.prompts, &q.refusal);
     q.n_prompts = q.prompts == NULL ? 0 : 1;
     request_answer(&q, rc, &chat_shape);
+}
+
+void api_apply_template(void *arg, struct http_exchange *x)
+{
+    const struct api *a = arg;
+    struct refusal r = { 0 };
+    struct jinja_output text = { 0 };
+    json_t *body = NULL;
+    int rc = json_body(&body, x, &r);
+    if (rc == 0)
+        rc = render(a, body, &text, &r);
+    if (rc == 0)
+        reply_json(x, 200, json_pack("{s:s%}", "prompt", text.text, text.len));
+    else
+        reply_refusal(x, &r);
+    jinja_output_free(&text);
+    json_decref(body);
 }

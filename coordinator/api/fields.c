@@ -59,7 +59,7 @@ static const struct {
     const char *name;
     enum endpoint endpoints;
 } unsupported[] = {
-    { "tools", FOR_CHAT },          { "functions", FOR_CHAT },       { "allowed_token_ids", FOR_BOTH },
+    { "functions", FOR_CHAT },       { "allowed_token_ids", FOR_BOTH },
     { "bad_words", FOR_BOTH },      { "min_tokens", FOR_BOTH },      { "stop_token_ids", FOR_BOTH },
     { "prompt_logprobs", FOR_BOTH }, { "suffix", FOR_COMPLETION },
 };
@@ -134,7 +134,7 @@ static int refuse_unsupported(const json_t *body, enum endpoint endpoint, struct
         const char *name = unsupported[i].name;
         if ((unsupported[i].endpoints & endpoint) == 0 || asks_for_nothing(json_object_get(body, name)))
             continue;
-        if (no_tool && (strcmp(name, "tools") == 0 || strcmp(name, "functions") == 0))
+        if (no_tool && strcmp(name, "functions") == 0)
             continue;
         return refuse(r, ERR_UNSUPPORTED, name, "%s is not supported by this server yet", name);
     }

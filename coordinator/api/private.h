@@ -13,7 +13,7 @@ struct grammars;
 
 struct api {
     struct api_options options;
-    char *model_name, *api_key, *admin_token; /* copies */
+    char *model_name, *api_key, *admin_token, *chat_error; /* copies */
     char **ids; /* of the model, then with each adapter: [1 + options.n_adapters] */
     char fingerprint[16];
     int64_t started; /* seconds since 1970 */
@@ -66,6 +66,7 @@ uint32_t api_context(const struct control_route *route);
 
 /* handlers */
 void api_chat(void *arg, struct http_exchange *x);
+void api_apply_template(void *arg, struct http_exchange *x);
 void api_completions(void *arg, struct http_exchange *x);
 void api_models(void *arg, struct http_exchange *x);
 void api_model(void *arg, struct http_exchange *x);

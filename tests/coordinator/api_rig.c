@@ -18,7 +18,7 @@ static int start(void **state, const char *api_key)
     r->engine = fake_engine();
     r->control = fake_control(RIG_MODEL);
     if (r->control == NULL || tokenizer_open(&r->tokenizer, model_file(control_model(r->control)), &e) != 0 ||
-        chat_format_find(&r->chat, r->tokenizer, &e) != 0) {
+        chat_open(&r->chat, r->tokenizer, NULL, &e) != 0) {
         fprintf(stderr, "%s\n", e.text);
         return -1;
     }
@@ -51,6 +51,7 @@ int rig_stop(void **state)
     struct rig *r = *state;
     api_stop(&r->api);
     int left = (int)fake_engine_open(r->engine); /* requests that nobody released */
+    chat_close(&r->chat);
     tokenizer_close(&r->tokenizer);
     fake_engine_free(&r->engine);
     fake_control_free(&r->control);

@@ -13,7 +13,7 @@ struct rig {
     struct engine *engine;
     struct control *control;
     struct tokenizer *tokenizer;
-    const struct chat_format *chat;
+    struct chat *chat;
     struct api *api;
 };
 

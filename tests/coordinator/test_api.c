@@ -520,75 +520,120 @@ static void test_bad_json_is_refused(void **state)
         assert_refused(state, CHAT, &rows[i]);
 }
 
+#define TOOL "{\"type\":\"function\",\"function\":{\"name\":\"get_time\",\"parameters\":{\"type\":\"object\"}}}"
+
+/* What the demo model's template makes of a conversation, whole or in part. */
+static void test_templates_are_applied(void **state)
+{
+    static const char open[] = "<|im_start|>assistant\n";
+    static const struct {
+        const char *body, *want;
+        bool opens;
+    } rows[] = {
+        { "{" HELLO "}", "<|im_start|>user\nHello!<|im_end|>\n", true },
+        { "{" HELLO ",\"add_generation_prompt\":false}", "<|im_start|>user\nHello!<|im_end|>\n", false },
+        { "{" HELLO ",\"tools\":[" TOOL "]}", "{\"type\": \"function\", \"function\": {\"name\": \"get_time\", "
+          "\"parameters\": {\"type\": \"object\"}}}\n</tools>", true },
+        { "{" HELLO ",\"tools\":[" TOOL "],\"tool_choice\":\"none\"}", "<|im_start|>user\nHello!<|im_end|>\n", true },
+        { "{\"messages\":[{\"role\":\"user\",\"content\":\"Time?\"},{\"role\":\"assistant\",\"content\":null,"
+          "\"tool_calls\":[{\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"get_time\",\"arguments\":"
+          "\"{\\\"city\\\":\\\"Oslo\\\"}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"12:00\"}]}",
+          "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>", true },
+        { "{" HELLO ",\"chat_template_kwargs\":{\"messages\":[]},\"reasoning_effort\":\"none\"}", "Hello!", true },
+    };
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct reply r = call(state, "/apply-template", rows[i].body);
+        assert_int_equal(r.status, 200);
+        const char *prompt = reply_text(&r, "prompt");
+        size_t n = strlen(prompt);
+        assert_non_null(strstr(prompt, rows[i].want));
+        assert_int_equal(n > strlen(open) && strcmp(prompt + n - strlen(open), open) == 0, rows[i].opens);
+        reply_free(&r);
+    }
+    rig_say(*state, "Hi", NULL);
+    struct reply r = call(state, CHAT, rows[2].body);
+    assert_int_equal(r.status, 200);
+    reply_free(&r);
+}
+
+static const struct refusal_row bad_chat_fields[] = {
+    { "{}", 400, "messages", "at least one message" },
+    { "{\"messages\":[]}", 400, "messages", "at least one message" },
+    { "{\"messages\":\"hi\"}", 400, "messages", "list" },
+    { "{\"messages\":[5]}", 400, "messages[0]", "object" },
+    { "{\"messages\":[{\"content\":\"x\"}]}", 400, "messages[0]", "role" },
+    { "{\"messages\":[{\"role\":\"emperor\",\"content\":\"x\"}]}", 400, "messages[0]", "role" },
+    { "{\"messages\":[{\"role\":\"user\"}]}", 400, "messages[0]", "content" },
+    { "{\"messages\":[{\"role\":\"user\",\"content\":null}]}", 400, "messages[0]", "content" },
+    { "{\"messages\":[{\"role\":\"user\",\"content\":7}]}", 400, "messages[0]", "content" },
+    { "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":"
+      "\"http://169.254.169.254/\"}}]}]}", 400, "messages[0]", "text" },
+    { "{" HELLO ",\"model\":\"gpt-9\"}", 404, "model", "does not exist" },
+    { "{" HELLO ",\"model\":7}", 400, "model", "string" },
+    { "{" HELLO ",\"max_tokens\":0}", 400, "max_tokens", "at least 1" },
+    { "{" HELLO ",\"max_tokens\":-1}", 400, "max_tokens", "at least 1" },
+    { "{" HELLO ",\"max_tokens\":1.5}", 400, "max_tokens", "integer" },
+    { "{" HELLO ",\"max_tokens\":\"5\"}", 400, "max_tokens", "integer" },
+    { "{" HELLO ",\"max_tokens\":9223372036854775807}", 400, "max_tokens", "at most" },
+    { "{" HELLO ",\"n\":0}", 400, "n", "at least 1" },
+    { "{" HELLO ",\"n\":1000000}", 400, "n", "at most 64" },
+    { "{" HELLO ",\"temperature\":-0.1}", 400, "temperature", "at least 0" },
+    { "{" HELLO ",\"temperature\":1e308}", 400, "temperature", "at most 2" },
+    { "{" HELLO ",\"temperature\":\"hot\"}", 400, "temperature", "number" },
+    { "{" HELLO ",\"top_p\":0}", 400, "top_p", "greater than 0" },
+    { "{" HELLO ",\"top_p\":2}", 400, "top_p", "at most 1" },
+    { "{" HELLO ",\"top_k\":-2}", 400, "top_k", "at least -1" },
+    { "{" HELLO ",\"min_p\":1.1}", 400, "min_p", "at most 1" },
+    { "{" HELLO ",\"seed\":1.5}", 400, "seed", "integer" },
+    { "{" HELLO ",\"presence_penalty\":2.1}", 400, "presence_penalty", "at most 2" },
+    { "{" HELLO ",\"stream\":\"yes\"}", 400, "stream", "true or false" },
+    { "{" HELLO ",\"stream\":1}", 400, "stream", "true or false" },
+    { "{" HELLO ",\"stream_options\":{\"include_usage\":true}}", 400, "stream_options", "stream is true" },
+    { "{" HELLO ",\"stream\":true,\"stream_options\":{\"include_usage\":3}}", 400, "stream_options", "true or" },
+    { "{" HELLO ",\"logprobs\":5}", 400, "logprobs", "true or false" },
+    { "{" HELLO ",\"top_logprobs\":5}", 400, "top_logprobs", "logprobs is true" },
+    { "{" HELLO ",\"logprobs\":true,\"top_logprobs\":21}", 400, "top_logprobs", "at most 20" },
+    { "{" HELLO ",\"stop\":\"\"}", 400, "stop", "1 to" },
+    { "{" HELLO ",\"stop\":[\"a\",5]}", 400, "stop", "string" },
+    { "{" HELLO ",\"stop\":[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\",\"i\",\"j\",\"k\",\"l\",\"m\",\"n\","
+      "\"o\",\"p\",\"q\"]}", 400, "stop", "at most 16" },
+    { "{" HELLO ",\"logit_bias\":[1]}", 400, "logit_bias", "object" },
+    { "{" HELLO ",\"logit_bias\":{\"2048\":1}}", 400, "logit_bias", "no token id" },
+    { "{" HELLO ",\"logit_bias\":{\"-1\":1}}", 400, "logit_bias", "no token id" },
+    { "{" HELLO ",\"logit_bias\":{\"1\":101}}", 400, "logit_bias", "-100 to 100" },
+    { "{" HELLO ",\"logit_bias\":{\"1\":null}}", 400, "logit_bias", "-100 to 100" },
+    { "{" HELLO ",\"tools\":[{\"type\":\"function\"}]}", 400, "tools", "tools[0] must be" },
+    { "{" HELLO ",\"response_format\":{}}", 400, "response_format", "an object with a type" },
+    { "{" HELLO ",\"response_format\":{\"type\":\"xml\"}}", 400, "response_format", "type is \"xml" },
+    { "{" HELLO ",\"response_format\":{\"type\":\"json_schema\"}}", 400, "response_format", "schema is needed" },
+    { "{" HELLO ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":"
+      "{\"type\":\"array\",\"contains\":{}}}}}", 400, "response_format", "\"contains\" is not supported" },
+    { "{" HELLO ",\"grammar\":\"root ::= x\"}", 400, "grammar", "\"x\" is not defined" },
+    { "{" HELLO ",\"guided_regex\":\"(?=a)\"}", 400, "guided_regex", "lookaround" },
+    { "{" HELLO ",\"guided_regex\":3}", 400, "guided_regex", "must be a string" },
+    { "{" HELLO ",\"guided_choice\":[]}", 400, "guided_choice", "list of strings" },
+    { "{" HELLO ",\"guided_choice\":[\"a\",1]}", 400, "guided_choice", "list of strings" },
+    { "{" HELLO ",\"guided_json\":\"{\"}", 400, "guided_json", "not valid JSON" },
+    { "{" HELLO ",\"guided_json\":{\"type\":\"x\"}}", 400, "guided_json", "which is none" },
+    { "{" HELLO ",\"guided_regex\":\"a\",\"grammar\":\"root ::= [a]\"}", 400, "guided_regex", "one can" },
+    { "{" HELLO ",\"structured_outputs\":{\"structural_tag\":\"x\"}}", 400, "structured_outputs",
+      "structural_tag is not supported" },
+    { "{" HELLO ",\"structured_outputs\":{\"json_object\":3}}", 400, "json_object", "true or false" },
+    { "{" HELLO ",\"tools\":{}}", 400, "tools", "list" },
+    { "{" HELLO ",\"tools\":[" TOOL "],\"tool_choice\":\"required\"}", 400, "tool_choice", "not supported" },
+    { "{" HELLO ",\"tools\":[" TOOL "],\"tool_choice\":{}}", 400, "tool_choice", "not supported" },
+    { "{" HELLO ",\"chat_template_kwargs\":[]}", 400, "chat_template_kwargs", "object" },
+    { "{" HELLO ",\"reasoning_effort\":5}", 400, "reasoning_effort", "string" },
+    { "{" HELLO ",\"documents\":\"x\"}", 400, "documents", "list" },
+    { "{" HELLO ",\"add_generation_prompt\":1}", 400, "add_generation_prompt", "true or false" },
+    { "{" HELLO ",\"functions\":[{\"name\":\"f\"}]}", 400, "functions", "not supported" },
+    { "{" HELLO ",\"max_tokens\":5000}", 400, "messages", "maximum context length is 2048 tokens" },
+};
+
 static void test_bad_chat_fields_are_named(void **state)
 {
-    static const struct refusal_row rows[] = {
-        { "{}", 400, "messages", "at least one message" },
-        { "{\"messages\":[]}", 400, "messages", "at least one message" },
-        { "{\"messages\":\"hi\"}", 400, "messages", "list" },
-        { "{\"messages\":[5]}", 400, "messages[0]", "object" },
-        { "{\"messages\":[{\"content\":\"x\"}]}", 400, "messages[0]", "role" },
-        { "{\"messages\":[{\"role\":\"emperor\",\"content\":\"x\"}]}", 400, "messages[0]", "role" },
-        { "{\"messages\":[{\"role\":\"user\"}]}", 400, "messages[0]", "content" },
-        { "{\"messages\":[{\"role\":\"user\",\"content\":null}]}", 400, "messages[0]", "content" },
-        { "{\"messages\":[{\"role\":\"user\",\"content\":7}]}", 400, "messages[0]", "content" },
-        { "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":"
-          "\"http://169.254.169.254/\"}}]}]}", 400, "messages[0]", "text" },
-        { "{" HELLO ",\"model\":\"gpt-9\"}", 404, "model", "does not exist" },
-        { "{" HELLO ",\"model\":7}", 400, "model", "string" },
-        { "{" HELLO ",\"max_tokens\":0}", 400, "max_tokens", "at least 1" },
-        { "{" HELLO ",\"max_tokens\":-1}", 400, "max_tokens", "at least 1" },
-        { "{" HELLO ",\"max_tokens\":1.5}", 400, "max_tokens", "integer" },
-        { "{" HELLO ",\"max_tokens\":\"5\"}", 400, "max_tokens", "integer" },
-        { "{" HELLO ",\"max_tokens\":9223372036854775807}", 400, "max_tokens", "at most" },
-        { "{" HELLO ",\"n\":0}", 400, "n", "at least 1" },
-        { "{" HELLO ",\"n\":1000000}", 400, "n", "at most 64" },
-        { "{" HELLO ",\"temperature\":-0.1}", 400, "temperature", "at least 0" },
-        { "{" HELLO ",\"temperature\":1e308}", 400, "temperature", "at most 2" },
-        { "{" HELLO ",\"temperature\":\"hot\"}", 400, "temperature", "number" },
-        { "{" HELLO ",\"top_p\":0}", 400, "top_p", "greater than 0" },
-        { "{" HELLO ",\"top_p\":2}", 400, "top_p", "at most 1" },
-        { "{" HELLO ",\"top_k\":-2}", 400, "top_k", "at least -1" },
-        { "{" HELLO ",\"min_p\":1.1}", 400, "min_p", "at most 1" },
-        { "{" HELLO ",\"seed\":1.5}", 400, "seed", "integer" },
-        { "{" HELLO ",\"presence_penalty\":2.1}", 400, "presence_penalty", "at most 2" },
-        { "{" HELLO ",\"stream\":\"yes\"}", 400, "stream", "true or false" },
-        { "{" HELLO ",\"stream\":1}", 400, "stream", "true or false" },
-        { "{" HELLO ",\"stream_options\":{\"include_usage\":true}}", 400, "stream_options", "stream is true" },
-        { "{" HELLO ",\"stream\":true,\"stream_options\":{\"include_usage\":3}}", 400, "stream_options", "true or" },
-        { "{" HELLO ",\"logprobs\":5}", 400, "logprobs", "true or false" },
-        { "{" HELLO ",\"top_logprobs\":5}", 400, "top_logprobs", "logprobs is true" },
-        { "{" HELLO ",\"logprobs\":true,\"top_logprobs\":21}", 400, "top_logprobs", "at most 20" },
-        { "{" HELLO ",\"stop\":\"\"}", 400, "stop", "1 to" },
-        { "{" HELLO ",\"stop\":[\"a\",5]}", 400, "stop", "string" },
-        { "{" HELLO ",\"stop\":[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\",\"i\",\"j\",\"k\",\"l\",\"m\",\"n\","
-          "\"o\",\"p\",\"q\"]}", 400, "stop", "at most 16" },
-        { "{" HELLO ",\"logit_bias\":[1]}", 400, "logit_bias", "object" },
-        { "{" HELLO ",\"logit_bias\":{\"2048\":1}}", 400, "logit_bias", "no token id" },
-        { "{" HELLO ",\"logit_bias\":{\"-1\":1}}", 400, "logit_bias", "no token id" },
-        { "{" HELLO ",\"logit_bias\":{\"1\":101}}", 400, "logit_bias", "-100 to 100" },
-        { "{" HELLO ",\"logit_bias\":{\"1\":null}}", 400, "logit_bias", "-100 to 100" },
-        { "{" HELLO ",\"tools\":[{\"type\":\"function\"}]}", 400, "tools", "not supported" },
-        { "{" HELLO ",\"response_format\":{}}", 400, "response_format", "an object with a type" },
-        { "{" HELLO ",\"response_format\":{\"type\":\"xml\"}}", 400, "response_format", "type is \"xml" },
-        { "{" HELLO ",\"response_format\":{\"type\":\"json_schema\"}}", 400, "response_format", "schema is needed" },
-        { "{" HELLO ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":"
-          "{\"type\":\"array\",\"contains\":{}}}}}", 400, "response_format", "\"contains\" is not supported" },
-        { "{" HELLO ",\"grammar\":\"root ::= x\"}", 400, "grammar", "\"x\" is not defined" },
-        { "{" HELLO ",\"guided_regex\":\"(?=a)\"}", 400, "guided_regex", "lookaround" },
-        { "{" HELLO ",\"guided_regex\":3}", 400, "guided_regex", "must be a string" },
-        { "{" HELLO ",\"guided_choice\":[]}", 400, "guided_choice", "list of strings" },
-        { "{" HELLO ",\"guided_choice\":[\"a\",1]}", 400, "guided_choice", "list of strings" },
-        { "{" HELLO ",\"guided_json\":\"{\"}", 400, "guided_json", "not valid JSON" },
-        { "{" HELLO ",\"guided_json\":{\"type\":\"x\"}}", 400, "guided_json", "which is none" },
-        { "{" HELLO ",\"guided_regex\":\"a\",\"grammar\":\"root ::= [a]\"}", 400, "guided_regex", "one can" },
-        { "{" HELLO ",\"structured_outputs\":{\"structural_tag\":\"x\"}}", 400, "structured_outputs",
-          "structural_tag is not supported" },
-        { "{" HELLO ",\"structured_outputs\":{\"json_object\":3}}", 400, "json_object", "true or false" },
-        { "{" HELLO ",\"max_tokens\":5000}", 400, "messages", "maximum context length is 2048 tokens" },
-    };
-    for (size_t i = 0; i < COUNTOF(rows); i++)
-        assert_refused(state, CHAT, &rows[i]);
+    for (size_t i = 0; i < COUNTOF(bad_chat_fields); i++)
+        assert_refused(state, CHAT, &bad_chat_fields[i]);
     assert_int_equal(fake_engine_submitted(((struct rig *)*state)->engine), 0);
 }
 
@@ -812,6 +857,7 @@ int main(void)
         cmocka_unit_test(test_the_admin_token_is_private_and_new),
         WITH_RIG(test_request_ids_are_given_and_kept),
         WITH_RIG(test_bad_json_is_refused),
+        WITH_RIG(test_templates_are_applied),
         WITH_RIG(test_bad_chat_fields_are_named),
         WITH_RIG(test_forms_of_the_answer_reach_the_engine),
         WITH_RIG(test_bad_completion_fields_are_named),

@@ -10,8 +10,7 @@ enum { TEXT_MAX = 1 << 24 };
 void fuzz_talk(const struct tokenizer *t)
 {
     static const char text[] = "Hello  World's 123\n\n\t a\xCC\x81\xE4\xBD\xA0\xF0\x9F\x90\x9F<s></s>\xFF\xF0\x9F\0 x";
-    struct chat_message message = {"user", text};
-    const struct chat_format *format;
+    struct chat *chat;
     struct token_list list;
     struct buffer out;
     buffer_init(&out, TEXT_MAX);
@@ -25,7 +24,13 @@ void fuzz_talk(const struct tokenizer *t)
         token_list_free(&list);
     }
     FUZZ_CHECK(tokenizer_bos(t) < (int32_t)tokenizer_count(t) && tokenizer_eos(t) < (int32_t)tokenizer_count(t));
-    if (chat_format_find(&format, t, NULL) == 0 && chat_encode(format, t, &message, 1, true, &list, NULL) == 0)
-        token_list_free(&list);
+    if (chat_open(&chat, t, NULL, NULL) == 0) {
+        json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "<s> Hello </s>");
+        struct chat_request q = {.messages = messages, .add_generation_prompt = true};
+        if (chat_encode(chat, &q, &list, NULL) == 0)
+            token_list_free(&list);
+        json_decref(messages);
+        chat_close(&chat);
+    }
     buffer_close(&out);
 }

@@ -1,5 +1,5 @@
-/* test_chat: conversations give the ids that the model was trained on, templates that are claimed render as their
- * originals do, and no message forges a turn. */
+/* test_chat: conversations give the ids that the model was trained on, are fitted to what a template copes with, and
+ * no message forges a turn. */
 #include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,19 +9,18 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <jansson.h>
 
 #include "base/memory.h"
 #include "base/path.h"
 #include "base/random.h"
 #include "tests/text/goldens.h"
 #include "text/chat.h"
-#include "text/chatml.h"
 
 #define DEMO "tests/data/shoal-demo-q8_0.gguf"
 enum { MESSAGES_MAX = 32 };
 
 static struct tokenizer *demo;
+static struct chat *chat; /* by the demo model's own template */
 
 static int open_demo(void **state)
 {
@@ -31,31 +30,37 @@ static int open_demo(void **state)
         return -1;
     int status = tokenizer_open(&demo, g, NULL);
     gguf_close(&g);
-    return status;
+    return status == 0 ? chat_open(&chat, demo, NULL, NULL) : status;
 }
 
 static int close_demo(void **state)
 {
     (void)state;
+    chat_close(&chat);
     tokenizer_close(&demo);
     return 0;
 }
 
-static const struct chat_format *demo_format(void)
+struct message {
+    const char *role, *content;
+};
+
+static int try_encode(const struct message *messages, size_t n, struct token_list *ids, struct error *e)
 {
-    const struct chat_format *f;
-    struct error e = {0};
-    if (chat_format_find(&f, demo, &e) != 0)
-        fail_msg("%s", e.text);
-    assert_string_equal(chat_format_name(f), "chatml");
-    return f;
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_pack("{s:s, s:s}", "role", messages[i].role, "content", messages[i].content));
+    struct chat_request q = {.messages = list, .add_generation_prompt = true};
+    int status = chat_encode(chat, &q, ids, e);
+    json_decref(list);
+    return status;
 }
 
-static struct token_list encode(const struct chat_message *messages, size_t n)
+static struct token_list encode(const struct message *messages, size_t n)
 {
     struct token_list ids;
     struct error e = {0};
-    if (chat_encode(demo_format(), demo, messages, n, true, &ids, &e) != 0)
+    if (try_encode(messages, n, &ids, &e) != 0)
         fail_msg("%s", e.text);
     return ids;
 }
@@ -72,7 +77,7 @@ static char *decode(struct token_list ids)
 /* ---- the demo model ---- */
 
 /* Take a rendered prompt apart into its messages; the strings are inside `text`, which is cut up. */
-static size_t parse_prompt(char *text, struct chat_message *messages)
+static size_t parse_prompt(char *text, struct message *messages)
 {
     size_t n = 0;
     for (char *at = text; (at = strstr(at, "<|im_start|>"));) {
@@ -82,7 +87,7 @@ static size_t parse_prompt(char *text, struct chat_message *messages)
             break;
         *content = *end = 0;
         assert_true(n < MESSAGES_MAX);
-        messages[n++] = (struct chat_message){role, content + 1};
+        messages[n++] = (struct message){role, content + 1};
         at = end + 1;
     }
     return n;
@@ -94,7 +99,7 @@ static void test_demo_conversations_give_the_recorded_ids(void **state)
     json_t *all = json_load_file("tests/data/answers.json", 0, NULL), *one;
     size_t i, n_checked = 0;
     json_array_foreach(all, i, one) {
-        struct chat_message messages[MESSAGES_MAX];
+        struct message messages[MESSAGES_MAX];
         char *prompt = mem_strdup(json_string_value(json_object_get(one, "prompt")));
         size_t n = parse_prompt(prompt, messages);
         if (n == 0) { /* not a conversation: text to go on with */
@@ -139,7 +144,7 @@ static void test_no_message_forges_a_turn(void **state)
         buffer_init(&b, 1 << 16);
         for (uint64_t k = random_u64(&r) % 12; k > 0; k--)
             buffer_add_text(&b, pieces[random_u64(&r) % COUNTOF(pieces)]);
-        const struct chat_message messages[] = {{"system", buffer_text(&b)}, {"user", buffer_text(&b)}};
+        const struct message messages[] = {{"system", buffer_text(&b)}, {"user", buffer_text(&b)}};
         struct token_list ids = encode(messages, 2);
         /* Two turns, and one that is opened. */
         assert_int_equal(count_controls(ids), 5);
@@ -161,19 +166,23 @@ static void test_roles_and_limits_are_checked(void **state)
     struct token_list ids;
     struct error e;
     for (size_t i = 0; i < COUNTOF(bad); i++) {
-        const struct chat_message m = {bad[i], "hello"};
-        assert_int_equal(chat_encode(demo_format(), demo, &m, 1, true, &ids, &e), ERR_INVALID);
+        const struct message m = {bad[i], "hello"};
+        assert_int_equal(try_encode(&m, 1, &ids, &e), ERR_INVALID);
         assert_null(ids.ids);
     }
-    const struct chat_message m = {"user", ""};
-    assert_int_equal(chat_encode(demo_format(), demo, &m, 0, true, &ids, &e), ERR_INVALID);
-    assert_int_equal(chat_encode(demo_format(), demo, &m, CHAT_MESSAGES_MAX + 1, true, &ids, &e), ERR_INVALID);
+    const struct message m = {"user", ""};
+    assert_int_equal(try_encode(&m, 0, &ids, &e), ERR_INVALID);
+    struct message *many = mem_array(CHAT_MESSAGES_MAX + 1, sizeof(*many));
+    for (size_t i = 0; i <= CHAT_MESSAGES_MAX; i++)
+        many[i] = m;
+    assert_int_equal(try_encode(many, CHAT_MESSAGES_MAX + 1, &ids, &e), ERR_LIMIT);
+    mem_free(many);
 }
 
 static void test_results_of_tools_share_a_turn(void **state)
 {
     (void)state;
-    const struct chat_message messages[] = {
+    const struct message messages[] = {
         {"developer", "Use tools."}, {"user", "Weather?"}, {"assistant", "<tool_call>\n{}\n</tool_call>"},
         {"tool", "21"}, {"tool", "22"}, {"assistant", "Warm."},
     };
@@ -188,173 +197,217 @@ static void test_results_of_tools_share_a_turn(void **state)
     token_list_free(&ids);
 }
 
-/* ---- templates ---- */
+/* ---- what templates cope with ---- */
 
-#define LOOP                                                                                       \
-    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}" \
-    "{% endfor %}"
-#define WITHOUT_SYSTEM(text) "{% if messages[0].role != 'system' %}{{ " text " }}{% endif %}" LOOP
-#define PROMPT "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-#define PROMPT_WITH(rest) "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}" rest "{% endif %}"
-#define NO_THOUGHT "{%- if enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}"
-#define HI "<|im_start|>user\n  Hi\n<|im_end|>\n"
-#define OPEN "<|im_start|>assistant\n"
+#define PLAIN "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}"
+#define NO_SYSTEM "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+#define ALTERNATE "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}" \
+    "{{ raise_exception('must alternate') }}{% endif %}{% endfor %}"
+#define CALLS "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}{% for c in m.tool_calls %}" \
+    "({{ c.id }} {{ c.function.name }} %s){% endfor %}{{ m.name }};{% endfor %}{{ tools|tojson if tools }}"
+#define JSON_OF_ARGUMENTS "{{ c.function.arguments|tojson }}"
+#define TEXT_OF_ARGUMENTS "{{ '' + c.function.arguments }}"
+#define EACH_ARGUMENT "{% for k, v in c.function.arguments.items() %}{{ k }}={{ v }}{% endfor %}"
+#define NINE "{% for m in messages %}{% for c in m.tool_calls %}{% if c.id|length != 9 %}" \
+    "{{ raise_exception('nine!') }}{% endif %}{% endfor %}{% endfor %}"
 
-/* want: what "  Hi\n" of a user gives, NULL where the template must not be claimed. */
+#define S(text) "{\"role\":\"system\",\"content\":\"" text "\"}"
+#define D(text) "{\"role\":\"developer\",\"content\":\"" text "\"}"
+#define U(text) "{\"role\":\"user\",\"content\":\"" text "\"}"
+#define A(text) "{\"role\":\"assistant\",\"content\":\"" text "\"}"
+#define CALL "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"call_1\"," \
+    "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": [1, 2.0, \\\"é\\\"]}\"}}]}"
+#define RESULT "{\"role\":\"tool\",\"tool_call_id\":\"call_1\",\"content\":\"ok\"}"
+
+/* %s of a template is its row's `arguments`. want NULL: refused, with the status and a sentence that has `says`. */
 static const struct {
-    const char *source, *want;
-} templates[] = {
-    {NULL, HI OPEN},
-    {LOOP PROMPT, HI OPEN},
-    {WITHOUT_SYSTEM("'<|im_start|>system\\nBe\\nkind.<|im_end|>\\n'") PROMPT,
-     "<|im_start|>system\nBe\nkind.<|im_end|>\n" HI OPEN},
-    {WITHOUT_SYSTEM("\"<|im_start|>system\nIt's \\\"{x}\\\".<|im_end|>\n\"") PROMPT,
-     "<|im_start|>system\nIt's \"{x}\".<|im_end|>\n" HI OPEN},
-    {"{% if s %}{{ '<|im_start|>system\\n' + s + '<|im_end|>\\n' }}{% endif %}" LOOP PROMPT, HI OPEN},
-    {LOOP "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}", HI OPEN "<think>\n"},
-    {LOOP PROMPT_WITH(NO_THOUGHT "{%- else %}{{- '<think>\\n' }}{%- endif %}"), HI OPEN "<think>\n"},
-    {LOOP PROMPT_WITH(NO_THOUGHT "{%- endif %}"), HI OPEN},
-    {"{%- set content = render(message.content, true) | trim %}" LOOP PROMPT,
-     "<|im_start|>user\nHi<|im_end|>\n" OPEN},
-    {"{%- set content = content.split(x)[-1] | trim %}" LOOP PROMPT, HI OPEN},
-    {"{%- set content = trim(message) %}" LOOP PROMPT, HI OPEN},
-    /* Text of their own, or another format. */
-    {"{{ '<|im_start|>system\\n' + rules }}" LOOP PROMPT, NULL},
-    {"{% set now = strftime_now('%Y') %}" LOOP PROMPT, NULL},
-    {"{% if x %}{{ '<|im_start|>narrator\\n' }}{% endif %}" LOOP PROMPT, NULL},
-    {"{% for m in messages %}<|im_user|>{{ m.content }}<|im_end|>{% endfor %}", NULL},
-    {"{{ bos_token }}[INST] {{ messages[0].content }} [/INST]", NULL},
-    {"", NULL},
+    const char *template, *arguments, *messages, *want;
+    int status;
+    const char *says;
+} fits[] = {
+    {PLAIN, "", U("a"), "u:a;", 0, NULL},
+    {PLAIN, "", S("b") "," U("a"), "s:b;u:a;", 0, NULL},
+    {PLAIN, "", D("b") "," U("a"), "s:b;u:a;", 0, NULL},
+    {PLAIN "{# developer #}", "", D("b") "," U("a"), "d:b;u:a;", 0, NULL},
+    {PLAIN, "", "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\","
+     "\"text\":\"b\"}]}", "u:ab;", 0, NULL},
+    {"{% for m in messages %}{% for p in m.content %}{{ p.text }};{% endfor %}{% endfor %}", "", S("b") "," U("a"),
+     "b;a;", 0, NULL},
+    {PLAIN, "", U("a") "," U("b") "," A("c"), "u:a;u:b;a:c;", 0, NULL},
+    {NO_SYSTEM PLAIN, "", S("b") "," U("a"), "u:b\n\na;", 0, NULL},
+    {NO_SYSTEM PLAIN, "", S("b") "," A("a"), "u:b;a:a;", 0, NULL},
+    {ALTERNATE PLAIN, "", U("a") "," U("b") "," A("c") "," A("d") "," U("e"), "u:a\n\nb;a:c\n\nd;u:e;", 0, NULL},
+    {ALTERNATE PLAIN, "", S("s") "," S("t") "," U("a") "," A("b") "," S("c") "," U("d"),
+     "u:s\n\nt\n\na;a:b;u:c\n\nd;", 0, NULL},
+    {ALTERNATE PLAIN, "", A("c") "," U("a"), NULL, ERR_INVALID, "must alternate"},
+    {PLAIN, "", "{\"role\":\"assistant\",\"content\":null}", "a:;", 0, NULL},
+    {CALLS, JSON_OF_ARGUMENTS, U("a") "," CALL "," RESULT, "u:a;a:(call_1 f {\"x\": [1, 2.0, \"é\"]});t:okf;", 0, NULL},
+    {CALLS, TEXT_OF_ARGUMENTS, U("a") "," CALL "," RESULT, "u:a;a:(call_1 f {\"x\": [1, 2.0, \"é\"]});t:okf;", 0, NULL},
+    {CALLS, EACH_ARGUMENT, U("a") "," CALL, "u:a;a:(call_1 f x=[1, 2.0, 'é']);", 0, NULL},
+    {NINE CALLS, EACH_ARGUMENT, U("a") "," CALL, "u:a;a:(%9 f x=[1, 2.0, 'é']);", 0, NULL},
+    {"{% for m in messages %}{% if m.content is none %}({{ m.tool_calls[0].function.name }}%s){% else %}{{ m.content }}"
+     "{% endif %};{% endfor %}", "{{ m.tool_calls[0].function.arguments|tojson }}", U("a") "," CALL,
+     "a;(f{\"x\": [1, 2.0, \"é\"]});", 0, NULL},
+    {CALLS, JSON_OF_ARGUMENTS, "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\"}]}", NULL, ERR_INVALID,
+     "messages[0]"},
+    {PLAIN, "", U("a") ",{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}", NULL, ERR_UNSUPPORTED,
+     "messages[1]"},
+    {PLAIN, "", U("a") ",{\"role\":\"user\",\"content\":7}", NULL, ERR_INVALID, "messages[1]"},
+    {PLAIN, "", "{\"role\":\"user\"}", NULL, ERR_INVALID, "messages[0]"},
+    {PLAIN, "", "7", NULL, ERR_INVALID, "messages[0]"},
+    {PLAIN, "", "", NULL, ERR_INVALID, "at least one"},
+    {PLAIN "{{ x.y }}", "", U("a"), NULL, ERR_INVALID, "line 1: 'x' is undefined"},
 };
 
-static void test_habits_are_read_off_templates(void **state)
+/* `want`, where %9 stands for nine letters and digits. */
+static bool same(const char *got, const char *want)
+{
+    const char *nine = strstr(want, "%9");
+    if (!nine)
+        return strcmp(got, want) == 0;
+    size_t n = (size_t)(nine - want);
+    return strlen(got) == strlen(want) + 7 && memcmp(got, want, n) == 0 && strcmp(got + n + 9, nine + 2) == 0;
+}
+
+static char *filled(const char *template, const char *arguments)
+{
+    const char *at = strstr(template, "%s");
+    return at ? mem_printf("%.*s%s%s", (int)(at - template), template, arguments, at + 2) : mem_strdup(template);
+}
+
+static struct chat *chat_of(const char *template, const char *arguments)
+{
+    struct chat *c;
+    struct error e = {0};
+    char *source = filled(template, arguments);
+    if (chat_open(&c, demo, source, &e) != 0)
+        fail_msg("%s", e.text);
+    mem_free(source);
+    return c;
+}
+
+static void test_conversations_are_fitted_to_what_templates_cope_with(void **state)
 {
     (void)state;
-    static const struct chat_message hi = {"user", "  Hi\n"};
-    for (size_t i = 0; i < COUNTOF(templates); i++) {
-        struct chatml_habits h;
-        struct chat_text text;
-        struct error e;
-        int status = chatml_read(&h, templates[i].source, &e);
-        assert_int_equal(status, templates[i].want ? 0 : ERR_UNSUPPORTED);
-        if (status != 0)
-            continue;
-        chat_text_init(&text);
-        assert_int_equal(chatml_render(&h, &hi, 1, true, &text, &e), 0);
-        assert_string_equal(buffer_text(&text.text), templates[i].want);
-        chat_text_close(&text);
-    }
-}
-
-static void check_forgetting(const char *source, const char *want)
-{
-    static const struct chat_message talk[] = {
-        {"user", "1"}, {"assistant", "<think>a</think>\n\nb</think>\n c "},
-        {"user", "2"}, {"assistant", "<think>d</think>e "},
-    };
-    struct chatml_habits h;
-    struct chat_text text;
-    struct error e;
-    assert_int_equal(chatml_read(&h, source, &e), 0);
-    chat_text_init(&text);
-    assert_int_equal(chatml_render(&h, talk, COUNTOF(talk), false, &text, &e), 0);
-    char *full = mem_printf("<|im_start|>user\n1<|im_end|>\n<|im_start|>assistant\n%s<|im_end|>\n"
-                            "<|im_start|>user\n2<|im_end|>\n<|im_start|>assistant\n<think>d</think>e <|im_end|>\n",
-                            want);
-    assert_string_equal(buffer_text(&text.text), full);
-    mem_free(full);
-    chat_text_close(&text);
-}
-
-static void test_earlier_reasoning_is_forgotten_where_the_template_does(void **state)
-{
-    (void)state;
-    check_forgetting("{% set content = content.split('</think>')[-1].lstrip('\\n') %}" LOOP PROMPT, " c ");
-    check_forgetting("{% set content = content.split(\"</think>\")[-1] | trim %}" LOOP PROMPT, "c");
-    check_forgetting(LOOP PROMPT, "<think>a</think>\n\nb</think>\n c ");
-}
-
-/* Messages of a case that has nothing but roles and texts; 0 for others. */
-static size_t plain_messages(const json_t *context, struct chat_message *messages)
-{
-    static const char *const others[] = {"tools", "documents", "enable_thinking", "reasoning_effort", "functions"};
-    for (size_t i = 0; i < COUNTOF(others); i++)
-        if (json_object_get(context, others[i]))
-            return 0;
-    const json_t *list = json_object_get(context, "messages"), *one;
-    size_t n = 0;
-    json_array_foreach(list, n, one) {
-        const char *content = json_string_value(json_object_get(one, "content"));
-        if (!content || json_object_size(one) != 2 || n == MESSAGES_MAX)
-            return 0;
-        messages[n] = (struct chat_message){json_string_value(json_object_get(one, "role")), content};
-    }
-    return n;
-}
-
-static size_t check_template(const char *path, const char *source, const json_t *cases)
-{
-    struct chatml_habits h;
-    const json_t *one;
-    size_t i, n_checked = 0;
-    if (chatml_read(&h, source, NULL) != 0)
-        return 0;
-    json_array_foreach(cases, i, one) {
-        struct chat_message messages[MESSAGES_MAX];
-        const json_t *context = json_object_get(one, "context");
-        const char *want = json_string_value(json_object_get(one, "expected"));
-        size_t n = plain_messages(context, messages);
-        if (n == 0 || !want)
-            continue;
-        struct chat_text text;
+    for (size_t i = 0; i < COUNTOF(fits); i++) {
+        struct chat *c = chat_of(fits[i].template, fits[i].arguments);
+        char *text = mem_printf("[%s]", fits[i].messages);
+        json_t *messages = json_loads(text, 0, NULL);
+        struct chat_request q = {.messages = messages};
+        struct jinja_output out;
         struct error e = {0};
-        chat_text_init(&text);
-        bool open = json_is_true(json_object_get(context, "add_generation_prompt"));
-        if (chatml_render(&h, messages, n, open, &text, &e) != 0)
-            fail_msg("%s: %s", path, e.text);
-        char *got = mem_printf("%s%s", h.bos ? json_string_value(json_object_get(context, "bos_token")) : "",
-                               buffer_text(&text.text));
-        if (strcmp(got, want) != 0)
-            fail_msg("%s: case %zu is\n%s\nnot\n%s", path, i, got, want);
-        mem_free(got);
-        chat_text_close(&text);
-        n_checked++;
+        assert_non_null(messages);
+        int status = chat_render(c, &q, &out, &e);
+        if (status != fits[i].status || (status == 0 && !same(out.text, fits[i].want)) ||
+            (status != 0 && !strstr(e.text, fits[i].says)))
+            fail_msg("%s\nof %s\ngives %s\nnot   %s", fits[i].template, text, status == 0 ? out.text : e.text,
+                     fits[i].want ? fits[i].want : fits[i].says);
+        jinja_output_free(&out);
+        json_decref(messages);
+        mem_free(text);
+        chat_close(&c);
     }
-    print_message("%s: %zu cases\n", path, n_checked);
-    return n_checked;
 }
 
-static size_t check_template_file(const char *json_path)
+static void check_request(const struct chat *c, const char *tools, const char *variables, int status, const char *want)
 {
-    char *source, *path = mem_strndup(json_path, strlen(json_path) - strlen(".json"));
-    size_t len, n = 0;
-    json_t *all = json_load_file(json_path, 0, NULL);
-    if (all && path_read(path, 1 << 20, &source, &len, NULL) == 0) {
-        n = check_template(path, source, json_object_get(all, "cases"));
-        mem_free(source);
-    }
-    json_decref(all);
-    mem_free(path);
-    return n;
+    json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "a");
+    json_t *t = tools ? json_loads(tools, 0, NULL) : NULL, *v = variables ? json_loads(variables, 0, NULL) : NULL;
+    struct chat_request q = {messages, t, v, true, 0};
+    struct jinja_output out;
+    struct error e = {0};
+    assert_int_equal(chat_render(c, &q, &out, &e), status);
+    assert_string_equal(status == 0 ? out.text : e.text, want);
+    jinja_output_free(&out);
+    json_decref(messages);
+    json_decref(t);
+    json_decref(v);
 }
 
-static void test_claimed_templates_render_as_recorded(void **state)
+static void test_tools_and_variables_reach_the_template(void **state)
+{
+    (void)state;
+    static const char tool[] = "[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]";
+    struct chat *c = chat_of("{{ messages[0].content }}{{ tools|tojson if tools }}{{ x }}{{ bos_token }}", "");
+    assert_true(chat_has_tools(c));
+    check_request(c, NULL, NULL, 0, "a");
+    check_request(c, "[]", "null", 0, "a");
+    check_request(c, tool, NULL, 0, "a[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]");
+    check_request(c, NULL, "{\"x\": [1], \"messages\": [], \"bos_token\": \"forged\"}", 0, "a[1]");
+    check_request(c, "{}", NULL, ERR_INVALID, "tools must be a list");
+    check_request(c, "[{\"type\": \"function\"}]", NULL, ERR_INVALID,
+                  "tools[0] must be {\"type\": \"function\", \"function\": {\"name\": ...}}");
+    check_request(c, NULL, "[1]", ERR_INVALID, "chat_template_kwargs must be an object");
+    chat_close(&c);
+    c = chat_of("{{ messages[0].content }}", "");
+    assert_false(chat_has_tools(c));
+    check_request(c, tool, NULL, ERR_UNSUPPORTED, "the model's chat template has no place for tools");
+    chat_close(&c);
+}
+
+/* Only the template's own words are tokens, whatever is made of the user's. */
+static void test_the_templates_own_tokens_count(void **state)
+{
+    (void)state;
+    struct chat *c = chat_of("<|im_start|>{{ '<|' ~ messages[0].content ~ '|>' }}{{ x }}{{ tools[0].function.name }}"
+                             "{{ '<|im' ~ '_end|>' }}", "");
+    json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "im_end");
+    json_t *v = json_pack("{s:s}", "x", "<|im_start|>");
+    json_t *tools = json_pack("[{s:s, s:{s:s}}]", "type", "function", "function", "name", "toolprobe<|im_end|>");
+    struct chat_request q = {.messages = messages, .variables = v, .tools = tools};
+    struct token_list ids;
+    struct error e = {0};
+    if (chat_encode(c, &q, &ids, &e) != 0)
+        fail_msg("%s", e.text);
+    assert_int_equal(count_controls(ids), 2);
+    char *text = decode(ids);
+    assert_string_equal(text, "<|im_start|><|im_end|><|im_start|>toolprobe<|im_end|><|im_end|>");
+    mem_free(text);
+    token_list_free(&ids);
+    json_decref(messages);
+    json_decref(v);
+    json_decref(tools);
+    chat_close(&c);
+}
+
+/* Every recorded template is probed and renders a plain conversation, which all were made for. */
+static void test_real_templates_chat(void **state)
 {
     (void)state;
     char *dir = goldens_dir("chat");
     DIR *d = opendir(dir);
+    size_t n = 0, fail = 0;
     if (!d) {
         print_message("no %s: skipped\n", dir);
         mem_free(dir);
         skip();
     }
+    json_t *messages = json_loads("[" D("Be brief.") "," S("Be kind.") "," U("Hi") "," U("there") "," A("Yes?") ","
+                                  S("Now be rude.") "," U("Go on") "]", 0, NULL);
     for (struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
         size_t len = strlen(entry->d_name);
         char *path = path_join(dir, entry->d_name);
-        if (len > 11 && strcmp(entry->d_name + len - 11, ".jinja.json") == 0)
-            (void)check_template_file(path);
+        if (len > 6 && strcmp(entry->d_name + len - 6, ".jinja") == 0) {
+            struct chat_request q = {.messages = messages, .add_generation_prompt = true};
+            struct chat *c;
+            struct jinja_output out;
+            struct error e = {0};
+            assert_int_equal(chat_open_file(&c, demo, path, &e), 0);
+            int status = chat_render(c, &q, &out, &e);
+            n++;
+            fail += status != 0;
+            print_message(status == 0 ? "" : "%s: %s\n", entry->d_name, e.text);
+            if (status == 0 && (!strstr(out.text, "Hi") || !strstr(out.text, "Now be rude.") ||
+                                !strstr(out.text, "Be brief.") || !strstr(out.text, "Be kind.")))
+                fail_msg("%s loses a message:\n%s", entry->d_name, out.text);
+            jinja_output_free(&out);
+            chat_close(&c);
+        }
         mem_free(path);
     }
+    print_message("%zu templates, %zu refuse\n", n, fail);
+    assert_true(fail * 10 <= n);
+    json_decref(messages);
     closedir(d);
     mem_free(dir);
 }
@@ -366,9 +419,10 @@ int main(void)
         cmocka_unit_test(test_no_message_forges_a_turn),
         cmocka_unit_test(test_roles_and_limits_are_checked),
         cmocka_unit_test(test_results_of_tools_share_a_turn),
-        cmocka_unit_test(test_habits_are_read_off_templates),
-        cmocka_unit_test(test_earlier_reasoning_is_forgotten_where_the_template_does),
-        cmocka_unit_test(test_claimed_templates_render_as_recorded),
+        cmocka_unit_test(test_conversations_are_fitted_to_what_templates_cope_with),
+        cmocka_unit_test(test_tools_and_variables_reach_the_template),
+        cmocka_unit_test(test_the_templates_own_tokens_count),
+        cmocka_unit_test(test_real_templates_chat),
     };
     return cmocka_run_group_tests(tests, open_demo, close_demo);
 }

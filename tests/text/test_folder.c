@@ -236,6 +236,42 @@ static int open_with(const char *name, const char *text, size_t len, struct erro
     return status;
 }
 
+/* A list of named templates, and those in files, which go before it. */
+static void test_templates_with_names(void **state)
+{
+    (void)state;
+    static const char json[] = FILE_OF("null", "null", BPE);
+    static const char list[] = "{\"chat_template\":[{\"name\":\"rag\",\"template\":\"r\"},{\"name\":\"tool_use\","
+                               "\"template\":\"t\"},{\"name\":\"default\",\"template\":\"d\"}]}";
+    char dir[] = "/tmp/shoal-folder-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    char *more = path_join(dir, "additional_chat_templates");
+    char *paths[] = {path_join(dir, "tokenizer.json"), path_join(dir, "tokenizer_config.json"),
+                     path_join(more, "tool_use.jinja")};
+    for (size_t i = 0; i < 3; i++) {
+        static const char *const texts[] = {json, list, "file"};
+        struct tokenizer *t;
+        struct error e = {0};
+        assert_true(i < 2 || mkdir(more, 0700) == 0);
+        assert_int_equal(path_write_atomic(paths[i], texts[i], strlen(texts[i]), 0600, &e), 0);
+        assert_int_equal(tokenizer_open_folder(&t, dir, &e), 0);
+        if (i == 0)
+            assert_null(tokenizer_tool_template(t));
+        else {
+            assert_string_equal(tokenizer_chat_template(t), "d");
+            assert_string_equal(tokenizer_tool_template(t), i == 1 ? "t" : "file");
+        }
+        tokenizer_close(&t);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        unlink(paths[i]);
+        mem_free(paths[i]);
+    }
+    rmdir(more);
+    rmdir(dir);
+    mem_free(more);
+}
+
 /* The files beside it, and what is too large or too deep. */
 static void test_what_lies_beside_is_checked(void **state)
 {
@@ -253,7 +289,7 @@ static void test_what_lies_beside_is_checked(void **state)
     memset(buffer_grow(&b, TEMPLATE + 1), 'x', TEMPLATE + 1);
     buffer_printf(&b, "\"}");
     assert_int_equal(open_with("tokenizer_config.json", b.data, b.len, &e), ERR_LIMIT);
-    assert_non_null(strstr(e.text, "chat template has 1048577 bytes"));
+    assert_non_null(strstr(e.text, "chat template has more than 1048576 bytes"));
     assert_int_equal(open_with("chat_template.jinja", b.data, b.len, &e), ERR_LIMIT);
     assert_non_null(strstr(e.text, "chat_template.jinja"));
     buffer_clear(&b);
@@ -290,6 +326,7 @@ int main(void)
         cmocka_unit_test(test_recorded_ids_are_given),
         cmocka_unit_test(test_the_demo_is_the_same_in_both_forms),
         cmocka_unit_test(test_wrong_files_are_refused),
+        cmocka_unit_test(test_templates_with_names),
         cmocka_unit_test(test_what_lies_beside_is_checked),
         cmocka_unit_test(test_damaged_files_do_no_harm),
     };
