@@ -35,12 +35,27 @@ void engine_fail_session(struct engine *en, struct session *s, int status, const
     request_failed(&r, status, text);
 }
 
+/* A log-probability can only come from the model. */
+static void take_forced(struct engine *en, struct session *s)
+{
+    struct request *r = s->owner;
+    uint32_t room = s->tokens_max - s->n_tokens - 1; /* one is sampled */
+    room = room < REQUEST_FORCED_MAX - 1 ? room : REQUEST_FORCED_MAX - 1;
+    if (r->sampling.top_logprobs >= 0 || room == 0)
+        return;
+    r->n_forced = guide_forced(r->guide, r->forced, room);
+    for (uint32_t i = 0; i < r->n_forced; i++)
+        session_accept(s, r->forced[i]);
+    atomic_fetch_add(&en->counters.generated, r->n_forced);
+}
+
 bool engine_guide(struct engine *en, struct session *s)
 {
     struct request *r = s->owner;
     struct error e = {0};
     if (!r->guide)
         return true;
+    take_forced(en, s);
     int status = guide_next(r->guide, &e);
     if (status != 0) {
         engine_fail_session(en, s, status, e.text);
@@ -96,10 +111,13 @@ static void take_submission(struct engine *en, struct request *r)
         return;
     }
     en->n_logits += s->logits;
-    if (atomic_load(&r->released))
+    if (atomic_load(&r->released)) {
         cancel_session(en, s);
-    else
-        (void)engine_guide(en, s);
+        return;
+    }
+    struct frame_result prompt = {.sequence = s->sequence, .epoch = s->epoch, .position = s->n_prompt - 2};
+    if (engine_guide(en, s) && request_push_forced(r, &prompt) != 0)
+        engine_fail_session(en, s, ERR_LIMIT, "the reader of this answer is too slow");
 }
 
 static void take_submissions(struct engine *en)

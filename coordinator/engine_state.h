@@ -117,7 +117,8 @@ MUST_USE int engine_start_tuned(struct engine **out, struct control *c, const st
 
 void engine_fail_session(struct engine *en, struct session *s, int status, const char *text);
 void engine_end_session(struct engine *en, struct session *s); /* its request is the caller's business */
-/* The mask of its next sampled row; it may have none. False: the session has failed. */
+/* Takes over what its grammar forces, and makes the mask of its next sampled row. The forced tokens wait in the request
+ * to be delivered. False: the session has failed. */
 bool engine_guide(struct engine *en, struct session *s);
 /* Every running session fails with the sentence, waiting ones stay; the stages' links are closed. */
 void engine_lose_route(struct engine *en, const char *text);

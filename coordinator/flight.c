@@ -225,6 +225,7 @@ static void land_part(struct engine *en, const struct schedule_part *p, const st
         uint32_t end = p->first + p->n < s->n_prompt ? p->first + p->n : s->n_prompt;
         atomic_fetch_add(&en->counters.prompt_tokens, end - p->first);
     }
+    bool was_prompt = s->done < s->n_prompt;
     s->done += p->n;
     struct delivery d = {.request = r, .slot = p->slot, .sequence = p->sequence, .why = FINISH_LENGTH};
     if (token) {
@@ -239,7 +240,7 @@ static void land_part(struct engine *en, const struct schedule_part *p, const st
     }
     bool prompt_only = s->tokens_max == s->n_prompt;
     d.last = prompt_only ? s->done == s->n_prompt : token && (d.why == FINISH_STOP || session_full(s));
-    if (s->done == s->n_prompt)
+    if (was_prompt && s->done >= s->n_prompt)
         r->first_us = clock_us();
     if (d.last)
         engine_end_session(en, s);
@@ -250,7 +251,8 @@ static void land_part(struct engine *en, const struct schedule_part *p, const st
 static void deliver(struct engine *en, struct delivery *d)
 {
     const char *slow = "the reader of this answer is too slow";
-    bool kept = !d->has_token || request_push_token(d->request, &d->token) == 0;
+    bool kept = !d->has_token || (request_push_token(d->request, &d->token) == 0 &&
+                                  request_push_forced(d->request, &d->token) == 0);
     struct session *s = session_find(&en->sessions, d->slot, d->sequence);
     if (d->last && kept)
         request_done(&d->request, d->why, clock_us());

@@ -6,8 +6,11 @@
 #include "proto/frame.h"
 #include "proto/mask.h"
 
+enum { GUIDE_FORCED_BYTES_MAX = 1024 };
+
 struct guide {
     struct matcher *matcher;
+    const struct token_trie *trie;
     uint32_t n_tokens; /* that the mask covers */
     uint8_t *bits;
     struct buffer packed;
@@ -19,6 +22,7 @@ struct guide *guide_create(struct grammar *grammar)
     const struct token_trie *t = grammar_trie(grammar);
     g->matcher = matcher_create(grammar);
     g->n_tokens = t->n_vocab;
+    g->trie = t;
     g->bits = mem_array(token_trie_mask_bytes(t) + 1, 1);
     buffer_init(&g->packed, FRAME_META_MAX / 2);
     return g;
@@ -52,6 +56,20 @@ const uint8_t *guide_mask(const struct guide *g, uint32_t *n)
 {
     *n = (uint32_t)g->packed.len;
     return (const uint8_t *)buffer_text(&g->packed);
+}
+
+uint32_t guide_forced(struct guide *g, int32_t *tokens, uint32_t max)
+{
+    struct buffer text;
+    uint32_t n = 0;
+    buffer_init(&text, GUIDE_FORCED_BYTES_MAX);
+    if (matcher_forced(g->matcher, &text, NULL) == 0)
+        n = token_trie_split(g->trie, buffer_text(&text), text.len, tokens, max + 1);
+    buffer_close(&text);
+    uint32_t kept = 0;
+    while (kept + 1 < n && matcher_accept(g->matcher, tokens[kept], NULL) == 0)
+        kept++;
+    return kept;
 }
 
 int guide_accept(struct guide *g, int32_t token, bool *done, struct error *e)

@@ -202,6 +202,18 @@ int request_push_token(struct request *r, const struct frame_result *token)
     return push(r, ev);
 }
 
+int request_push_forced(struct request *r, const struct frame_result *after)
+{
+    int status = 0;
+    for (uint32_t i = 0; i < r->n_forced && status == 0; i++) {
+        struct frame_result token = {.sequence = after->sequence, .epoch = after->epoch, .token = r->forced[i],
+                                     .position = after->position + 1 + i};
+        status = request_push_token(r, &token);
+    }
+    r->n_forced = 0;
+    return status;
+}
+
 int request_push_logits(struct request *r, uint32_t row, float *logits, uint32_t n_vocab)
 {
     struct event *ev = mem_alloc(sizeof(*ev));

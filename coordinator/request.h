@@ -24,6 +24,8 @@ void doorbell_drop(struct doorbell **b);
 void doorbell_ring(struct doorbell *b);
 void doorbell_answer(struct doorbell *b); /* not rung any more */
 
+enum { REQUEST_FORCED_MAX = 64 };
+
 struct request {
     _Atomic uint32_t refs;
     _Atomic bool released;          /* the caller has let go */
@@ -41,6 +43,8 @@ struct request {
     struct guide *guide;    /* NULL: the answer is free */
 
     _Atomic bool finished; /* the last event was pushed: written by the engine thread */
+    int32_t forced[REQUEST_FORCED_MAX]; /* tokens that the grammar left no choice about, not yet delivered */
+    uint32_t n_forced;
     uint32_t logits_next;  /* prompt row whose logits are due */
     uint64_t submitted_us, started_us, first_us;
 };
@@ -61,6 +65,7 @@ bool request_ends_with(const struct request *r, int32_t token);
 
 /* Engine thread only.  Events that are not the last one: ERR_BUSY when the reader is too far behind. */
 MUST_USE int request_push_token(struct request *r, const struct frame_result *token);
+MUST_USE int request_push_forced(struct request *r, const struct frame_result *after); /* those that wait */
 MUST_USE int request_push_logits(struct request *r, uint32_t row, float *logits, uint32_t n_vocab); /* takes logits */
 /* The last event; the engine's ownership ends with it. */
 void request_done(struct request **r, enum finish_reason why, uint64_t now_us);

@@ -56,7 +56,7 @@ static void survey(struct draft *d)
         if (session_decoding(s))
             d->ready_decode++;
         else
-            d->ready_prompt += s->n_prompt - s->sent;
+            d->ready_prompt += s->n_tokens - s->sent;
     }
 }
 

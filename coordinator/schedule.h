@@ -13,7 +13,9 @@
  *   first.  Beside sequences that decode the pieces are smaller, since those
  *   wait for the whole step.
  * - A sequence that decodes has one row in flight (its next token needs the
- *   last); the pieces of one prompt follow each other at once.
+ *   last); the pieces of one prompt follow each other at once.  Tokens that a
+ *   grammar left no choice about come several at a time, and are sent as a
+ *   prompt's are.
  * - Ends ride in the next step; a step of ends alone is made when no row can be
  *   sent with them.                                                          */
 #ifndef COORDINATOR_SCHEDULE_H

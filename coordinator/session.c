@@ -103,7 +103,7 @@ bool session_ready(const struct session *s)
 
 bool session_decoding(const struct session *s)
 {
-    return s->sent >= s->n_prompt;
+    return s->sent >= s->n_prompt && s->n_tokens - s->sent <= 1;
 }
 
 void session_end_due(struct sessions *t, uint64_t sequence, uint32_t pages)

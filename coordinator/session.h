@@ -79,7 +79,8 @@ void session_accept(struct session *s, int32_t token);
 bool session_full(const struct session *s); /* has as many tokens as it may */
 /* A row can be sent: its token is known and it was not sent. */
 bool session_ready(const struct session *s);
-bool session_decoding(const struct session *s); /* the whole prompt was sent */
+/* One row at a time: the whole prompt was sent, and no more than one token that came after it is waiting. */
+bool session_decoding(const struct session *s);
 /* Forget it; an end is due when rows of it were sent. */
 void session_remove(struct sessions *t, struct session *s);
 /* The stages must be told (again) that a sequence is over. */

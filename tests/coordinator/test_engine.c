@@ -543,6 +543,7 @@ static struct grammar *open_grammar(const char *source)
 static enum finish_reason read_text(struct request *r, const struct grammar *g, struct buffer *out, uint32_t *n)
 {
     const struct token_trie *t = grammar_trie(g);
+    uint32_t first = 0;
     for (*n = 0;; (*n)++) {
         struct event *ev = next(r);
         if (ev->kind != EVENT_TOKEN) {
@@ -552,6 +553,8 @@ static enum finish_reason read_text(struct request *r, const struct grammar *g, 
             return why;
         }
         uint32_t at = t->starts[ev->token.token];
+        first = *n == 0 ? ev->token.position : first;
+        assert_int_equal(ev->token.position, first + *n);
         buffer_add(out, t->bytes + at, t->starts[ev->token.token + 1] - at);
         event_free(ev);
     }
@@ -615,6 +618,34 @@ static void test_a_finished_grammar_stops_without_an_end_token(void **state)
     buffer_close(&text);
     end(&s);
     grammar_drop(&g);
+}
+
+/* What can only go on in one way is not sampled: many tokens take few steps. */
+static void test_forced_tokens_share_steps(void **state)
+{
+    (void)state;
+    static const char source[] = "root ::= \"abcdefgabcdefgabcdefg\" [a-c] \"gfedcbagfedcbagfedcba\" [d-f]";
+    for (uint32_t stages = 1; stages <= 2; stages++) {
+        struct setting s;
+        struct buffer text;
+        uint32_t n;
+        begin(&s, stages, 0);
+        struct grammar *g = open_grammar(source), *own = open_grammar(source);
+        struct request *r = submit(&s, &(struct ask){.n_prompt = 7, .max_tokens = 100, .grammar = g});
+        struct matcher *m = matcher_create(own);
+        buffer_init(&text, 1 << 12);
+        assert_int_equal(read_text(r, own, &text, &n), FINISH_STOP);
+        assert_int_equal(text.len, 44);
+        assert_int_equal(matcher_accept_text(m, buffer_text(&text), text.len, NULL), 0);
+        assert_true(matcher_is_done(m));
+        assert_true(n >= 11 && atomic_load(&s.route.steps) <= 8);
+        request_release(&r);
+        matcher_destroy(&m);
+        buffer_close(&text);
+        end(&s);
+        grammar_drop(&g);
+        grammar_drop(&own);
+    }
 }
 
 static void test_a_token_that_the_grammar_forbids_is_refused(void **state)
@@ -810,6 +841,7 @@ int main(void)
         cmocka_unit_test(test_a_stage_that_goes_on_lying_is_given_up),
         cmocka_unit_test(test_answers_follow_their_grammars),
         cmocka_unit_test(test_a_finished_grammar_stops_without_an_end_token),
+        cmocka_unit_test(test_forced_tokens_share_steps),
         cmocka_unit_test(test_a_token_that_the_grammar_forbids_is_refused),
         cmocka_unit_test(test_every_row_of_logits_comes_back),
         cmocka_unit_test(test_logits_that_do_not_fit_are_refused),

@@ -367,6 +367,26 @@ static void test_forced_text(void **state)
     grammar_drop(&g);
 }
 
+static void test_split_takes_the_longest_tokens(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"name\": \"An\xC3\xA9\n\"}";
+    int32_t ids[64];
+    uint32_t n = token_trie_split(trie, text, strlen(text), ids, COUNTOF(ids)), at = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t len = trie->starts[ids[i] + 1] - trie->starts[ids[i]];
+        assert_memory_equal(trie->bytes + trie->starts[ids[i]], text + at, len);
+        for (uint32_t id = 0; id < trie->n_vocab; id++) {
+            uint32_t other = trie->starts[id + 1] - trie->starts[id];
+            assert_false(other > len && other <= strlen(text + at) &&
+                         memcmp(trie->bytes + trie->starts[id], text + at, other) == 0);
+        }
+        at += len;
+    }
+    assert_int_equal(at, strlen(text));
+    assert_int_equal(token_trie_split(trie, text, strlen(text), ids, 2), 2);
+}
+
 /* Whatever it is, it ends soon with a mask or an error. */
 static void check_hostile(const char *source)
 {
@@ -475,7 +495,7 @@ int main(void)
         cmocka_unit_test(test_texts),          cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_masks),          cmocka_unit_test(test_regex_means_what_pcre_says),
         cmocka_unit_test(test_forced_text),    cmocka_unit_test(test_hostile_grammars),
-        cmocka_unit_test(test_full_automaton),
+        cmocka_unit_test(test_full_automaton), cmocka_unit_test(test_split_takes_the_longest_tokens),
     };
     return cmocka_run_group_tests(tests, open_trie, close_trie);
 }

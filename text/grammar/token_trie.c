@@ -196,6 +196,44 @@ struct token_trie *token_trie_create(const struct tokenizer *k)
     return t;
 }
 
+/* The longest token of nodes [i, end) at the beginning of the text; 0: none. */
+static uint32_t longest(const struct token_trie *t, uint32_t i, uint32_t end, const char *text, size_t len, int32_t *id)
+{
+    uint32_t best = 0;
+    for (uint32_t depth = 0; i < end && depth < len;) {
+        const struct trie_node *n = &t->nodes[i];
+        if (n->byte != (uint8_t)text[depth]) {
+            i = n->next;
+            continue;
+        }
+        depth++;
+        if (t->nodes[i + 1].first > n->first) {
+            best = depth;
+            *id = t->ids[n->first];
+        }
+        end = n->next;
+        i++;
+    }
+    return best;
+}
+
+uint32_t token_trie_split(const struct token_trie *t, const char *text, size_t len, int32_t *ids, uint32_t max)
+{
+    uint32_t n = 0;
+    while (len > 0 && n < max) {
+        int32_t a = -1, b = -1;
+        uint32_t plain = longest(t, 0, t->n_ordinary_nodes, text, len, &a);
+        uint32_t other = longest(t, t->n_ordinary_nodes, t->n_nodes, text, len, &b);
+        uint32_t best = plain > other ? plain : other;
+        if (best == 0)
+            break;
+        ids[n++] = plain > other ? a : b;
+        text += best;
+        len -= best;
+    }
+    return n;
+}
+
 struct token_trie *token_trie_keep(struct token_trie *t)
 {
     t->refs++;

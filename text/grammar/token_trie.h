@@ -44,6 +44,8 @@ struct token_trie *token_trie_create(const struct tokenizer *t);
 /* Of n tokens by id, token i being bytes[starts[i] .. starts[i + 1]); those that end an answer are empty. Copies. */
 struct token_trie *token_trie_from(const char *bytes, const uint32_t *starts, uint32_t n, const int32_t *ends,
                                    uint32_t n_ends);
+/* A text as tokens, each the longest that is there; up to max of them, fewer where no token goes on. How many. */
+uint32_t token_trie_split(const struct token_trie *t, const char *text, size_t len, int32_t *ids, uint32_t max);
 struct token_trie *token_trie_keep(struct token_trie *t);
 void token_trie_drop(struct token_trie **t);
 static inline size_t token_trie_mask_bytes(const struct token_trie *t)
