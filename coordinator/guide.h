@@ -23,8 +23,8 @@ void guide_destroy(struct guide **g);
 MUST_USE int guide_next(struct guide *g, struct error *e);
 /* It, as proto/mask.h has it. */
 const uint8_t *guide_mask(const struct guide *g, uint32_t *n);
-/* Tokens of the text that must come next, where there is only one way on; the last one of it is left to the model, which
- * may have a longer one. At most `max`; they count as accepted. How many. */
+/* Tokens of the text that must come next, where there is only one way on; its last one is left to the model, which may
+ * have a longer one. At most `max`; they count as accepted. How many. */
 uint32_t guide_forced(struct guide *g, int32_t *tokens, uint32_t max);
 /* A token came, no end token. *done: the answer is complete and nothing can follow. ERR_CORRUPT: it was not allowed. */
 MUST_USE int guide_accept(struct guide *g, int32_t token, bool *done, struct error *e);
