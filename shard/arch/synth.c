@@ -388,6 +388,60 @@ static void write_attending(struct synth *s)
     gguf_writer_i32s(s->w, arch_key(s->h.arch, "attention.head_count_kv", key), heads, s->h.n_layers);
 }
 
+static bool is_key(struct gguf_string key, const char *name)
+{
+    return key.len == strlen(name) && memcmp(key.text, name, key.len) == 0;
+}
+
+/* The lists that have an entry a token, with unused tokens for the rows of the embedding that have none. */
+static void copy_padded(struct synth *s, uint64_t n)
+{
+    enum { TYPE_NORMAL = 1, TYPE_UNUSED = 5, PAD_BYTES = 24 };
+    struct gguf_string *texts = mem_array(s->h.n_vocab, sizeof(*texts));
+    int32_t *types = mem_array(s->h.n_vocab, sizeof(*types));
+    float *scores = mem_array(s->h.n_vocab, sizeof(*scores));
+    char *pads = mem_array(s->h.n_vocab, PAD_BYTES);
+    for (uint64_t i = 0; i < s->h.n_vocab; i++) {
+        char *pad = pads + i * PAD_BYTES;
+        int64_t type = i < n ? TYPE_NORMAL : TYPE_UNUSED;
+        double score = 0;
+        snprintf(pad, PAD_BYTES, "[PAD%llu]", (unsigned long long)i);
+        texts[i] = (struct gguf_string){pad, strlen(pad)};
+        (void)gguf_array_string(s->tokenizer, "tokenizer.ggml.tokens", i, &texts[i]);
+        (void)gguf_array_i64(s->tokenizer, "tokenizer.ggml.token_type", i, &type);
+        (void)gguf_array_f64(s->tokenizer, "tokenizer.ggml.scores", i, &score);
+        types[i] = (int32_t)type;
+        scores[i] = (float)score;
+    }
+    gguf_writer_strings(s->w, "tokenizer.ggml.tokens", texts, s->h.n_vocab);
+    gguf_writer_i32s(s->w, "tokenizer.ggml.token_type", types, s->h.n_vocab);
+    if (gguf_has(s->tokenizer, "tokenizer.ggml.scores"))
+        gguf_writer_f32s(s->w, "tokenizer.ggml.scores", scores, s->h.n_vocab);
+    mem_free(texts);
+    mem_free(types);
+    mem_free(scores);
+    mem_free(pads);
+}
+
+static void copy_tokenizer(struct synth *s)
+{
+    static const char prefix[] = "tokenizer.";
+    enum gguf_type type;
+    uint64_t n = 0;
+    if (!gguf_array(s->tokenizer, "tokenizer.ggml.tokens", &type, &n) || n == s->h.n_vocab) {
+        gguf_writer_copy_keys(s->w, s->tokenizer, prefix);
+        return;
+    }
+    for (size_t i = 0; i < gguf_key_count(s->tokenizer); i++) {
+        struct gguf_string key = gguf_key_at(s->tokenizer, i);
+        if (key.len > strlen(prefix) && memcmp(key.text, prefix, strlen(prefix)) == 0 &&
+            !is_key(key, "tokenizer.ggml.tokens") && !is_key(key, "tokenizer.ggml.token_type") &&
+            !is_key(key, "tokenizer.ggml.scores"))
+            gguf_writer_copy_key(s->w, s->tokenizer, i);
+    }
+    copy_padded(s, n);
+}
+
 static void write_keys(struct synth *s)
 {
     const struct hparams *h = &s->h;
@@ -451,7 +505,7 @@ static void write_keys(struct synth *s)
     }
     write_family_keys(s);
     if (s->tokenizer)
-        gguf_writer_copy_keys(s->w, s->tokenizer, "tokenizer.");
+        copy_tokenizer(s);
     else
         gguf_writer_string(s->w, "tokenizer.ggml.model", "no_vocab");
 }

@@ -29,7 +29,7 @@ struct synth_options {
     uint32_t ffn;        /* of a dense model; with experts: expert_ffn */
     uint32_t experts;    /* 0: dense */
     uint32_t experts_used, expert_ffn;
-    uint32_t vocab;      /* the borrowed tokenizer's tokens, else 32000; may be more than it has, not fewer */
+    uint32_t vocab;      /* the borrowed tokenizer's tokens, else 32000; may be more (unused ones), not fewer */
     uint32_t context;    /* 4096 */
     /* What only some families have; elsewhere it must be 0. */
     uint32_t n_rot;      /* values of a head that RoPE turns: head_dim; with compressed keys, those it has more: half */

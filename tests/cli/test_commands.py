@@ -310,6 +310,28 @@ class Commands(unittest.TestCase):
             self.refused(shoal("quantize", source, out, "Q8_0"), 64, "tensor", words)
         self.assertEqual(sorted(p.name for p in self.path.iterdir()), ["tiny.gguf"])
 
+    def test_quantize_goes_on_where_it_was_interrupted(self):
+        source, out, whole = (self.path / name for name in ("big.gguf", "out.gguf", "whole.gguf"))
+        done = shoal("synth", "llama", source, "--layers", 6, "--hidden", 1024, "--heads", 8, "--vocab", 4096,
+                     "--type", "f32")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(shoal("quantize", source, whole, "Q6_K", "-t", "2").returncode, 0)
+        journal = self.path / "out.gguf.shoal-journal"
+        with subprocess.Popen([SHOAL, "quantize", source, out, "Q6_K", "-t", "1"], stderr=subprocess.PIPE,
+                              env=ENVIRONMENT) as child:
+            while not (journal.exists() and journal.read_text().count("done") > 1) and child.poll() is None:
+                pass
+            child.send_signal(signal.SIGINT)
+            error = child.communicate(timeout=60)[1].decode()
+        self.assertEqual((child.returncode, error.count("\n")), (130, 1), error)
+        self.assertIn("the same command goes on", error)
+        self.assertFalse(out.exists())
+        done = shoal("quantize", source, out, "Q6_K")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(b"going on with", done.stderr)
+        self.assertEqual(out.read_bytes(), whole.read_bytes())
+        self.assertEqual(sorted(p.name for p in self.path.iterdir()), ["big.gguf", "out.gguf", "whole.gguf"])
+
     def test_a_file_that_shrinks_is_an_input_error(self):
         source, out = self.path / "big.gguf", self.path / "out.gguf"
         done = shoal("synth", "llama", source, "--layers", 6, "--hidden", 1024, "--heads", 8, "--vocab", 4096,

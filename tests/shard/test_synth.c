@@ -438,6 +438,11 @@ static void test_tokenizer_is_borrowed(void **state)
     o.vocab = 2100; /* padded, as many published models are */
     m = make(&o);
     assert_int_equal(model_hparams(m)->n_vocab, 2100);
+    assert_true(gguf_array(model_file(m), "tokenizer.ggml.tokens", &type, &n) && n == 2100);
+    assert_true(gguf_array_string(model_file(m), "tokenizer.ggml.tokens", 2099, &a));
+    assert_true(a.len == 9 && memcmp(a.text, "[PAD2099]", 9) == 0);
+    assert_true(gguf_array_u64(model_file(m), "tokenizer.ggml.token_type", 2099, &n) && n == 5); /* unused */
+    assert_true(gguf_has(model_file(m), "tokenizer.ggml.merges"));
     model_close(&m);
     o.vocab = 2047;
     assert_int_equal(synth_write(folder_path("small.gguf"), &o, &e), ERR_INVALID);
