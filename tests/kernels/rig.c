@@ -31,9 +31,8 @@ void rig_open(struct rig *r, const char *isa, int threads)
     struct error e = {0};
     struct device_options o = {.threads = threads, .isa = isa};
     struct reserve_args most = {.rows = RIG_ROWS_MAX, .cols = RIG_COLS_MAX, .rope_half = HEAD_DIM_MAX / 2,
-                                .experts = RIG_EXPERTS_MAX, .experts_used = RIG_EXPERTS_MAX,
-                                .width = RIG_COLS_MAX, .ffn = RIG_FFN_MAX, .index_positions = RIG_POSITIONS_MAX,
-                                .lora_cols = RIG_COLS_MAX, .lora_rank = RIG_COLS_MAX};
+                                .ffn = RIG_FFN_MAX, .index_positions = RIG_POSITIONS_MAX, .lora_cols = RIG_COLS_MAX,
+                                .lora_rank = RIG_COLS_MAX};
     if (backend_open(&r->d, "cpu", &o, &e) != 0)
         fail_msg("%s", e.text);
     r->b = r->d->backend;

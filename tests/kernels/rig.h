@@ -31,6 +31,7 @@ struct rig {
 
 /* The instruction sets that this machine can run, in turn; NULL past the end. */
 const char *rig_isa(size_t i);
+/* Reserves for every operation but the expert layer's, whose space would be hundreds of megabytes. */
 void rig_open(struct rig *r, const char *isa, int threads);
 void rig_close(struct rig *r);
 

@@ -29,6 +29,18 @@ static void load_thin(const struct rig *r, const struct thin_matrices *t, struct
     *out = (struct moe_lora){.gate = {w[0], w[1]}, .up = {w[2], w[3]}, .down = {w[4], w[5]}};
 }
 
+static void reserve(const struct rig *r, const struct moe_case *c, uint32_t n)
+{
+    uint32_t width = c->router.cols, ffn = c->gate.rows, rank = 0;
+    struct error e = {0};
+    for (int i = 0; c->thin && i < 2 * THIN; i += 2)
+        rank = c->thin[i / THIN].of[i % THIN].rows > rank ? c->thin[i / THIN].of[i % THIN].rows : rank;
+    struct reserve_args most = {.rows = n, .cols = width, .experts = c->router.rows, .experts_used = c->n_used,
+                                .width = width, .ffn = ffn, .lora_rank = rank, .lora_cols = width > ffn ? width : ffn};
+    if (r->b->reserve(r->d, &most, &e) != 0)
+        fail_msg("%s", e.text);
+}
+
 static void run_moe(const struct rig *r, const void *arg, uint32_t first, uint32_t n, float *out)
 {
     const struct moe_case *c = arg;
@@ -56,6 +68,7 @@ static void run_moe(const struct rig *r, const void *arg, uint32_t first, uint32
         lora_of[i] = (uint8_t)((first + i) % 3);
     for (int i = 0; c->thin && i < 2; i++)
         load_thin(r, &c->thin[i], thin[i], &loras[i]);
+    reserve(r, c, n);
     a.loras = c->thin ? loras : NULL;
     a.lora_of = lora_of;
     a.x = rig_span(r, c->x + (size_t)first * width, (size_t)n * width);
