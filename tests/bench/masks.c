@@ -95,11 +95,13 @@ static void follow(struct grammar *g, const char *text, struct times *times)
 static void show(const char *what, const struct times *t)
 {
     uint64_t sum = 0, worst = 0;
+    uint32_t where = 0;
     for (uint32_t i = 0; i < t->n; i++) {
         sum += t->least[i];
+        where = t->least[i] > worst ? i : where;
         worst = t->least[i] > worst ? t->least[i] : worst;
     }
-    printf("   %s %7.1f us mean %7.1f worst", what, (double)sum / t->n / 1e3, (double)worst / 1e3);
+    printf("   %s %7.1f us mean %7.1f worst (%u)", what, (double)sum / t->n / 1e3, (double)worst / 1e3, where);
 }
 
 /* regex NULL: any JSON object. */

@@ -51,6 +51,8 @@ class Maker:
             s[self.r.choice(["minimum", "exclusiveMinimum"])] = low
         if self.r.random() < 0.6:
             s[self.r.choice(["maximum", "exclusiveMaximum"])] = high
+        if len(s) == 3 and not whole and self.r.random() < 0.5 and high - low < 100:
+            s["multipleOf"] = self.r.choice([0.5, 0.1, 0.01, 1.5])
         if len(s) == 1 and self.r.random() < 0.4:
             s["multipleOf"] = self.r.choice([1, 2, 3, 7, 10, 25])
         return s

@@ -70,10 +70,14 @@ static bool takes(struct grammar *g, const char *text)
     "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},\"required\":[\"a\"],\"anyOf\":"               \
     "[{\"properties\":{\"b\":{\"const\":1}},\"required\":[\"b\"]},{\"properties\":{\"c\":{\"const\":2}}}]}"
 
+#define PREFIXED "{\"allOf\":[{\"prefixItems\":[{\"minimum\":3}]}],\"items\":{\"minimum\":5}}"
+
 static const struct {
     const char *schema, *text;
     bool takes;
 } cases[] = {
+    {PREFIXED, "[5,6]", true},
+    {PREFIXED, "[3,5]", false},
     {"{}", "[1, {\"x\": \"y\"}]", true},
     {"true", "\"x\"", true},
     {"{\"type\":\"object\"}", "{\"x\":{}}", true},
@@ -121,6 +125,13 @@ static const struct {
     {"{\"type\":\"integer\",\"multipleOf\":5,\"minimum\":0}", "0", true},
     {"{\"type\":\"integer\",\"multipleOf\":5,\"minimum\":1}", "0", false},
     {"{\"type\":\"integer\",\"multipleOf\":250,\"minimum\":-600,\"maximum\":1000}", "-500", true},
+    {"{\"type\":\"number\",\"multipleOf\":0.5,\"minimum\":-1,\"maximum\":5}", "4.5", true},
+    {"{\"type\":\"number\",\"multipleOf\":0.5,\"minimum\":-1,\"maximum\":5}", "-1.0", true},
+    {"{\"type\":\"number\",\"multipleOf\":0.5,\"minimum\":-1,\"maximum\":5}", "5.5", false},
+    {"{\"type\":\"number\",\"multipleOf\":0.5,\"minimum\":-1,\"maximum\":5}", "4.25", false},
+    {"{\"type\":\"number\",\"multipleOf\":0.01,\"minimum\":0,\"exclusiveMaximum\":1}", "0.25", true},
+    {"{\"type\":\"number\",\"multipleOf\":0.01,\"minimum\":0,\"exclusiveMaximum\":1}", "0.07", false},
+    {"{\"type\":\"number\",\"multipleOf\":0.01,\"minimum\":0,\"exclusiveMaximum\":1}", "1.00", false},
     {"{\"type\":\"number\"}", "-0.5e-7", true},
     {"{\"type\":\"number\",\"minimum\":-1.25,\"maximum\":3.5}", "-1.25", true},
     {"{\"type\":\"number\",\"minimum\":-1.25,\"maximum\":3.5}", "-1.251", false},
@@ -217,6 +228,7 @@ static const struct {
     {"{\"type\":\"integer\",\"minimum\":\"3\"}", "\"minimum\" must be a number"},
     {"{\"type\":\"number\",\"minimum\":1e300}", "\"minimum\" has more digits"},
     {"{\"type\":\"number\",\"multipleOf\":0.01}", "\"multipleOf\" 0.01 is not supported"},
+    {"{\"type\":\"integer\",\"multipleOf\":0.01}", "\"multipleOf\" 0.01 of integers"},
     {"{\"type\":\"number\",\"multipleOf\":0}", "greater than 0"},
     {"{\"type\":\"integer\",\"multipleOf\":1001}", "so many multiples"},
     {"{\"enum\":[]}", "no text can ever"},

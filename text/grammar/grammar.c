@@ -286,11 +286,13 @@ static uint32_t advance(struct automaton *a, uint32_t state, const char *bytes, 
     return state;
 }
 
+enum { WORK_A_BYTE = 64 }; /* for walking an answer again */
+
 /* Make m->state one of this generation, and let work begin anew. False: the answer cannot be followed. */
 static bool settle(struct matcher *m)
 {
     struct automaton *a = &m->grammar->automaton;
-    a->work_max = a->work + GRAMMAR_WORK_MAX + m->answer.len;
+    a->work_max = a->work + GRAMMAR_WORK_MAX + WORK_A_BYTE * m->answer.len;
     if (m->generation == a->generation)
         return true;
     m->generation = a->generation;

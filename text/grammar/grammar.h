@@ -29,7 +29,7 @@ enum grammar_limits {
     GRAMMAR_SOURCE_MAX = 1 << 20,  /* bytes of a GBNF, a regular expression or all choices */
     GRAMMAR_TEXTS_MAX = 1 << 16,   /* choices, values of an enum */
     GRAMMAR_MASKS_MAX = 64,        /* remembered a grammar */
-    GRAMMAR_WORK_MAX = 4 << 20,    /* steps of one mask: some tens of milliseconds */
+    GRAMMAR_WORK_MAX = 1 << 19,    /* steps of one mask, some milliseconds; those of sane grammars take a hundredth */
     GRAMMAR_ANSWER_MAX = 64 << 20, /* bytes */
     GRAMMAR_FORCED_MAX = 4096,     /* bytes at once */
 };

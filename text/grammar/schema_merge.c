@@ -111,9 +111,9 @@ static const struct {
     {"type", common_types}, {"enum", common}, {"const", equal}, {"required", joined}, {"nullable", NULL},
     {"minimum", larger}, {"exclusiveMinimum", larger}, {"maximum", smaller}, {"exclusiveMaximum", smaller},
     {"minLength", larger}, {"maxLength", smaller}, {"minItems", larger}, {"maxItems", smaller},
-    {"minProperties", larger}, {"maxProperties", smaller}, {"uniqueItems", either}, {"items", both},
-    {"additionalProperties", both}, {"additionalItems", both}, {"anyOf", any_product}, {"oneOf", one_product},
-    {"pattern", NULL}, {"format", NULL}, {"multipleOf", NULL}, {"prefixItems", NULL},
+    {"minProperties", larger}, {"maxProperties", smaller}, {"uniqueItems", either},
+    {"additionalProperties", both}, {"anyOf", any_product}, {"oneOf", one_product},
+    {"pattern", NULL}, {"format", NULL}, {"multipleOf", NULL},
 };
 
 /* What a says of a property that it does not declare; NULL: nothing. */
@@ -136,6 +136,43 @@ static void merge_properties_of(json_t *out, json_t *one, json_t *other)
         also = also ? also : closed;
         json_object_set_new(out, name, also ? both(value, also) : json_incref(value));
     }
+}
+
+/* The first items' schemas (NULL: none have one of their own) and what is said of those after them (NULL: nothing). */
+static json_t *items_of(json_t *schema, json_t **rest)
+{
+    json_t *items = json_object_get(schema, "items"), *prefix = json_object_get(schema, "prefixItems");
+    *rest = json_is_array(items) ? json_object_get(schema, "additionalItems") : items;
+    return json_is_array(items) ? items : prefix;
+}
+
+static json_t *item_of(json_t *prefix, json_t *rest, size_t i)
+{
+    json_t *own = json_array_get(prefix, i);
+    return own ? own : rest ? rest : json_true();
+}
+
+/* An item is under what both say of its place. */
+static void merge_items(json_t *out, json_t *a, json_t *b)
+{
+    json_t *rest_a, *rest_b, *first_a = items_of(a, &rest_a), *first_b = items_of(b, &rest_b);
+    size_t n_a = json_array_size(first_a), n_b = json_array_size(first_b), n = n_a > n_b ? n_a : n_b;
+    json_object_del(out, "items");
+    json_object_del(out, "prefixItems");
+    json_object_del(out, "additionalItems");
+    if (rest_a || rest_b)
+        json_object_set_new(out, "items", both(item_of(NULL, rest_a, 0), item_of(NULL, rest_b, 0)));
+    if (!first_a && !first_b)
+        return;
+    json_t *first = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(first, both(item_of(first_a, rest_a, i), item_of(first_b, rest_b, i)));
+    json_object_set_new(out, "prefixItems", first);
+}
+
+static bool is_of_items(const char *key)
+{
+    return strcmp(key, "items") == 0 || strcmp(key, "prefixItems") == 0 || strcmp(key, "additionalItems") == 0;
 }
 
 static int merge_key(struct schema *s, json_t *out, const char *key, json_t *a, json_t *b)
@@ -167,7 +204,7 @@ static int merge_objects(struct schema *s, json_t *a, json_t *b, json_t **out)
     json_object_foreach(b, key, value) {
         json_t *mine = json_object_get(a, key);
         int status = 0;
-        if (strcmp(key, "properties") == 0)
+        if (strcmp(key, "properties") == 0 || is_of_items(key))
             continue;
         if (mine)
             status = merge_key(s, merged, key, mine, value);
@@ -178,6 +215,8 @@ static int merge_objects(struct schema *s, json_t *a, json_t *b, json_t **out)
         if (status != 0)
             return status > 0 ? 0 : status;
     }
+    if (json_object_get(b, "items") || json_object_get(b, "prefixItems"))
+        merge_items(merged, a, b);
     if (json_object_get(a, "properties") || json_object_get(b, "properties")) {
         json_t *properties = json_object();
         merge_properties_of(properties, a, b);

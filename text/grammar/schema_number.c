@@ -322,10 +322,56 @@ static uint32_t any_multiple(struct rules *r, uint32_t k)
     return expr;
 }
 
+static double value_of(const struct bound *b)
+{
+    char text[64];
+    snprintf(text, sizeof(text), "%s%lld.%s0", b->negative ? "-" : "", b->at.whole, b->at.fraction);
+    return strtod(text, NULL);
+}
+
+/* As readers of JSON judge it, in doubles: within the bounds, and a whole number of steps. */
+static bool is_multiple(double v, double step, const struct bound *lo, const struct bound *hi)
+{
+    double low = value_of(lo), high = value_of(hi), steps = v / step;
+    bool within = (lo->at.strict ? v > low : v >= low) && (hi->at.strict ? v < high : v <= high);
+    return within && steps == floor(steps);
+}
+
+/* Multiples of a step that is not whole: those between two bounds, one by one. Of some no double is a multiple,
+ * although the decimal is; they are left out, because no reader would take them. */
+static int listed_fractions(struct schema *s, json_t *value, const struct bound *lo, const struct bound *hi,
+                            uint32_t *out)
+{
+    double step = json_number_value(value);
+    struct bound exact = {0};
+    bool known = lo->set && hi->set && decimal_of(value, &exact) && step > 0;
+    double first = known ? ceil(value_of(lo) / step) - 1 : 0, n = known ? value_of(hi) / step - first + 2 : 0;
+    if (!known || n > SCHEMA_MULTIPLES_MAX)
+        return schema_fail(s, ERR_UNSUPPORTED,
+                           "\"multipleOf\" %g is not supported: whole numbers are, others between two bounds", step);
+    size_t kept = 0, count = n > 0 ? (size_t)n : 0;
+    int digits = (int)strlen(exact.at.fraction);
+    struct rules_texts *texts = mem_array(count + 1, sizeof(*texts));
+    char *chars = mem_array(count + 1, 64);
+    for (size_t i = 0; i < count; i++) {
+        char *text = chars + kept * 64;
+        double steps = first + (double)i;
+        snprintf(text, 64, "%.*f", digits, steps == 0 ? 0 : steps * step);
+        if (is_multiple(strtod(text, NULL), step, lo, hi)) {
+            texts[kept] = (struct rules_texts){text, strlen(text)};
+            kept++;
+        }
+    }
+    *out = rules_texts(s->r, texts, kept);
+    mem_free(texts);
+    mem_free(chars);
+    return 0;
+}
+
 static int multiples(struct schema *s, double step, long long lo, long long hi, uint32_t *out)
 {
-    if (!(step >= 1) || step != floor(step) || step > (double)WHOLE_MAX)
-        return schema_fail(s, ERR_UNSUPPORTED, "\"multipleOf\" %g is not supported: whole numbers from 1 are", step);
+    if (step > (double)WHOLE_MAX)
+        return schema_fail(s, ERR_UNSUPPORTED, "\"multipleOf\" %g is not supported", step);
     long long k = (long long)step;
     if ((hi - lo) / k <= SCHEMA_MULTIPLES_MAX) {
         *out = listed_multiples(s->r, lo, hi, k);
@@ -356,8 +402,13 @@ int schema_number(struct schema *s, json_t *schema, bool integer, uint32_t *out)
     json_t *step = json_object_get(schema, "multipleOf");
     if (step && (!json_is_number(step) || json_number_value(step) <= 0))
         return schema_fail(s, ERR_INVALID, "\"multipleOf\" must be a number greater than 0");
-    if (step && !(integer && json_number_value(step) == 1))
-        return multiples(s, json_number_value(step), whole_bound(&lo, true), whole_bound(&hi, false), out);
+    double by = json_number_value(step);
+    if (step && by != floor(by) && !integer)
+        return listed_fractions(s, step, &lo, &hi, out);
+    if (step && by != floor(by))
+        return schema_fail(s, ERR_UNSUPPORTED, "\"multipleOf\" %g of integers is not supported", by);
+    if (step && !(integer && by == 1))
+        return multiples(s, by, whole_bound(&lo, true), whole_bound(&hi, false), out);
     if (!lo.set && !hi.set)
         *out = integer ? json_integer_any(&s->j) : json_number_any(&s->j);
     else if (integer)
