@@ -169,8 +169,21 @@ static void read_ranks(struct hparams *h, struct reader *r)
                               h->head_dim);
 }
 
+/* Their keys say otherwise, too: without this, one of them would be called missing. */
+static void refuse_whole_kv_up(const struct hparams *h, struct reader *r)
+{
+    char name[GGUF_NAME_MAX + 1];
+    for (uint32_t i = 0; r->status == 0 && i < h->n_layers; i++)
+        if (gguf_tensor_find(r->g, arch_tensor_name("blk.%u.attn_kv_b.weight", (int32_t)i, name)))
+            r->status = error_set(r->e, ERR_UNSUPPORTED, "%s: keeps attn_kv_b in one, as files of early 2025 do, which "
+                                                         "this version does not read; convert the model again",
+                                  gguf_path(r->g));
+}
+
 static void read_attention(struct hparams *h, struct reader *r)
 {
+    if (h->arch->flags & ARCH_MLA)
+        refuse_whole_kv_up(h, r);
     h->n_heads = read_count(r, "attention.head_count", 1, ARCH_HEADS_MAX, UINT64_MAX);
     h->n_kv_heads = h->arch->delta_by_channel /* of a layer that attends: find_attending() */
                         ? 1 : read_count(r, "attention.head_count_kv", 1, ARCH_HEADS_MAX, h->n_heads);

@@ -316,6 +316,8 @@ static void test_indexers_are_where_the_file_says(void **state)
          "key_length is 8; 16 to"},
         {&sparse, {.key = "glm-dsa.attention.indexer.head_count", .set = SET_U32, .number = 3}, ERR_CORRUPT,
          "tensor blk.0.indexer.proj.weight is 64 x 2 x 1; the model's numbers ask for 64 x 3 x 1"},
+        {&sparse, {.key = "glm-dsa.attention.key_length_mla", .add = "blk.1.attn_kv_b.weight", .n_dims = 2,
+                   .ne = {128, 256}}, ERR_UNSUPPORTED, "keeps attn_kv_b in one"},
         {&sparse, {.tensor = "blk.1.indexer.k_norm.bias"}, ERR_CORRUPT, "blk.1.indexer.k_norm.bias is missing"},
     };
     (void)state;
