@@ -166,7 +166,7 @@ static int render(const struct chat *c, const struct chat_request *q, const json
         {"eos_token", c->eos, true},
     };
     struct jinja_context context = {.variables = v, .n_variables = FIXED_VARIABLES,
-                                    .harmless = chat_is_role, .now = q->now};
+                                    .harmless = chat_is_role, .now = q->now, .lenient = true};
     const char *name;
     json_object_foreach((json_t *)(uintptr_t)q->variables, name, value)
         if (!is_fixed(v, name))

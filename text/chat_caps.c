@@ -5,7 +5,7 @@
 
 #include "text/chat_messages.h"
 
-enum { PROBE_STEPS_MAX = 1 << 20, PROBE_VARIABLES = 8 };
+enum { PROBE_STEPS_MAX = 1 << 20, PROBE_VARIABLES = 7 };
 
 #define USER "{\"role\": \"user\", \"content\": \"USERPROBE\"}"
 #define ANSWER "{\"role\": \"assistant\", \"content\": \"ANSWERPROBE\"}"
@@ -44,7 +44,7 @@ static bool renders(const struct prober *p, const char *messages, const char *to
         {"bos_token", p->tokens->bos, true}, {"eos_token", p->tokens->eos, true},
         {"unk_token", p->tokens->unk, true}, {"pad_token", p->tokens->pad, true},
     };
-    const struct jinja_context c = {variables, PROBE_VARIABLES, chat_is_role, 0, PROBE_STEPS_MAX};
+    const struct jinja_context c = {variables, PROBE_VARIABLES, chat_is_role, 0, PROBE_STEPS_MAX, true};
     struct jinja_output out;
     bool good = jinja_render(p->template, &c, &out, NULL) == 0;
     if (good)

@@ -14,6 +14,7 @@ struct fitting {
     const json_t *messages; /* as they came */
     json_t *out;
     size_t at;
+    bool folded; /* the last message of `out` was a system's and is the user's now */
     struct error *e;
 };
 
@@ -84,10 +85,10 @@ static int fit_content(struct fitting *f, const json_t *message, bool calls, jso
     return status;
 }
 
-/* The content as the template takes it; takes `text`. */
-static json_t *wrap_content(const struct fitting *f, json_t *text)
+/* Text as a list of one part; takes `text`. */
+static json_t *wrap_content(json_t *text)
 {
-    return f->caps->parts && json_is_string(text) ? json_pack("[{s:s, s:o}]", "type", "text", "text", text) : text;
+    return json_is_string(text) ? json_pack("[{s:s, s:o}]", "type", "text", "text", text) : text;
 }
 
 /* ---- calls ---- */
@@ -225,13 +226,14 @@ static int fit_message(struct fitting *f, const json_t *from, json_t **out)
     int status = fit_content(f, from, calling, &content);
     if (status != 0)
         return status;
-    *out = json_pack("{s:s, s:o}", "role", role, "content", content);
+    *out = json_copy((json_t *)(uintptr_t)from); /* with members that only some templates know */
+    json_object_set_new(*out, "role", json_string(role));
+    json_object_set_new(*out, "content", content);
+    json_object_del(*out, "tool_calls");
     if (strcmp(role, "assistant") == 0)
         fit_reasoning(from, *out);
     if (strcmp(role, "tool") == 0)
         fit_result(f, from, *out);
-    else if (json_is_string(json_object_get(from, "name")))
-        json_object_set(*out, "name", json_object_get(from, "name"));
     return calling ? fit_calls(f, calls, *out) : 0;
 }
 
@@ -269,17 +271,15 @@ static void add_message(struct fitting *f, json_t *message)
         json_object_set_new(message, "role", json_string("user"));
     bool same = before && json_equal(json_object_get(before, "role"), json_object_get(message, "role"));
     bool turn = is_role(message, "user") || is_role(message, "assistant");
+    bool user = system && is_role(message, "user");
     /* A system message that became the user's is part of what the user says next. */
-    bool folded = before && json_object_get(before, "folded");
-    if (same && turn && (!f->caps->repeats || folded) && is_plain(before) && is_plain(message)) {
+    if (same && turn && (!f->caps->repeats || f->folded) && is_plain(before) && is_plain(message)) {
         join_text(before, message);
-        if (!system)
-            json_object_del(before, "folded");
+        f->folded = f->folded && user;
         json_decref(message);
         return;
     }
-    if (system && is_role(message, "user"))
-        json_object_set_new(message, "folded", json_true());
+    f->folded = user;
     json_array_append_new(f->out, message);
 }
 
@@ -287,12 +287,9 @@ static void finish(const struct fitting *f)
 {
     json_t *message;
     size_t i;
-    json_array_foreach(f->out, i, message) {
-        json_object_del(message, "folded");
+    json_array_foreach(f->out, i, message)
         if (f->caps->parts)
-            json_object_set_new(message, "content",
-                                wrap_content(f, json_incref(json_object_get(message, "content"))));
-    }
+            json_object_set_new(message, "content", wrap_content(json_incref(json_object_get(message, "content"))));
 }
 
 int chat_messages_fit(json_t **out, const json_t *messages, const struct chat_caps *caps, struct error *e)

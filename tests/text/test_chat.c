@@ -256,6 +256,10 @@ static const struct {
     {PLAIN, "", "{\"role\":\"user\"}", NULL, ERR_INVALID, "messages[0]"},
     {PLAIN, "", "7", NULL, ERR_INVALID, "messages[0]"},
     {PLAIN, "", "", NULL, ERR_INVALID, "at least one"},
+    {"{% for m in messages %}{{ m.content }}{{ m.plan }}{{ m.name }};{% endfor %}", "",
+     U("a") ",{\"role\":\"user\",\"content\":\"b\",\"plan\":[1],\"name\":\"n\",\"tool_calls\":7}", "a;b[1]n;", 0, NULL},
+    {"{% set l = [] %}{% for m in messages %}{% set _ = l.append(m.content) %}{% endfor %}{{ l.pop(0) }}{{ l }}", "",
+     U("a") "," U("b"), "a['b']", 0, NULL},
     {PLAIN "{{ x.y }}", "", U("a"), NULL, ERR_INVALID, "line 1: 'x' is undefined"},
 };
 

@@ -48,7 +48,7 @@ static struct value filter_attr(struct render *r, const struct call *c)
     struct marked name;
     if (!arg_text(r, c->slot[0], &name))
         return UNDEFINED;
-    if (c->self.kind == VALUE_DICT && !other_method_find(c->self, name.bytes, name.len))
+    if (c->self.kind == VALUE_DICT && !other_method_find(r, c->self, name.bytes, name.len))
         return value_missing(r, MISSING_MEMBER, value_type(c->self), c->slot[0]);
     return member_get(r, c->self, c->slot[0]);
 }

@@ -54,6 +54,7 @@ struct jinja_context {
     bool (*harmless)(const char *key, const char *text);
     int64_t now; /* seconds since 1970, for strftime_now; said in local time */
     uint64_t steps_max; /* 0: JINJA_STEPS_MAX */
+    bool lenient;       /* lists may be appended to and popped from, which some templates do and the sandbox forbids */
 };
 
 /* From `start` to before `end`: bytes that are the template's. */

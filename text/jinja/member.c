@@ -39,7 +39,7 @@ static struct value macro_member(struct render *r, const struct macro *m, const 
 static struct value attribute(struct render *r, struct value of, const struct marked *name, bool *found)
 {
     const struct builtin *row = of.kind == VALUE_TEXT ? text_method_find(name->bytes, name->len)
-                                                      : other_method_find(of, name->bytes, name->len);
+                                                      : other_method_find(r, of, name->bytes, name->len);
     struct value key = {.kind = VALUE_TEXT, .text = name};
     *found = true;
     if (row)

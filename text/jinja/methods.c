@@ -64,11 +64,63 @@ static struct value list_index(struct render *r, const struct call *c)
 
 static struct value list_copy(struct render *r, const struct call *c)
 {
-    (void)r;
-    return c->self;
+    struct list *l = list_new(r, LIST_LIST, 0);
+    if (!l)
+        return UNDEFINED;
+    l->items = c->self.list->items;
+    l->n = c->self.list->n;
+    return value_list(l);
 }
 
-/* Lists do not change, so that a copy is the list. */
+/* Slices and copies share a list's items: it is moved before it grows into bytes that are not its own. */
+static struct value list_append(struct render *r, const struct call *c)
+{
+    struct list *l = c->self.list;
+    if (l->n >= l->cap) {
+        size_t cap = l->n * 2 + 4;
+        struct value *items = render_array(r, cap, sizeof(*items));
+        if (!items)
+            return UNDEFINED;
+        if (l->n > 0)
+            memcpy(items, l->items, l->n * sizeof(*items));
+        l->items = items;
+        l->cap = cap;
+    }
+    l->items[l->n++] = c->slot[0];
+    return NONE;
+}
+
+static struct value list_pop(struct render *r, const struct call *c)
+{
+    struct list *l = c->self.list;
+    int64_t at;
+    if (!arg_int(r, c->slot[0], -1, &at))
+        return UNDEFINED;
+    at = at < 0 ? at + (int64_t)l->n : at;
+    if (at < 0 || (uint64_t)at >= l->n)
+        return render_fail(r, ERR_INVALID, l->n == 0 ? "pop from empty list" : "pop index out of range");
+    struct value v = l->items[at];
+    l->cap = 0;
+    if (at == 0) {
+        l->items++;
+    } else if ((size_t)at + 1 < l->n) {
+        struct value *items = render_array(r, l->n, sizeof(*items));
+        if (!items)
+            return UNDEFINED;
+        memcpy(items, l->items, (size_t)at * sizeof(*items));
+        memcpy(items + at, l->items + at + 1, (l->n - (size_t)at - 1) * sizeof(*items));
+        l->items = items;
+    }
+    l->n--;
+    render_spend(r, 0);
+    return v;
+}
+
+static const struct builtin list_changes[] = {
+    {"append", "object", 1, list_append, 0},
+    {"pop", "index", 0, list_pop, 0},
+};
+
 static const struct builtin list_methods[] = {
     {"copy", "", 0, list_copy, 0},
     {"count", "value", 1, list_count, 0},
@@ -110,12 +162,17 @@ static const struct builtin cycler_methods[] = {
 
 /* ---- finding ---- */
 
-const struct builtin *other_method_find(struct value of, const char *name, size_t len)
+const struct builtin *other_method_find(struct render *r, struct value of, const char *name, size_t len)
 {
+    const struct builtin *change = NULL;
     switch (of.kind) {
     case VALUE_DICT:
         return builtin_find(dict_methods, COUNTOF(dict_methods), name, len);
     case VALUE_LIST:
+        if (of.list->kind == LIST_LIST && r->context->lenient)
+            change = builtin_find(list_changes, COUNTOF(list_changes), name, len);
+        if (change)
+            return change;
         if (of.list->kind == LIST_LIST)
             return builtin_find(list_methods, COUNTOF(list_methods), name, len);
         if (of.list->kind == LIST_TUPLE || of.list->kind == LIST_RANGE || of.list->kind == LIST_GROUP)

@@ -116,7 +116,7 @@ const struct builtin *filter_find(const char *name, size_t len);
 const struct builtin *test_find(const char *name, size_t len);
 const struct builtin *function_find(const char *name, size_t len);
 const struct builtin *text_method_find(const char *name, size_t len);
-const struct builtin *other_method_find(struct value of, const char *name, size_t len);
+const struct builtin *other_method_find(struct render *r, struct value of, const char *name, size_t len);
 /* Would it change the value, which the sandbox forbids? */
 bool method_is_unsafe(struct value of, const struct marked *name);
 

@@ -2,7 +2,7 @@
  *
  * Values are small and copied; what they point at lives in the arena of the
  * rendering (or of the template, for constants) and does not change, but for
- * namespaces and for the places of iterators.                                */
+ * namespaces, the places of iterators, and lists where that is allowed.      */
 #ifndef TEXT_JINJA_VALUE_H
 #define TEXT_JINJA_VALUE_H
 
@@ -73,6 +73,7 @@ struct list {
     enum list_kind kind;
     struct value *items;
     size_t n;
+    size_t cap;           /* of items that are this list's alone; 0: others may share them */
     size_t taken;         /* of an iterator */
     int64_t start, step;  /* of a range */
 };
