@@ -289,6 +289,9 @@ MUST_USE int model_tensor_read(const struct model *m, const struct model_tensor 
 /* The same of any tensor of model_file(). */
 MUST_USE int model_read(const struct model *m, const struct gguf_tensor *info, uint64_t slice, uint64_t row, uint64_t n,
                         void *out, struct error *e);
+/* Columns that a checkpoint has in an order of its own: *out: those to which the places of every slice's rows belong
+ * [slices][columns]; NULL: to their own. The caller frees. */
+MUST_USE int model_order(const struct model *m, const struct gguf_tensor *info, uint32_t **out, struct error *e);
 /* The pages that hold a slice need not stay in memory. */
 void model_release(const struct model *m, const struct gguf_tensor *info, uint64_t slice); /* of a folder's */
 void model_tensor_release(const struct model *m, const struct model_tensor *t, uint32_t slice);

@@ -15,6 +15,8 @@ static int make_header(struct hf *h, struct gguf **g, struct error *e)
     int r = hf_config_open(&c, h, w, e);
     if (r == 0)
         r = hf_config_write(&c);
+    if (r == 0 && packed_open(&h->packed, c.root, e) != 0)
+        r = error_context(e, "%s", h->path);
     if (r == 0)
         r = hf_make_tensors(h, &c, e);
     hf_config_close(&c);
@@ -53,6 +55,7 @@ void hf_close(struct hf **hf_p)
         return;
     hf_free_tensors(h);
     hf_close_files(h);
+    packed_close(&h->packed);
     mem_free(h->path);
     mem_free(h);
     *hf_p = NULL;

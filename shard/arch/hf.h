@@ -32,6 +32,9 @@ void hf_close(struct hf **hf_p);
 /* Rows [row, row + n) of a slice of a tensor, as its type in the header stores them. */
 MUST_USE int hf_read(const struct hf *h, size_t tensor, uint64_t slice, uint64_t row, uint64_t n, void *out,
                      struct error *e);
+/* *out: the columns to which the places of every slice's rows belong [slices][columns], NULL where places are columns.
+ * The caller frees. */
+MUST_USE int hf_order(const struct hf *h, size_t tensor, uint32_t **out, struct error *e);
 /* The pages that hold a slice of a tensor need not stay in memory. */
 void hf_release(const struct hf *h, size_t tensor, uint64_t slice);
 

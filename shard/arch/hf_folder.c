@@ -233,7 +233,8 @@ static bool is_other(const char *name)
         "vision_language_adapter.", "patch_merger.", "mm_projector.", "model.mm_projector.", "audio_tower.",
         "mtp.", "mtp_", "model.mtp.", "model.mtp_", "model.language_model.mtp.",
     };
-    static const char *const ends[] = {"rotary_emb.inv_freq", ".activation_scale", ".input_scale", ".masked_bias"};
+    static const char *const ends[] = {"rotary_emb.inv_freq", ".activation_scale", ".input_scale", ".masked_bias",
+                                       ".k_scale", ".v_scale", ".q_scale", ".output_scale", ".input_zero_point"};
     size_t n = strlen(name);
     for (size_t i = 0; i < COUNTOF(starts); i++)
         if (strncmp(name, starts[i], strlen(starts[i])) == 0)

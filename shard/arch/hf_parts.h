@@ -6,6 +6,7 @@
 
 #include "shard/arch/arch.h"
 #include "shard/arch/hf.h"
+#include "shard/format/packed.h"
 #include "shard/format/safetensors.h"
 
 enum hf_limits {
@@ -39,6 +40,7 @@ struct hf {
     struct hf_found *all; /* tensors of all files, by name */
     size_t n_all;
     const char *prefix; /* of the language model's tensors: "model." */
+    struct packed *packed; /* NULL: nothing is quantised */
     struct hf_tensor *tensors;
     size_t n_tensors;
 };
@@ -122,6 +124,7 @@ enum hf_change { HF_AS_IS, HF_ADD_ONE, HF_MINUS_EXP };
 struct hf_source {
     struct hf_found parts[HF_PARTS_MAX]; /* the first holds the values; others what stored types need beside them */
     uint32_t n_parts;
+    struct packed_matrix packed; /* without a type: a plain one */
 };
 
 struct hf_tensor {
@@ -149,6 +152,7 @@ enum hf_layout {
     HF_FIRST, HF_SECOND, /* half of the rows */
     HF_EVEN, HF_ODD,    /* every other column */
     HF_TURNED, HF_TURNED_FIRST, HF_TURNED_SECOND, HF_TURNED_EVEN, HF_TURNED_ODD, /* columns are rows */
+    HF_EVEN_ROWS, HF_ODD_ROWS, /* of packed matrices, which are not turned */
     HF_K_UP, HF_V_UP,   /* of compressed attention: a head's keys, turned, and its values, in one */
     HF_QKVZ_QKV, HF_QKVZ_Z, /* of layers with a state: by key heads */
     HF_DELTA_CHANNELS, HF_DELTA_VALUES, HF_DELTA_HEADS, HF_DELTA_OUT, /* value heads in another order in some */
@@ -171,5 +175,14 @@ void hf_free_tensors(struct hf *h);
 
 /* hf_read.c */
 uint64_t hf_axis_at(const struct hf_axis *x, uint64_t i);
+uint64_t hf_file_row(const struct hf_tensor *t, uint64_t row);
+bool hf_axis_is_straight(const struct hf_axis *x);
+
+/* hf_packed.c.  find: the packed matrix of a name, if there is one (else no parts). */
+MUST_USE int hf_find_packed(struct hf *h, const char *name, struct hf_source *out, struct error *e);
+/* Rows of a tensor as its type stores them. */
+MUST_USE int hf_read_packed(const struct hf *h, const struct hf_tensor *t, uint64_t slice, uint64_t row, uint64_t n,
+                            void *out, struct error *e);
+void hf_release_packed(const struct hf *h, const struct hf_tensor *t, uint64_t slice);
 
 #endif

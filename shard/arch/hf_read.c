@@ -18,7 +18,7 @@ uint64_t hf_axis_at(const struct hf_axis *x, uint64_t i)
     return x->first + (x->block ? i / x->block * x->stride + i % x->block * x->step : i * x->step);
 }
 
-static uint64_t file_row(const struct hf_tensor *t, uint64_t row)
+uint64_t hf_file_row(const struct hf_tensor *t, uint64_t row)
 {
     uint32_t band = 0;
     while (band + 1 < t->n_bands && row >= t->rows[band].n)
@@ -26,7 +26,7 @@ static uint64_t file_row(const struct hf_tensor *t, uint64_t row)
     return hf_axis_at(&t->rows[band], row);
 }
 
-static bool is_straight(const struct hf_axis *x)
+bool hf_axis_is_straight(const struct hf_axis *x)
 {
     return x->a == 0 && x->block == 0 && x->step == 1 && x->first == 0;
 }
@@ -43,8 +43,8 @@ static const uint8_t *slice_bytes(const struct hf *h, const struct hf_tensor *t,
 static void read_row(const struct hf_tensor *t, const uint8_t *matrix, uint64_t row, uint8_t *out)
 {
     size_t size = t->from->block_bytes;
-    const uint8_t *from = matrix + file_row(t, row) * t->file_cols * size;
-    if (is_straight(&t->cols)) {
+    const uint8_t *from = matrix + hf_file_row(t, row) * t->file_cols * size;
+    if (hf_axis_is_straight(&t->cols)) {
         memcpy(out, from, t->cols.n * size);
         return;
     }
@@ -58,7 +58,7 @@ static void read_turned(const struct hf_tensor *t, const uint8_t *matrix, uint64
     size_t size = t->from->block_bytes;
     uint64_t places[TURNED_ROWS];
     for (uint64_t i = 0; i < n; i++)
-        places[i] = file_row(t, row + i) * size;
+        places[i] = hf_file_row(t, row + i) * size;
     for (uint64_t c = 0; c < t->cols.n; c++) {
         const uint8_t *from = matrix + hf_axis_at(&t->cols, c) * t->file_cols * size;
         for (uint64_t i = 0; i < n; i++)
@@ -92,6 +92,8 @@ int hf_read(const struct hf *h, size_t tensor, uint64_t slice, uint64_t row, uin
         memcpy(out, t->values, n * row_bytes);
         return 0;
     }
+    if (t->sources[0].packed.type)
+        return hf_read_packed(h, t, slice, row, n, out, e);
     const uint8_t *matrix = slice_bytes(h, t, slice);
     bool same = t->from == t->type;
     uint8_t *rows = same ? NULL : mem_array(TURNED_ROWS * t->ne[0], t->from->block_bytes);
@@ -115,6 +117,10 @@ void hf_release(const struct hf *h, size_t tensor, uint64_t slice)
     const struct hf_tensor *t = &h->tensors[tensor];
     if (t->values)
         return;
+    if (t->sources[0].packed.type) {
+        hf_release_packed(h, t, slice);
+        return;
+    }
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)slice_bytes(h, t, slice);
     uint64_t bytes = t->file_rows * t->file_cols * t->from->block_bytes;
     (void)madvise((void *)(start / page * page), (size_t)(start % page + bytes), MADV_DONTNEED);

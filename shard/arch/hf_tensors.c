@@ -70,6 +70,20 @@ static struct hf_found *find_named(const struct hf *h, const char *pattern, uint
     return hf_find(h, inside);
 }
 
+/* A plain tensor, or a packed matrix; no parts where there is neither. */
+static int find_source(struct hf *h, const char *pattern, uint32_t layer, uint32_t expert, struct hf_source *out,
+                       struct error *e)
+{
+    char name[HF_NAME_BYTES];
+    struct hf_found *found = find_named(h, pattern, layer, expert);
+    int r = hf_find_packed(h, found ? found->t->name : full_name(h, pattern, layer, expert, name), out, e);
+    if (r != 0 || out->n_parts > 0 || !found)
+        return r;
+    found->used = true;
+    out->parts[out->n_parts++] = *found;
+    return 0;
+}
+
 /* ---- axes ---- */
 
 static struct hf_axis straight(uint64_t n)
@@ -147,7 +161,22 @@ static void lay_halves(struct making *m)
     case HF_TURNED_FIRST: turn(m, part_of(half, 0, 1), straight(rows)); break;
     case HF_TURNED_SECOND: turn(m, part_of(half, half, 1), straight(rows)); break;
     case HF_TURNED_EVEN: turn(m, part_of(half, 0, 2), straight(rows)); break;
+    case HF_EVEN_ROWS: t->rows[0] = part_of(rows / 2, 0, 2); break;
+    case HF_ODD_ROWS: t->rows[0] = part_of(rows / 2, 1, 2); break;
     default: turn(m, part_of(half, 1, 2), straight(rows)); break;
+    }
+}
+
+/* Packed matrices are never turned in the file: their rows are outputs. */
+static enum hf_layout unturned(enum hf_layout layout)
+{
+    switch (layout) {
+    case HF_TURNED: return HF_PLAIN;
+    case HF_TURNED_FIRST: return HF_FIRST;
+    case HF_TURNED_SECOND: return HF_SECOND;
+    case HF_TURNED_EVEN: return HF_EVEN_ROWS;
+    case HF_TURNED_ODD: return HF_ODD_ROWS;
+    default: return layout;
     }
 }
 
@@ -205,6 +234,8 @@ static void lay_value_heads(struct making *m)
 static void lay(struct making *m)
 {
     struct hf_tensor *t = m->t;
+    if (t->sources[0].packed.type)
+        m->layout = unturned(m->layout);
     t->rows[0] = straight(t->file_rows);
     t->n_bands = 1;
     t->cols = straight(t->file_cols);
@@ -271,8 +302,16 @@ static int wrong_shape(const struct making *m, const struct st_tensor *s)
 static int read_shape(struct making *m, const struct st_tensor *s)
 {
     struct hf_tensor *t = m->t;
+    const struct packed_matrix *packed = &t->sources[0].packed;
     uint64_t shape[3] = {1, 1, 1};
     uint32_t n = 0;
+    if (packed->type) {
+        m->slices = packed->slices;
+        t->file_rows = packed->rows;
+        t->file_cols = packed->cols;
+        t->from = packed->type;
+        return 0;
+    }
     for (uint32_t i = 0; i < s->n_dims; i++) {
         if (n == 3)
             return wrong_shape(m, s);
@@ -291,9 +330,12 @@ static int read_shape(struct making *m, const struct st_tensor *s)
     return 0;
 }
 
-/* Vectors, and what no kernel takes but as F32: norms, biases, routers, convolutions. */
+/* Vectors, and what no kernel takes but as F32: norms, biases, routers, convolutions. Blocks cannot be turned nor their
+ * columns be moved. */
 static bool wants_f32(const struct hf_tensor *t)
 {
+    if (t->sources[0].packed.type && (t->turned || !hf_axis_is_straight(&t->cols)))
+        return true;
     return t->n_dims == 1 || strstr(t->name, ".bias") || strstr(t->name, "ffn_gate_inp") || strstr(t->name, "ssm_conv");
 }
 
@@ -313,6 +355,15 @@ static int finish(struct making *m)
     return 0;
 }
 
+static bool alike(const struct hf_source *a, const struct hf_source *b)
+{
+    const struct st_tensor *s = a->parts[0].t, *t = b->parts[0].t;
+    if (a->packed.type || b->packed.type)
+        return a->packed.type == b->packed.type && a->packed.rows == b->packed.rows && a->packed.cols == b->packed.cols;
+    return s->dtype == t->dtype && s->n_dims == t->n_dims &&
+           memcmp(s->shape, t->shape, s->n_dims * sizeof(s->shape[0])) == 0;
+}
+
 /* One source, or one an expert, all alike. */
 static int find_sources(struct making *m, const char *pattern, uint32_t layer)
 {
@@ -321,17 +372,16 @@ static int find_sources(struct making *m, const char *pattern, uint32_t layer)
     size_t n = strstr(pattern, "%e") && m->c->n_experts > 0 ? m->c->n_experts : 1;
     t->sources = mem_array(n + 1, sizeof(*t->sources));
     for (size_t i = 0; i < n; i++) {
-        struct hf_found *found = find_named(m->h, pattern, layer, (uint32_t)i);
-        if (!found)
+        struct hf_source *s = &t->sources[i];
+        int r = find_source(m->h, pattern, layer, (uint32_t)i, s, m->e);
+        if (r != 0)
+            return r;
+        if (s->n_parts == 0)
             return error_set(m->e, ERR_CORRUPT, "%s: tensor %s is missing", m->h->path,
                              full_name(m->h, pattern, layer, (uint32_t)i, name));
-        found->used = true;
-        t->sources[i] = (struct hf_source){.parts = {*found}, .n_parts = 1};
-        const struct st_tensor *s = found->t, *first = t->sources[0].parts[0].t;
-        if (s->dtype != first->dtype || s->n_dims != first->n_dims ||
-            memcmp(s->shape, first->shape, s->n_dims * sizeof(s->shape[0])) != 0)
+        if (!alike(s, &t->sources[0]))
             return error_set(m->e, ERR_UNSUPPORTED, "%s: tensors %s and %s differ in type or shape", m->h->path,
-                             first->name, s->name);
+                             t->sources[0].parts[0].t->name, s->parts[0].t->name);
         t->n_sources = i + 1;
     }
     return 0;
@@ -367,14 +417,15 @@ static bool applies(const struct hf_name *name, const struct hf_config *c)
 }
 
 /* A head that is tied is the embedding, whether or not it is stored once more. */
-static int check_head(const struct hf *h, const struct hf_config *c, bool *tied, struct error *e)
+static int check_head(struct hf *h, const struct hf_config *c, bool *tied, struct error *e)
 {
     const json_t *says = hf_get(c, "tie_word_embeddings");
-    struct hf_found *head = find_named(h, "/lm_head.weight", 0, 0);
+    struct hf_source head;
+    int r = find_source(h, "/lm_head.weight", 0, 0, &head, e);
     *tied = json_is_true(says);
-    if (head && *tied)
-        head->used = true;
-    if (!head && json_is_false(says))
+    if (r != 0)
+        return r;
+    if (head.n_parts == 0 && json_is_false(says))
         return error_set(e, ERR_CORRUPT, "%s: tensor lm_head.weight is missing", h->path);
     return 0;
 }
@@ -387,9 +438,12 @@ static int make_all(struct hf *h, const struct hf_config *c, struct error *e)
         const struct hf_name *name = hf_name_at(i);
         uint32_t n = strstr(name->theirs, "%u") ? c->n_layers : 1;
         bool skip = !applies(name, c) || (tied && strcmp(name->theirs, "/lm_head.weight") == 0);
-        for (uint32_t layer = 0; r == 0 && layer < n && !skip; layer++)
-            if (find_named(h, name->theirs, layer, 0))
+        for (uint32_t layer = 0; r == 0 && layer < n && !skip; layer++) {
+            struct hf_source first;
+            r = find_source(h, name->theirs, layer, 0, &first, e);
+            if (r == 0 && first.n_parts > 0)
                 r = make(h, c, name, layer, e);
+        }
     }
     return r;
 }

@@ -288,6 +288,12 @@ void model_release(const struct model *m, const struct gguf_tensor *info, uint64
         hf_release(m->folder, (size_t)(info - gguf_tensor_at(m->file, 0)), slice);
 }
 
+int model_order(const struct model *m, const struct gguf_tensor *info, uint32_t **out, struct error *e)
+{
+    *out = NULL;
+    return m->folder ? hf_order(m->folder, (size_t)(info - gguf_tensor_at(m->file, 0)), out, e) : 0;
+}
+
 void model_tensor_release(const struct model *m, const struct model_tensor *t, uint32_t slice)
 {
     const uint8_t *bytes = model_tensor_bytes(m, t);

@@ -113,6 +113,15 @@ const struct st_tensor *packed_needed(struct packed_search *s, const char *suffi
     return t;
 }
 
+bool packed_set_cols(struct packed_search *s, struct packed_matrix *m, const struct st_tensor *t, uint64_t cols)
+{
+    m->cols = m->cols ? m->cols : cols;
+    if (m->cols > 0 && m->cols <= PACKED_SIDE_MAX)
+        return true;
+    packed_refuse(s, t, "has no number of columns that can be");
+    return false;
+}
+
 void packed_refuse(struct packed_search *s, const struct st_tensor *t, const char *words)
 {
     char shape[SAFETENSORS_DIMS_MAX * 24] = "";
@@ -178,15 +187,17 @@ int packed_find(const struct packed *p, const char *name, uint64_t cols, packed_
     static const char ending[] = ".weight";
     size_t len = strlen(name), cut = sizeof(ending) - 1;
     *out = (struct packed_matrix){.slices = 1, .tile_rows = 1};
-    if (len >= PACKED_NAME_BYTES || cols == 0 || cols > PACKED_SIDE_MAX)
+    if (len >= PACKED_NAME_BYTES || cols > PACKED_SIDE_MAX)
         return error_set(e, ERR_LIMIT, "a matrix of %llu columns called %s", (unsigned long long)cols, name);
     len -= len > cut && strcmp(name + len - cut, ending) == 0 ? cut : 0;
     memcpy(s.module, name, len);
     out->cols = cols;
     p->scheme->find(p, &s, out);
     if (s.status == 0 && out->type &&
-        (out->rows == 0 || out->rows > PACKED_SIDE_MAX || out->slices == 0 || out->slices > PACKED_SIDE_MAX))
-        s.status = error_set(e, ERR_LIMIT, "tensor %s has %llu rows", name, (unsigned long long)out->rows);
+        (out->rows == 0 || out->rows > PACKED_SIDE_MAX || out->slices == 0 || out->slices > PACKED_SIDE_MAX ||
+         out->cols > PACKED_SIDE_MAX))
+        s.status = error_set(e, ERR_LIMIT, "tensor %s has %llu rows of %llu columns", name,
+                             (unsigned long long)out->rows, (unsigned long long)out->cols);
     if (s.status != 0)
         out->type = NULL;
     return s.status;

@@ -65,7 +65,8 @@ struct packed_matrix {
 /* A tensor by its name, NULL when there is none. */
 typedef const struct st_tensor *(*packed_lookup_fn)(void *arg, const char *name);
 
-/* The matrix whose float form would be called `name` ("model.layers.0.mlp.up_proj.weight") and have `cols` columns. */
+/* The matrix whose float form would be called `name` ("model.layers.0.mlp.up_proj.weight") and have `cols` columns (0:
+ * as many as the shapes say). */
 MUST_USE int packed_find(const struct packed *p, const char *name, uint64_t cols, packed_lookup_fn lookup, void *arg,
                          struct packed_matrix *out, struct error *e);
 
@@ -81,5 +82,8 @@ MUST_USE int packed_order(const struct packed_matrix *m, const struct packed_byt
 /* Rows [row, row + n) of a slice, in `type`.  order: of packed_order(), NULL where there is none. */
 MUST_USE int packed_rows(const struct packed_matrix *m, const struct packed_bytes *b, const uint32_t *order,
                          uint64_t slice, uint64_t row, uint64_t n, void *out, struct error *e);
+/* Columns [col, col + n) of one row as floats. */
+MUST_USE int packed_values(const struct packed_matrix *m, const struct packed_bytes *b, uint64_t slice, uint64_t row,
+                           uint64_t col, uint64_t n, float *out, struct error *e);
 
 #endif

@@ -62,6 +62,8 @@ const struct st_tensor *packed_needed(struct packed_search *s, const char *suffi
 /* Fails unless the tensor has the shape; then *n_dims sizes are those of `shape`. */
 void packed_want(struct packed_search *s, const struct st_tensor *t, uint32_t n_dims, const uint64_t *shape);
 void packed_refuse(struct packed_search *s, const struct st_tensor *t, const char *words);
+/* The matrix's columns are as many, unless the caller knows; false when they cannot be. */
+bool packed_set_cols(struct packed_search *s, struct packed_matrix *m, const struct st_tensor *t, uint64_t cols);
 /* Scales of a known float type. */
 void packed_want_float(struct packed_search *s, const struct st_tensor *t);
 /* The type of integers of m->bits with m's groups and scales. */

@@ -170,7 +170,7 @@ static int put_block(const struct work *w, uint64_t row, uint64_t col, uint8_t *
 static int put_mxfp4(const struct work *w, uint64_t row, uint64_t col, uint8_t *out)
 {
     const struct packed_matrix *m = w->m;
-    uint32_t len = m->type->block_len;
+    uint32_t len = qtype_find(QTYPE_MXFP4)->block_len;
     uint8_t codes[BLOCK_MAX], exponent = w->b->at[PACKED_SCALES][(row * m->cols + col) / len];
     if (exponent == MXFP4_NAN)
         return error_set(w->e, ERR_CORRUPT, "tensor %s: a scale of row %llu is not a number",
@@ -181,23 +181,57 @@ static int put_mxfp4(const struct work *w, uint64_t row, uint64_t col, uint8_t *
 }
 
 /* One value as a float: the same product that a block of the type would give. */
-static int put_float(const struct work *w, uint64_t row, uint64_t col, uint8_t *out)
+static int value_at(const struct work *w, uint64_t row, uint64_t col, float *out)
 {
     const struct packed_matrix *m = w->m;
     uint8_t code;
-    float scale, value;
+    float scale;
     uint32_t zero = 0;
     uint64_t group = group_at(m, w->b, col);
     int r = scale_at(m, w->b, row, group, &scale, w->e);
     packed_codes(m, w->b->at[PACKED_CODES], row, col, NULL, 1, &code);
-    if (r == 0 && m->coding != PACKED_FP8) {
-        r = zero_at(m, w->b, row, group, &zero, w->e);
-        value = scale * (float)((int32_t)code - (int32_t)zero);
-    } else {
-        value = qtype_fp8_value(code) * scale;
-        r = r == 0 ? check_fp8(w, &code, 1, row) : r;
+    if (r == 0 && m->coding == PACKED_FP8) {
+        *out = qtype_fp8_value(code) * scale;
+        return check_fp8(w, &code, 1, row);
     }
-    memcpy(out, &value, sizeof(value));
+    if (r == 0)
+        r = zero_at(m, w->b, row, group, &zero, w->e);
+    *out = r == 0 ? scale * (float)((int32_t)code - (int32_t)zero) : 0;
+    return r;
+}
+
+/* By way of the block that holds it. */
+static int value_of_mxfp4(const struct work *w, uint64_t row, uint64_t col, float *out)
+{
+    const struct qtype *t = qtype_find(QTYPE_MXFP4);
+    uint8_t block[BLOCK_MAX];
+    float values[BLOCK_MAX];
+    int r = put_mxfp4(w, row, col - col % t->block_len, block);
+    if (r == 0)
+        t->to_f32(block, values, t->block_len);
+    *out = r == 0 ? values[col % t->block_len] : 0;
+    return r;
+}
+
+static int check_place(const struct packed_matrix *m, uint64_t slice, uint64_t row, uint64_t n, struct error *e)
+{
+    if (slice < m->slices && row <= m->rows && n <= m->rows - row)
+        return 0;
+    return error_set(e, ERR_INVALID, "tensor %s has no rows %llu to %llu", m->parts[PACKED_CODES]->name,
+                     (unsigned long long)row, (unsigned long long)(row + n));
+}
+
+int packed_values(const struct packed_matrix *m, const struct packed_bytes *b, uint64_t slice, uint64_t row,
+                  uint64_t col, uint64_t n, float *out, struct error *e)
+{
+    const struct work w = {m, b, NULL, e};
+    int r = check_place(m, slice, row, 1, e);
+    if (r == 0 && (col > m->cols || n > m->cols - col))
+        r = error_set(e, ERR_INVALID, "tensor %s has no columns %llu to %llu", m->parts[PACKED_CODES]->name,
+                      (unsigned long long)col, (unsigned long long)(col + n));
+    for (uint64_t i = 0; r == 0 && i < n; i++)
+        r = m->coding == PACKED_MXFP4 ? value_of_mxfp4(&w, slice * m->rows + row, col + i, out + i)
+                                      : value_at(&w, row, col + i, out + i);
     return r;
 }
 
@@ -206,16 +240,16 @@ int packed_rows(const struct packed_matrix *m, const struct packed_bytes *b, con
 {
     const struct work w = {m, b, order, e};
     uint8_t *to = out;
-    if (slice >= m->slices || row > m->rows || n > m->rows - row)
-        return error_set(e, ERR_INVALID, "tensor %s has no rows %llu to %llu", m->parts[PACKED_CODES]->name,
-                         (unsigned long long)row, (unsigned long long)(row + n));
-    for (uint64_t i = 0; i < n; i++)
-        for (uint64_t c = 0; c < m->cols; c += m->type->block_len, to += m->type->block_bytes) {
-            int r = m->coding == PACKED_MXFP4    ? put_mxfp4(&w, slice * m->rows + row + i, c, to)
-                    : m->type->block_len == 1 ? put_float(&w, row + i, c, to)
-                                              : put_block(&w, row + i, c, to);
-            if (r != 0)
-                return r;
+    int r = check_place(m, slice, row, n, e);
+    for (uint64_t i = 0; r == 0 && i < n; i++) {
+        if (m->type->block_len == 1) {
+            r = packed_values(m, b, slice, row + i, 0, m->cols, (float *)(void *)to, e);
+            to += m->cols * sizeof(float);
+            continue;
         }
-    return 0;
+        for (uint64_t c = 0; r == 0 && c < m->cols; c += m->type->block_len, to += m->type->block_bytes)
+            r = m->coding == PACKED_MXFP4 ? put_mxfp4(&w, slice * m->rows + row + i, c, to)
+                                          : put_block(&w, row + i, c, to);
+    }
+    return r;
 }

@@ -86,6 +86,9 @@ static void find_gptq(const struct packed *p, struct packed_search *s, struct pa
     m->parts[PACKED_CODES] = codes;
     m->parts[PACKED_INDEX] = index;
     m->zero = p->zero_add;
+    uint64_t cols = index && index->n_dims == 1 ? index->shape[0] : codes->shape[0] * WORD_BITS / p->bits;
+    if (!packed_set_cols(s, m, codes, cols))
+        return;
     m->bits = bits_of(p, codes->shape[0], m->cols);
     if (m->bits == 0 || rows * m->bits % WORD_BITS != 0) {
         packed_refuse(s, codes, "does not hold the matrix's columns in 2, 3, 4 or 8 bits");
@@ -122,6 +125,8 @@ static void find_awq(const struct packed *p, struct packed_search *s, struct pac
     m->coding = PACKED_AWQ;
     m->bits = AWQ_BITS;
     m->parts[PACKED_CODES] = codes;
+    if (!packed_set_cols(s, m, codes, codes->shape[0]))
+        return;
     packed_want(s, codes, 2, (uint64_t[]){m->cols, words});
     set_columns(p, s, m, words * (WORD_BITS / AWQ_BITS), words);
 }
@@ -157,6 +162,8 @@ static void find_fp8(const struct packed *p, struct packed_search *s, struct pac
         packed_refuse(s, codes, "ought to be a matrix");
         return;
     }
+    if (!packed_set_cols(s, m, codes, codes->shape[1]))
+        return;
     packed_want(s, codes, 2, (uint64_t[]){m->rows, m->cols});
     m->tile_rows = p->block[0] ? p->block[0] : m->rows;
     m->group = p->block[1] && p->block[1] < m->cols ? p->block[1] : m->cols;
@@ -186,6 +193,9 @@ static void find_mxfp4(const struct packed *p, struct packed_search *s, struct p
         return;
     const struct st_tensor *scales = packed_needed(s, "_scales");
     if (!scales)
+        return;
+    uint64_t given = codes->n_dims == 4 && codes->shape[2] <= PACKED_SIDE_MAX ? codes->shape[2] * MXFP4_BLOCK : 0;
+    if (!packed_set_cols(s, m, codes, given))
         return;
     uint64_t blocks = m->cols / MXFP4_BLOCK;
     m->coding = PACKED_MXFP4;

@@ -109,16 +109,35 @@ static uint64_t words_of(uint64_t n, uint32_t bits, bool dense)
     return dense ? packed_parts_of(n * bits, WORD_BITS) : packed_parts_of(n, WORD_BITS / bits);
 }
 
-static const struct packed_group *find_words(const struct packed *p, const struct packed_matrix *m, uint64_t words,
+/* Columns that so many words can hold in groups as seen; 0: none. */
+static uint64_t cols_of(const struct packed_group *g, uint64_t words, uint64_t seen, bool dense)
+{
+    uint64_t full = dense ? words * WORD_BITS / g->bits : words * (WORD_BITS / g->bits);
+    if (g->group == 0 || (packed_parts_of(full, g->group) == seen && words_of(full, g->bits, dense) == words))
+        return full;
+    uint64_t whole = seen * g->group;
+    return words_of(whole, g->bits, dense) == words ? whole : 0;
+}
+
+/* The group whose bits and columns a scale the tensors have; where nobody says how many columns there are, what the
+ * groups leave possible. */
+static const struct packed_group *find_words(const struct packed *p, struct packed_matrix *m, uint64_t words,
                                              const struct st_tensor *scales)
 {
-    uint64_t seen = scales && scales->n_dims == 2 ? scales->shape[1] : 1;
-    for (size_t i = 0; i < p->n_groups; i++) {
-        const struct packed_group *g = &p->groups[i];
-        uint64_t group = g->group && g->group < m->cols ? g->group : m->cols;
-        bool fits = words == words_of(m->cols, g->bits, true) || words == words_of(m->cols, g->bits, false);
-        if (g->format == FORMAT_INTS_PACKED && fits && seen == packed_parts_of(m->cols, group))
+    uint64_t seen = scales && scales->n_dims == 2 ? scales->shape[1] : 1, known = m->cols;
+    if (words > PACKED_SIDE_MAX || seen > PACKED_SIDE_MAX)
+        return NULL;
+    for (size_t i = 0; i < 2 * p->n_groups; i++) {
+        const struct packed_group *g = &p->groups[i / 2];
+        bool dense = i % 2 == 0;
+        uint64_t cols = known ? known : cols_of(g, words, seen, dense);
+        uint64_t group = g->group && g->group < cols ? g->group : cols;
+        if (g->format == FORMAT_INTS_PACKED && cols > 0 && words == words_of(cols, g->bits, dense) &&
+            seen == packed_parts_of(cols, group)) {
+            m->cols = cols;
+            m->dense = dense;
             return g;
+        }
     }
     return NULL;
 }
@@ -166,7 +185,6 @@ static void find_ints(const struct packed *p, struct packed_search *s, struct pa
     }
     m->rows = codes->shape[0];
     m->bits = g->bits;
-    m->dense = words == words_of(m->cols, m->bits, true);
     m->group = g->group && g->group < m->cols ? g->group : m->cols;
     if (shape && (shape->n_dims != 1 || shape->shape[0] != 2 || (shape->dtype != ST_I64 && shape->dtype != ST_I32)))
         packed_refuse(s, shape, "ought to be two integers");
@@ -188,6 +206,8 @@ static void find_fp4(struct packed_search *s, struct packed_matrix *m, const str
     m->parts[PACKED_SCALES] = scales;
     m->rows = codes->n_dims == 2 ? codes->shape[0] : 0;
     m->type = qtype_find(QTYPE_MXFP4);
+    if (!packed_set_cols(s, m, codes, codes->n_dims == 2 ? codes->shape[1] * 2 : 0))
+        return;
     if (m->cols % MXFP4_BLOCK != 0)
         packed_refuse(s, codes, "does not hold the matrix's columns in blocks of 32");
     if (scales->dtype != ST_U8 && scales->dtype != ST_F8_E8M0)
@@ -207,6 +227,8 @@ static void find_bytes(const struct packed *p, struct packed_search *s, struct p
     m->bits = BITS_MAX;
     m->parts[PACKED_CODES] = codes;
     m->rows = codes->n_dims == 2 ? codes->shape[0] : 0;
+    if (!packed_set_cols(s, m, codes, codes->n_dims == 2 ? codes->shape[1] : 0))
+        return;
     packed_want(s, codes, 2, (uint64_t[]){m->rows, m->cols});
     if (m->rows == 0)
         packed_refuse(s, codes, "ought to be a matrix");

@@ -24,6 +24,8 @@ struct converter {
     float *values;     /* a piece for each thread */
     uint8_t *rows;     /* the same as a folder has them; no bytes of a file */
     uint8_t *blocks;   /* what a round makes */
+    const struct gguf_tensor *order_of; /* the tensor whose columns are in this order; NULL: they are in their own */
+    uint32_t *order;                    /* [slices][columns] */
     const uint8_t *lent; /* bytes of the file that were given as they are */
     uint64_t n_lent;
 };
@@ -91,12 +93,26 @@ static const uint8_t *file_bytes(const struct converter *c, const struct gguf_te
     return (const uint8_t *)gguf_tensor_bytes(c->g, t) + first / t->type->block_len * t->type->block_bytes;
 }
 
+/* Whole rows from the order in which a checkpoint has them; value 0 is value `first` of the tensor. */
+static void restore_order(const struct converter *c, const struct wanted *w, uint64_t first, uint64_t n, float *values)
+{
+    uint64_t cols = w->ne[0];
+    float *row = mem_array(cols, sizeof(*row));
+    for (uint64_t i = 0; i < n / cols; i++) {
+        const uint32_t *order = c->order + (first / cols + i) / w->ne[1] * cols;
+        memcpy(row, values + i * cols, cols * sizeof(*row));
+        for (uint64_t k = 0; k < cols; k++)
+            values[i * cols + order[k]] = row[k];
+    }
+    mem_free(row);
+}
+
 /* n values at their place in the round, with thread `part`'s working memory. */
 static int convert_piece(struct round *r, int part, uint64_t at, uint64_t n, struct error *e)
 {
     struct converter *c = r->c;
     uint8_t *out = c->blocks + at / r->to->block_len * r->to->block_bytes;
-    if (c->m && r->to == r->w->t->type)
+    if (c->m && r->to == r->w->t->type && !c->order)
         return read_rows(c, r->w, r->first + at, n, out, e);
     float *values = c->values + (size_t)part * c->piece_max;
     uint8_t *rows = c->m ? c->rows + (size_t)part * c->piece_max * sizeof(float) : NULL;
@@ -106,6 +122,8 @@ static int convert_piece(struct round *r, int part, uint64_t at, uint64_t n, str
             return status;
     }
     r->w->t->type->to_f32(c->m ? rows : file_bytes(c, r->w->t, r->first + at), values, n);
+    if (c->order)
+        restore_order(c, r->w, r->first + at, n, values);
     if (!all_within(values, n, r->limit))
         r->odd = true;
     else
@@ -144,6 +162,18 @@ static void release(const struct converter *c, const struct wanted *w, uint64_t 
         model_release(c->m, w->t, i);
 }
 
+/* Of the tensor whose turn it is. */
+static int find_order(struct converter *c, const struct gguf_tensor *t, struct error *e)
+{
+    if (!c->m || c->order_of == t)
+        return 0;
+    mem_free(c->order);
+    c->order_of = NULL;
+    int r = model_order(c->m, t, &c->order, e);
+    c->order_of = r == 0 ? t : NULL;
+    return r;
+}
+
 int converter_run(struct converter *c, const struct wanted *w, const struct qtype *to, uint64_t first, uint64_t n,
                   const void **blocks, struct error *e)
 {
@@ -158,6 +188,9 @@ int converter_run(struct converter *c, const struct wanted *w, const struct qtyp
         c->n_lent = n / to->block_len * to->block_bytes;
         return 0;
     }
+    int found = find_order(c, w->t, e);
+    if (found != 0)
+        return found;
     pool_run(c->pool, convert_part, &r);
     release(c, w, first, n);
     if (r.failed)
@@ -198,6 +231,7 @@ void converter_close(struct converter **converter_p)
     mem_free(c->values);
     mem_free(c->rows);
     mem_free(c->blocks);
+    mem_free(c->order);
     mem_free(c);
     *converter_p = NULL;
 }

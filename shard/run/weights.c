@@ -58,9 +58,14 @@ static int load_tensor(struct weights *w, const struct model *m, const struct mo
         .fill = fill,
         .fill_arg = &filling,
     };
+    uint32_t *order;
+    if (model_order(m, t->info, &order, e) != 0)
+        return error_context(e, "%s", t->info->name);
+    desc.order = order;
     if (desc.bytes)
         advise(desc.bytes, (desc.slices - 1) * t->slice_stride + t->bytes / desc.slices, MADV_SEQUENTIAL);
     int r = w->device->backend->weight_create(w->device, place, &desc, e);
+    mem_free(order);
     for (uint32_t i = 0; desc.bytes && i < desc.slices; i++)
         model_tensor_release(m, t, i);
     if (r != 0)

@@ -125,7 +125,7 @@ struct loaded {
 static int load(struct packed_case *c, struct loaded *l, struct error *e)
 {
     int r = packed_find(c->packed, c->name, c->cols, find_tensor, c, &l->m, e);
-    if (r != 0 || !l->m.type)
+    if (r != 0 || !l->m.type || l->m.cols > COLS_MAX)
         return r;
     for (int i = 0; i < PACKED_PARTS; i++)
         l->b.at[i] = bytes_of(c, l->m.parts[i]);
@@ -177,6 +177,14 @@ static void check_case(const char *file)
             if (got[i] != floats[i])
                 fail_msg("%s: value %llu of slice %llu is %a, not %a", file, (unsigned long long)i,
                          (unsigned long long)s, (double)got[i], (double)floats[i]);
+    }
+    struct packed_matrix same;
+    assert_int_equal(packed_find(c.packed, c.name, 0, find_tensor, &c, &same, &e), 0);
+    assert_memory_equal(&same, m, sizeof(same));
+    for (uint64_t row = 0; row < m->rows; row++) {
+        float some[7];
+        assert_int_equal(packed_values(m, &l.b, m->slices - 1, row, 5, COUNTOF(some), some, &e), 0);
+        assert_memory_equal(some, got + row * m->cols + 5, sizeof(some));
     }
     print_message("    %s: %s, %.3f bits a weight\n", file, m->type->name,
                   8.0 * m->type->block_bytes / m->type->block_len);
@@ -405,6 +413,9 @@ static void test_packed_rows_past_the_end_are_refused(void **state)
     assert_int_equal(packed_rows(&l.m, &l.b, NULL, 0, 1, UINT64_MAX, out, NULL), ERR_INVALID);
     assert_int_equal(packed_rows(&l.m, &l.b, NULL, 1, 0, 1, out, NULL), ERR_INVALID);
     assert_int_equal(packed_rows(&l.m, &l.b, NULL, 0, 8, 0, out, NULL), 0);
+    float value;
+    assert_int_equal(packed_values(&l.m, &l.b, 0, 0, c.cols, 1, &value, NULL), ERR_INVALID);
+    assert_int_equal(packed_values(&l.m, &l.b, 0, 8, 0, 1, &value, NULL), ERR_INVALID);
     case_close(&c);
 }
 
@@ -452,6 +463,7 @@ static void test_packed_takes_any_shapes_and_bytes(void **state)
         case_open(&c, names[i % n]);
         for (uint32_t k = random_bits(&seed) % 2; k < 2; k++)
             change_tensor(&c, &seed);
+        c.cols = i % 3 ? c.cols : 0;
         int r = read_all(&c, &e);
         refused += r != 0;
         assert_true(r == 0 || e.text[0] != '\0');

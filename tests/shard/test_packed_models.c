@@ -1,0 +1,273 @@
+/* test_packed_models: checkpoints with quantised weights (tests/shard/make_packed_models.py) hold the values whose
+ * logits transformers gives, keep them quantised in memory, and give near those logits, whole and cut. */
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "base/memory.h"
+#include "base/path.h"
+#include "shard/run/convert.h"
+#include "tests/shard/folder.h"
+#include "tests/shard/route.h"
+
+#define FOLDER "tests/data/packed_models"
+
+enum { MODELS_MAX = 16, TOKENS_MAX = 32 };
+
+struct expected {
+    char path[256];
+    uint32_t n, n_next, n_vocab;
+    int32_t prompt[TOKENS_MAX], next[TOKENS_MAX];
+    float *logits; /* [n, n_vocab] */
+    json_t *types; /* a tensor's name in layer 1 to its type */
+};
+
+static json_t *load_json(const struct expected *x, const char *name)
+{
+    char path[320];
+    snprintf(path, sizeof(path), "%s/%s", x->path, name);
+    json_t *j = json_load_file(path, 0, NULL);
+    assert_non_null(j);
+    return j;
+}
+
+static uint32_t read_tokens(const json_t *list, int32_t *out)
+{
+    size_t n = json_array_size(list);
+    assert_true(n > 0 && n <= TOKENS_MAX);
+    for (size_t i = 0; i < n; i++)
+        out[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    return (uint32_t)n;
+}
+
+static void expected_open(struct expected *x, const char *name)
+{
+    char path[320], *data;
+    size_t len;
+    snprintf(x->path, sizeof(x->path), FOLDER "/%.200s", name);
+    json_t *j = load_json(x, "expected.json");
+    x->n = read_tokens(json_object_get(j, "prompt"), x->prompt);
+    x->n_next = read_tokens(json_object_get(j, "next"), x->next);
+    json_decref(j);
+    x->types = load_json(x, "types.json");
+    snprintf(path, sizeof(path), "%s/logits.f32", x->path);
+    assert_int_equal(path_read(path, 1 << 20, &data, &len, NULL), 0);
+    x->n_vocab = (uint32_t)(len / sizeof(float) / x->n);
+    x->logits = mem_alloc(len);
+    memcpy(x->logits, data, len);
+    mem_free(data);
+}
+
+static void expected_close(struct expected *x)
+{
+    mem_free(x->logits);
+    json_decref(x->types);
+}
+
+static void each_model(void (*check)(const struct expected *x))
+{
+    struct dirent **list;
+    int n = scandir(FOLDER, &list, NULL, alphasort), models = 0;
+    assert_true(n > 0);
+    for (int i = 0; i < n; i++) {
+        if (list[i]->d_name[0] != '.') {
+            struct expected x;
+            print_message("    %s\n", list[i]->d_name);
+            expected_open(&x, list[i]->d_name);
+            check(&x);
+            expected_close(&x);
+            models++;
+        }
+        free(list[i]);
+    }
+    free(list);
+    assert_true(models >= 8);
+}
+
+static double nmse(const float *a, const float *b, size_t n)
+{
+    double error = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        error += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        size += (double)b[i] * b[i];
+    }
+    return error / size;
+}
+
+/* ---- types and sizes ---- */
+
+static void check_types(const struct expected *x)
+{
+    struct model *m;
+    struct error e = {0};
+    const char *tensor;
+    json_t *type;
+    if (model_open(&m, x->path, &e) != 0)
+        fail_msg("%s", e.text);
+    json_object_foreach(x->types, tensor, type) {
+        char name[GGUF_NAME_MAX + 1];
+        snprintf(name, sizeof(name), "blk.1.%s.weight", tensor);
+        const struct gguf_tensor *t = gguf_tensor_find(model_file(m), name);
+        assert_non_null(t);
+        assert_string_equal(t->type->name, json_string_value(type));
+    }
+    model_close(&m);
+}
+
+static void test_packed_models_stay_packed(void **state)
+{
+    (void)state;
+    each_model(check_types);
+}
+
+/* ---- values: as a GGUF file of F32, which gives transformers' logits ---- */
+
+/* By way of what `shoal quantize` reads them with. */
+static void write_tensor(struct gguf_writer *w, struct converter *c, const struct gguf_tensor *t)
+{
+    struct wanted wanted = {.t = t};
+    struct error e = {0};
+    uint64_t values = t->ne[0] * t->ne[1] * t->ne[2];
+    memcpy(wanted.name, t->name, sizeof(wanted.name));
+    memcpy(wanted.ne, t->ne, sizeof(wanted.ne));
+    uint64_t most = converter_step(c, &wanted);
+    for (uint64_t first = 0, n; first < values; first += n) {
+        const void *floats;
+        n = values - first < most ? values - first : most;
+        if (converter_run(c, &wanted, qtype_find(QTYPE_F32), first, n, &floats, &e) != 0)
+            fail_msg("%s", e.text);
+        assert_int_equal(gguf_writer_data(w, floats, n * sizeof(float), NULL), 0);
+    }
+}
+
+static void write_floats(const char *folder, const char *path)
+{
+    struct model *m;
+    struct gguf_writer *w;
+    struct converter *c;
+    struct error e = {0};
+    if (model_open(&m, folder, &e) != 0)
+        fail_msg("%s", e.text);
+    const struct gguf *g = model_file(m);
+    assert_int_equal(gguf_writer_create(&w, path, NULL), 0);
+    gguf_writer_copy_keys(w, g, "");
+    for (size_t i = 0; i < gguf_tensor_count(g); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(g, i);
+        gguf_writer_tensor(w, t->name, qtype_find(QTYPE_F32), t->n_dims, t->ne);
+    }
+    assert_int_equal(gguf_writer_header(w, NULL), 0);
+    assert_int_equal(converter_open(&c, m, g, 2, NULL), 0);
+    for (size_t i = 0; i < gguf_tensor_count(g); i++)
+        write_tensor(w, c, gguf_tensor_at(g, i));
+    converter_close(&c);
+    assert_int_equal(gguf_writer_finish(&w, NULL), 0);
+    model_close(&m);
+}
+
+static void check_values(const struct expected *x)
+{
+    char path[512];
+    int32_t got[TOKENS_MAX];
+    struct route r;
+    snprintf(path, sizeof(path), "%s", folder_path("floats.gguf"));
+    write_floats(x->path, path);
+    route_open(&r, &(struct route_options){.path = path, .isa = "scalar"});
+    float *logits = route_run(&r, 1, 0, x->prompt, x->n, x->n);
+    double error = nmse(logits, x->logits, (size_t)x->n * x->n_vocab);
+    print_message("        as floats: error %.2g\n", error);
+    assert_true(error < 1e-10);
+    route_greedy(&r, 1, x->n, (int32_t)route_argmax(logits + (size_t)(x->n - 1) * x->n_vocab, x->n_vocab), got,
+                 x->n_next);
+    assert_memory_equal(got, x->next, x->n_next * sizeof(int32_t));
+    mem_free(logits);
+    route_close(&r);
+}
+
+static void test_packed_models_hold_the_values(void **state)
+{
+    (void)state;
+    each_model(check_values);
+}
+
+/* ---- logits ---- */
+
+/* Rows of logits that are further off than the bound, and the error of the others. */
+static uint32_t far_rows(const struct expected *x, const char *isa, double bound, double *error)
+{
+    struct route r;
+    route_open(&r, &(struct route_options){.path = x->path, .isa = isa});
+    assert_int_equal(model_hparams(r.model)->n_vocab, x->n_vocab);
+    float *logits = route_run(&r, 1, 0, x->prompt, x->n, x->n);
+    uint32_t far = 0;
+    *error = 0;
+    for (uint32_t i = 0; i < x->n; i++) {
+        double one = nmse(logits + (size_t)i * x->n_vocab, x->logits + (size_t)i * x->n_vocab, x->n_vocab);
+        far += !(one < bound);
+        *error = one < bound ? fmax(*error, one) : *error;
+    }
+    mem_free(logits);
+    route_close(&r);
+    return far;
+}
+
+/* FP8 meets floats; integers and MXFP4 meet inputs in eight bits, which cost about what Q8_0 does, and may tip the
+ * scales between two experts of which a token has as good as equal need. */
+static void check_logits(const struct expected *x)
+{
+    static const char *const sets[] = {"scalar", "avx2", "avx512", "neon"};
+    bool floats = strstr(x->path, "fp8") != NULL;
+    for (size_t i = 0; i < COUNTOF(sets); i++) {
+        struct device *d;
+        double error;
+        if (backend_open(&d, "cpu", &(struct device_options){.threads = 1, .isa = sets[i]}, NULL) != 0)
+            continue;
+        backend_close(&d);
+        uint32_t far = far_rows(x, sets[i], floats ? 1e-10 : 1e-3, &error);
+        print_message("        %s: error %.2g, %u rows off\n", sets[i], error, far);
+        assert_true(far <= (floats ? 0 : 2));
+    }
+}
+
+static void test_packed_models_give_the_logits(void **state)
+{
+    (void)state;
+    each_model(check_logits);
+}
+
+static void check_split(const struct expected *x)
+{
+    struct route whole, cut;
+    route_open(&whole, &(struct route_options){.path = x->path});
+    route_open(&cut, &(struct route_options){.path = x->path, .cuts = {1}, .n = 2});
+    float *a = route_run(&whole, 1, 0, x->prompt, x->n, x->n), *b = route_run(&cut, 1, 0, x->prompt, x->n, 1);
+    assert_memory_equal(a, b, (size_t)x->n * x->n_vocab * sizeof(float));
+    mem_free(a);
+    mem_free(b);
+    route_close(&whole);
+    route_close(&cut);
+}
+
+static void test_packed_models_cut_give_the_same_bits(void **state)
+{
+    (void)state;
+    each_model(check_split);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_packed_models_stay_packed),
+        cmocka_unit_test(test_packed_models_hold_the_values),
+        cmocka_unit_test(test_packed_models_give_the_logits),
+        cmocka_unit_test(test_packed_models_cut_give_the_same_bits),
+    };
+    return cmocka_run_group_tests(tests, folder_open, folder_close);
+}
