@@ -284,6 +284,10 @@ static void test_masks(void **state)
         const char *source;
     } sources[] = {
         {JSON, ""}, {CHOICE, ""}, {GBNF, ARITHMETIC}, {GBNF, LIST}, {GBNF, UTF}, {GBNF, EMPTY_TURNS},
+        {GBNF, "root ::= \"\\\"\" [^\"\\\\\\x00-\\x1F]{0,6} \"\\\"\" root?"},
+        {GBNF, "root ::= ([^\"\\\\\\x00-\\x1F] | [^\"] \"x\"){0,3} \"\\n\""},
+        {GBNF, "root ::= \"a\" c{1,4} \"\\\"b\" | \"ab\" c{0,2} \"\\n\"\nc ::= [^\"\\\\\\x00-\\x1F] | \"\\\\n\""},
+        {GBNF, "root ::= c{0,5} (\"\\\"\" | \"the end\")\nc ::= [^\"\\\\\\x00-\\x1F]"},
         {REGEX, "[^\"\\\\\\x00-\\x1F]{2,9}x"}, {REGEX, ".{3,200}"}, {REGEX, "[^x]*\\n?"}, {REGEX, "(a|b)*[ \\w]{5,}"},
         {GBNF, "root ::= \"\\\"\" ([^\"\\\\] | \"\\\\\" [nt]){0,12} \"\\\"\" \",\"* "},
     };

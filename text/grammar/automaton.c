@@ -369,6 +369,27 @@ uint32_t automaton_compute(struct automaton *a, uint32_t state, uint8_t class)
     return next;
 }
 
+/* The repetition may be left at once (its least number of turns is over), so what follows it is in the state. */
+uint32_t automaton_exact(const struct automaton *a, uint32_t state)
+{
+    const struct automaton_state *s = &a->states[state];
+    uint32_t stack = 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        struct place p = a->places[s->first + i];
+        const struct node *n = &a->nodes->nodes[p.node];
+        if (!nodes_begins_ordinary(n->low, n->high))
+            continue;
+        if (!n->covers || p.stack == 0 || (stack != 0 && stack != p.stack))
+            return 0;
+        stack = p.stack;
+    }
+    const struct cell *top = &a->cells[stack];
+    if (stack == 0 || top->count == CELL_CALL)
+        return 0;
+    const struct node_bounds *b = &a->nodes->bounds[a->nodes->nodes[top->node].count];
+    return b->max != RULES_ANY && top->count >= b->min ? b->max - top->count : 0;
+}
+
 /* False when not even the first state can be made. */
 static bool open_tables(struct automaton *a)
 {

@@ -44,7 +44,7 @@ struct automaton_state {
     bool accepts;         /* the text may end here */
     uint8_t tolerance;    /* so many ordinary characters may follow, whichever; AUTOMATON_TOLERANCE_ANY: any number */
     uint32_t mask;        /* for the masks of grammar.c: 1 + slot, 0: none */
-    uint8_t loose;        /* so many bytes of the buckets `loose_set` may follow, whichever */
+    uint8_t loose;        /* so many characters of the buckets `loose_set` may follow, whichever */
     uint64_t loose_set;
 };
 
@@ -74,6 +74,10 @@ void automaton_close(struct automaton *a);
 void automaton_reset(struct automaton *a);
 /* The slow half of automaton_step(). */
 uint32_t automaton_compute(struct automaton *a, uint32_t state, uint8_t class);
+
+/* When ordinary characters can only be turns of one counted repetition, and nothing ordinary can follow it: how many of
+ * them can come. 0: it cannot be said. */
+uint32_t automaton_exact(const struct automaton *a, uint32_t state);
 
 /* `state` is a real one: below n_states. */
 static inline uint32_t automaton_step(struct automaton *a, uint32_t state, uint8_t byte)

@@ -218,11 +218,17 @@ static uint32_t make_mask(struct grammar *g, uint32_t state, uint8_t *bits)
     const struct automaton_state *s = &g->automaton.states[state];
     uint8_t tolerance = s->tolerance;
     bool taken = tolerance >= MOST || (s->loose >= MOST && __builtin_popcountll(s->loose_set) >= MOST_BUCKETS);
-    if (taken)
-        memcpy(bits, t->all, bytes);
-    else
-        memset(bits, 0, bytes);
     uint32_t first = tolerance >= t->ordinary_below ? t->n_ordinary_nodes : 0;
+    uint32_t exact = tolerance > 0 ? automaton_exact(&g->automaton, state) : 0;
+    if (exact > 0 && exact <= TOKEN_TRIE_BRIEF_MAX) { /* the ordinary ones are known without a walk */
+        taken = false;
+        first = t->n_ordinary_nodes;
+        memcpy(bits, t->brief + exact * bytes, bytes);
+    } else if (taken) {
+        memcpy(bits, t->all, bytes);
+    } else {
+        memset(bits, 0, bytes);
+    }
     uint32_t r = walk(&g->automaton, t, state, first, t->n_nodes, bits, taken);
     for (uint32_t i = 0; r == 0 && g->automaton.states[state].accepts && i < t->n_ends; i++)
         bits[t->ends[i] >> 3] |= (uint8_t)(1u << (t->ends[i] & 7));

@@ -12,6 +12,14 @@
 static const struct char_range ordinary[] = {
     {' ', '!'}, {'#', '['}, {']', 0x7E}, {0x80, 0x2027}, {0x202A, 0xD7FF}, {0xE000, CODE_POINT_MAX}};
 
+bool nodes_begins_ordinary(uint8_t low, uint8_t high)
+{
+    for (uint32_t b = low; b <= high; b++)
+        if (b < 0x80 ? nodes_is_ordinary(b) : b >= 0xC2 && b <= 0xF4)
+            return true;
+    return false;
+}
+
 bool nodes_is_ordinary(uint32_t c)
 {
     for (size_t i = 0; i < COUNTOF(ordinary); i++)
@@ -174,6 +182,10 @@ static uint32_t compile_set(struct compiler *c, const struct char_range *ranges,
             first = last + 1;
         }
     }
+    bool covers = !c->failed && c->out->nodes[next].kind == NODE_RETURN &&
+                  charset_covers(ranges, n, ordinary, COUNTOF(ordinary));
+    for (uint32_t i = 0; covers && i < s.n; i++)
+        c->out->nodes[s.branches[i]].covers = true;
     uint32_t node = s.n == 1 ? s.branches[0] : add_split(c, s.branches, s.n);
     mem_free(s.branches);
     return node;
@@ -205,14 +217,17 @@ static uint32_t compile_choice(struct compiler *c, const struct expr *x, uint32_
     return node;
 }
 
-/* Buckets of which every byte is in the set. */
+/* Buckets of which every byte is in the set; the last one when all ordinary characters beyond ASCII are. */
 static uint64_t buckets_of(const struct char_range *ranges, size_t n)
 {
-    uint64_t missing = (uint64_t)1 << NODES_BUCKET_OTHER;
+    static const struct char_range others[] = {{0x80, 0x2027}, {0x202A, 0xD7FF}, {0xE000, CODE_POINT_MAX}};
+    bool wide = charset_covers(ranges, n, others, COUNTOF(others));
+    uint64_t missing = wide ? 0 : (uint64_t)1 << NODES_BUCKET_OTHER;
     for (uint32_t b = 0; b < 128; b++) {
         struct char_range one = {b, b};
-        if (!charset_covers(ranges, n, &one, 1))
-            missing |= (uint64_t)1 << nodes_bucket((uint8_t)b);
+        uint32_t bucket = nodes_bucket((uint8_t)b);
+        if (bucket != NODES_BUCKET_OTHER && !charset_covers(ranges, n, &one, 1))
+            missing |= (uint64_t)1 << bucket;
     }
     return ~missing;
 }

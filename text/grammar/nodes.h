@@ -24,6 +24,7 @@ enum node_kind {
 
 struct node {
     uint8_t kind, low, high;
+    bool covers;        /* BYTES: begins a character of a set that has all ordinary ones, after which comes a RETURN */
     uint32_t next;      /* SPLIT: of an endless repetition 1 + index of its bounds, else 0 */
     uint32_t at, count; /* SPLIT: targets; LOOP: body and index of its bounds */
 };
@@ -31,7 +32,7 @@ struct node {
 struct node_bounds {
     uint32_t min, max; /* max RULES_ANY: no end */
     bool ordinary;     /* a turn may be any ordinary character (nodes_is_ordinary) */
-    uint64_t buckets;  /* ... any byte of these (nodes_bucket) */
+    uint64_t buckets;  /* ... any character whose bytes are of these (nodes_bucket); the last: all beyond ASCII */
 };
 
 struct nodes {
@@ -49,6 +50,8 @@ struct nodes {
 /* One of those that both a JSON string and a "." of a regular expression take as they are: most tokens of a vocabulary
  * are made of them alone. */
 bool nodes_is_ordinary(uint32_t code_point);
+/* Is one of these bytes the first one of an ordinary character? */
+bool nodes_begins_ordinary(uint8_t low, uint8_t high);
 /* Bytes in 64 buckets: those of ASCII that grammars tell apart have one of their own. The last one is of all others. */
 enum { NODES_BUCKET_OTHER = 63 };
 uint32_t nodes_bucket(uint8_t byte);

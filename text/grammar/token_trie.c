@@ -132,9 +132,14 @@ static void fill_ids(struct token_trie *t, const struct entry *list)
 {
     t->ids = mem_array(t->n_tokens + 1, sizeof(*t->ids));
     t->all = mem_array(token_trie_mask_bytes(t) + 1, 1);
+    t->brief = mem_array(token_trie_mask_bytes(t) + 1, TOKEN_TRIE_BRIEF_MAX + 1);
     for (uint32_t i = 0; i < t->n_tokens; i++) {
         t->ids[i] = list[i].id;
-        t->all[list[i].id / 8] |= (uint8_t)(1u << (list[i].id & 7));
+        uint8_t bit = (uint8_t)(1u << (list[i].id & 7));
+        t->all[list[i].id / 8] |= bit;
+        uint32_t characters = characters_after(&list[i], 0); /* of others: more than these */
+        for (uint32_t k = characters; k <= TOKEN_TRIE_BRIEF_MAX; k++)
+            t->brief[k * token_trie_mask_bytes(t) + (size_t)list[i].id / 8] |= bit;
     }
 }
 
@@ -250,6 +255,7 @@ void token_trie_drop(struct token_trie **t_p)
     mem_free(t->content);
     mem_free(t->ids);
     mem_free(t->all);
+    mem_free(t->brief);
     mem_free(t->ends);
     mem_free(t->bytes);
     mem_free(t->starts);

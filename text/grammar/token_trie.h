@@ -15,6 +15,7 @@
 
 enum token_trie_limits {
     TOKEN_TRIE_DEPTH_MAX = 255, /* bytes; a longer token is never allowed by a grammar */
+    TOKEN_TRIE_BRIEF_MAX = 15,
     TOKEN_TRIE_MANY = 255,      /* characters below a node, when that helps nobody */
 };
 
@@ -33,6 +34,7 @@ struct token_trie {
     uint8_t ordinary_below;  /* the most characters of an ordinary token */
     int32_t *ids;            /* [n_tokens] sorted: ordinary ones, then by bytes */
     uint8_t *all;            /* mask of all of them, [token_trie_mask_bytes()] */
+    uint8_t *brief;          /* masks of ordinary tokens of at most 0, 1, ... TOKEN_TRIE_BRIEF_MAX characters */
     int32_t *ends;           /* tokens that end a generation */
     uint32_t n_ends;
     char *bytes;             /* of all tokens */
