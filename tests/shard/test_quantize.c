@@ -366,29 +366,33 @@ static void check_folder(const char *folder, const char *type, double most)
     mem_free(got);
 }
 
-/* Checkpoints as Hugging Face transformers wrote them: in half precision they are the same model, in few bits about. */
-static void test_folders_become_files(void **state)
+static size_t check_folders(const char *in)
 {
-    static const char *const types[] = {"BF16", "Q8_0", "MXFP4"};
-    (void)state;
-    DIR *d = opendir(CHECKPOINTS);
+    static const char *const types[] = {"BF16", "Q8_0", "MXFP4", "Q4_K_M"};
+    DIR *d = opendir(in);
     size_t n = 0;
-    if (!d) {
-        print_message("no " CHECKPOINTS ": skipped\n");
-        skip();
-    }
-    for (struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
-        char *folder = path_join(CHECKPOINTS, entry->d_name), *config = path_join(folder, "config.json");
+    for (struct dirent *entry = d ? readdir(d) : NULL; entry; entry = readdir(d)) {
+        char *folder = path_join(in, entry->d_name), *config = path_join(folder, "config.json");
         if (path_exists(config)) {
-            check_folder(folder, "F16", 1e-4);
+            check_folder(folder, "F16", 1e-3);
             check_folder(folder, types[n++ % COUNTOF(types)], 0.2);
         }
         mem_free(config);
         mem_free(folder);
     }
-    closedir(d);
-    print_message("    %zu folders\n", n);
-    assert_true(n > 10);
+    if (d)
+        closedir(d);
+    print_message("    %zu folders in %s\n", n, in);
+    return n;
+}
+
+/* Checkpoints as Hugging Face transformers wrote them, and those that others quantised: in half precision they are the
+ * same model (but for inputs in eight bits), in few bits about. */
+static void test_folders_become_files(void **state)
+{
+    (void)state;
+    assert_true(check_folders(CHECKPOINTS) > 10);
+    assert_true(check_folders("tests/data/packed_models") > 4);
 }
 
 static int add_word(void *arg, struct gguf_writer *w, const char *folder, uint32_t n_vocab, struct error *e)
