@@ -163,8 +163,10 @@ struct glu_args {
 };
 
 /* What is made of the router's g: a softmax over all experts; a sigmoid; g itself, and the weights are a softmax over
- * the chosen; g itself, and sigmoid(g) multiplies an expert's input instead of its output. */
-enum router_scores { ROUTER_SOFTMAX, ROUTER_SIGMOID, ROUTER_SOFTMAX_CHOSEN, ROUTER_SIGMOID_INPUT };
+ * the chosen; g itself, and sigmoid(g) multiplies an expert's input instead of its output; g itself, and the weight of
+ * the k-th that is chosen is its part of a softmax over those g that are near its own and were not chosen before it:
+ * (g_k - g) / max(|g|, g_k) <= near. */
+enum router_scores { ROUTER_SOFTMAX, ROUTER_SIGMOID, ROUTER_SOFTMAX_CHOSEN, ROUTER_SIGMOID_INPUT, ROUTER_NEAR };
 
 /* What an adapter adds to the experts' products: thin pairs of F32, a slice an expert, or one for all of them. */
 struct moe_thin {
@@ -187,6 +189,7 @@ struct moe_args {
     const struct weight *router_bias, *select_bias;      /* [1, experts] F32, or NULL */
     const struct weight *gate_bias, *up_bias, *down_bias; /* F32 [experts, ffn], ffn, width, or NULL */
     enum router_scores scores;
+    float near; /* of ROUTER_NEAR */
     enum activation act;
     bool normalise;
     float scale;

@@ -105,11 +105,25 @@ static const float *selection(const struct moe_args *a, const float *p, float *s
     return s;
 }
 
-static void weigh(const struct moe_args *a, const float *p, const uint32_t *chosen, float *w)
+/* Among the n values p, of the k-th chosen. */
+static float near_part(const struct moe_args *a, const float *p, uint32_t n, const uint32_t *chosen, uint32_t k)
+{
+    float own = p[chosen[k]], sum = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        bool before = false;
+        for (uint32_t j = 0; j < k; j++)
+            before = before || chosen[j] == i;
+        if (!before && !((own - p[i]) / fmaxf(fabsf(p[i]), own) > a->near))
+            sum += expf(p[i] - own);
+    }
+    return 1 / sum;
+}
+
+static void weigh(const struct moe_args *a, const float *p, uint32_t n, const uint32_t *chosen, float *w)
 {
     float sum = 0;
     for (uint32_t k = 0; k < a->n_used; k++)
-        w[k] = p[chosen[k]];
+        w[k] = a->scores == ROUTER_NEAR ? near_part(a, p, n, chosen, k) : p[chosen[k]];
     if (a->scores == ROUTER_SOFTMAX_CHOSEN)
         softmax(w, a->n_used);
     for (uint32_t k = 0; k < a->n_used; k++) {
@@ -136,7 +150,7 @@ static void choose_part(void *arg, int part, int parts)
         uint32_t *chosen = s->chosen + r * a->n_used;
         make_scores(a, p, n_experts);
         choose(selection(a, p, s->selection + r * n_experts, n_experts), n_experts, a->n_used, chosen);
-        weigh(a, p, chosen, s->weights + r * a->n_used);
+        weigh(a, p, n_experts, chosen, s->weights + r * a->n_used);
     }
 }
 

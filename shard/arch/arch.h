@@ -90,7 +90,7 @@ enum index_kind { INDEX_NONE, INDEX_PAIRS, INDEX_HALVES };
 enum rope_kind { ROPE_KIND_NONE, ROPE_KIND_LINEAR, ROPE_KIND_YARN, ROPE_KIND_LONG };
 
 enum ffn_kind { FFN_SILU, FFN_GELU, FFN_CLAMPED };
-enum score_kind { SCORE_SOFTMAX, SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN, SCORE_SIGMOID_INPUT };
+enum score_kind { SCORE_SOFTMAX, SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN, SCORE_SIGMOID_INPUT, SCORE_NEAR };
 
 struct arch {
     const char *name;      /* general.architecture */
@@ -197,9 +197,11 @@ struct hparams {
     /* what is kept of a position; values of 0 width are the front of the keys */
     uint32_t cache_heads, cache_key_dim, cache_value_dim;
     enum score_kind scores;
+    float near_scores; /* of SCORE_NEAR: kernels/backend.h */
     bool experts_norm;
     float experts_scale; /* 0: none */
     float norm_eps;
+    bool centred_norms; /* norms of the stream take the mean away first */
     float rope_base, rope_factor;      /* factor 1: none */
     enum rope_kind rope_kind;
     bool no_rope;          /* in any layer */

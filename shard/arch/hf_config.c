@@ -210,6 +210,10 @@ static void write_router(struct hf_config *c)
         else
             hf_refuse(c, names[i], "is neither softmax nor sigmoid");
     }
+    if (c->arch->flags & ARCH_NORM_BIAS) {
+        hf_put_f32(c, "expert_near_scores", 2 * hf_real(c, "router_jitter_noise", 0));
+        put_bool(c, "attention.centred_norms", true);
+    }
     if (hf_get(c, "n_group") && !says(c, "topk_method", "greedy")) {
         hf_put_u32(c, "expert_group_count", hf_count(c, "n_group", 0));
         hf_put_u32(c, "expert_group_used_count", hf_count(c, "topk_group", UINT32_MAX));
@@ -362,6 +366,8 @@ static void check_fixed(struct hf_config *c)
         hf_refuse(c, "swiglu_limit", "and swiglu_alpha are not 7 and 1.702, which is not supported");
     if (json_is_false(hf_get(c, "rope_interleave")))
         hf_refuse(c, "rope_interleave", "is false, which is not supported");
+    if (is_true(c, "norm_head"))
+        hf_refuse(c, "norm_head", "is true, which is not supported");
     if (is_true(c, "use_bidirectional_attention"))
         hf_refuse(c, "use_bidirectional_attention", "is true: it is no model that writes");
 }

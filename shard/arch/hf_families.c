@@ -68,6 +68,9 @@ static const struct hf_family families[] = {
                  "\"query_pre_attn_scalar\":256,\"rope_local_base_freq\":1e4}"},
     {.model_type = "phi3", .arch = "phi3",
      .defaults = "{\"rms_norm_eps\":1e-5,\"max_position_embeddings\":4096,\"rope_theta\":1e4}"},
+    {.model_type = "phimoe", .arch = "phimoe",
+     .defaults = "{\"rms_norm_eps\":1e-5,\"max_position_embeddings\":131072,\"rope_theta\":1e6,"
+                 "\"router_jitter_noise\":0.01,\"norm_topk_prob\":false}"},
     {.model_type = "olmoe", .arch = "olmoe",
      .defaults = "{\"rms_norm_eps\":1e-5,\"max_position_embeddings\":4096,\"rope_theta\":1e4,"
                  "\"norm_topk_prob\":false}"},

@@ -195,6 +195,8 @@ static void read_attention(struct hparams *h, struct reader *r)
                               mla ? UINT64_MAX : dim);
     h->n_rot = read_count(r, "rope.dimension_count", 2, HEAD_DIM_MAX, h->head_dim);
     h->norm_eps = read_real(r, "attention.layer_norm_rms_epsilon", 0, 1, NAN);
+    if (h->arch->flags & ARCH_NORM_BIAS)
+        h->centred_norms = read_bool(r, "attention.centred_norms", false);
     if (r->status != 0)
         return;
     if (h->n_heads % h->n_kv_heads != 0)
@@ -372,6 +374,9 @@ static void read_router(struct hparams *h, struct reader *r)
     h->scores = h->arch->scores;
     h->experts_norm = read_bool(r, "expert_weights_norm", (h->arch->flags & ARCH_NORM_EXPERTS) != 0);
     h->experts_scale = read_real(r, "expert_weights_scale", 0, 1e3, 0);
+    if (h->arch->flags & ARCH_NORM_BIAS) /* as Phi-3.5 MoE was made; what llama.cpp makes of its files is simpler */
+        h->near_scores = read_real(r, "expert_near_scores", 0, 1, 0);
+    h->scores = h->near_scores > 0 ? SCORE_NEAR : h->scores;
     if (!(h->arch->flags & ARCH_ROUTER_KEYS))
         return;
     uint32_t kind = read_count(r, "expert_gating_func", 0, COUNTOF(kinds), 0);

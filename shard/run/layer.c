@@ -39,7 +39,7 @@ void forward_norm(struct forward *f, const struct weight *w, const struct weight
                   uint32_t n)
 {
     struct norm_args a = {.weight = w, .bias = bias, .x = x, .y = y, .n_rows = n, .width = f->h->n_embd,
-                          .group = f->h->n_embd, .eps = f->h->norm_eps};
+                          .group = f->h->n_embd, .eps = f->h->norm_eps, .centred = f->h->centred_norms};
     f->device->backend->norm(f->device, &a);
 }
 
@@ -299,14 +299,15 @@ static void run_experts(struct forward *f, uint32_t layer, const struct layer_ro
 {
     static const enum router_scores scores[] = {[SCORE_SOFTMAX] = ROUTER_SOFTMAX, [SCORE_SIGMOID] = ROUTER_SIGMOID,
                                                 [SCORE_SOFTMAX_CHOSEN] = ROUTER_SOFTMAX_CHOSEN,
-                                                [SCORE_SIGMOID_INPUT] = ROUTER_SIGMOID_INPUT};
+                                                [SCORE_SIGMOID_INPUT] = ROUTER_SIGMOID_INPUT,
+                                                [SCORE_NEAR] = ROUTER_NEAR};
     const struct hparams *h = f->h;
     struct weight *const *w = f->weights->layers[layer].at;
     struct moe_args a = {
         .router = w[ROLE_ROUTER], .gate = w[ROLE_GATE_EXPERTS], .up = w[ROLE_UP_EXPERTS], .down = w[ROLE_DOWN_EXPERTS],
         .router_bias = w[ROLE_ROUTER_BIAS], .gate_bias = w[ROLE_GATE_EXPERTS_BIAS],
         .up_bias = w[ROLE_UP_EXPERTS_BIAS], .down_bias = w[ROLE_DOWN_EXPERTS_BIAS],
-        .select_bias = w[ROLE_SELECT_BIAS], .scores = scores[h->scores], .act = activation_of(h),
+        .select_bias = w[ROLE_SELECT_BIAS], .scores = scores[h->scores], .near = h->near_scores, .act = activation_of(h),
         .normalise = h->experts_norm, .scale = experts_scale(h), .n_groups = h->n_groups,
         .n_groups_used = h->n_groups_used, .n_used = h->n_experts_used, .x = f->normed, .out = rows->x,
         .n_rows = rows->n, .width = h->n_embd, .ffn = h->n_expert_ffn};

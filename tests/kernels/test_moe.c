@@ -6,6 +6,7 @@ struct moe_case {
     struct matrix router_bias, select_bias, gate_bias, up_bias, down_bias;
     bool biased, selected; /* with biases of products; of the choice */
     enum router_scores scores;
+    float near;
     enum activation act;
     uint32_t n_groups, n_groups_used;
     uint32_t n_used;
@@ -58,7 +59,7 @@ static void run_moe(const struct rig *r, const void *arg, uint32_t first, uint32
         b[4] = matrix_load(r, &c->select_bias);
     struct moe_args a = {.router = w[0], .gate = w[1], .up = w[2], .down = w[3], .router_bias = b[0],
                          .gate_bias = b[1], .up_bias = b[2], .down_bias = b[3], .select_bias = b[4],
-                         .scores = c->scores, .act = c->act, .n_groups = c->n_groups,
+                         .scores = c->scores, .near = c->near, .act = c->act, .n_groups = c->n_groups,
                          .n_groups_used = c->n_groups_used, .normalise = c->normalise, .scale = c->scale,
                          .n_used = c->n_used, .n_rows = n, .width = width, .ffn = c->gate.rows};
     struct weight *thin[2][THIN] = {{NULL}};
@@ -122,6 +123,15 @@ static void reference_groups(const struct moe_case *c, double *s)
     }
 }
 
+static double reference_near(const struct moe_case *c, const double *p, const bool *taken, uint32_t best)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < c->router.rows; i++)
+        if (!taken[i] && (p[best] - p[i]) / fmax(fabs(p[i]), p[best]) <= c->near)
+            sum += exp(p[i]);
+    return exp(p[best]) / sum;
+}
+
 static void reference_choice(const struct moe_case *c, const float *x, struct choice *out)
 {
     uint32_t n = c->router.rows, cols = c->router.cols;
@@ -145,11 +155,13 @@ static void reference_choice(const struct moe_case *c, const float *x, struct ch
         for (uint32_t i = 0; i < n; i++)
             if (!taken[i] && (best == n || s[i] > s[best]))
                 best = i;
-        taken[best] = true;
         out->expert[k] = best;
         used += exp(p[best]);
         out->weight[k] = c->scores == ROUTER_SIGMOID_INPUT ? sigmoid(p[best]) : p[best];
+        if (c->scores == ROUTER_NEAR)
+            out->weight[k] = reference_near(c, p, taken, best);
         chosen_sum += out->weight[k];
+        taken[best] = true;
     }
     for (uint32_t k = 0; c->scores == ROUTER_SOFTMAX_CHOSEN && k < c->n_used; k++)
         out->weight[k] = exp(out->weight[k]) / used;
@@ -307,16 +319,17 @@ static void test_moe_knows_every_router(void **state)
     (void)state;
     static const uint32_t types[][4] = {{QTYPE_F32, QTYPE_F32, QTYPE_F32, QTYPE_F32},
                                         {QTYPE_F32, QTYPE_Q8_0, QTYPE_Q4_0, QTYPE_Q8_0}};
-    for (uint32_t k = 0; k < 4 * 8; k++) {
+    for (uint32_t k = 0; k < 5 * 8; k++) {
         struct moe_case c;
-        uint32_t n_rows = k % 3 ? 17 : 1;
-        case_open(&c, types[k / 4 % 2], 12, 3, 64, 96, n_rows);
-        c.scores = (enum router_scores)(k % 4);
-        c.biased = k / 8 % 2;
-        c.selected = k / 16;
+        uint32_t n_rows = k % 3 ? 17 : 1, kind = k / 8, more = k % 8;
+        case_open(&c, types[more % 2], 12, 3, 64, 96, n_rows);
+        c.scores = (enum router_scores)kind;
+        c.near = 0.9F;
+        c.biased = more / 2 % 2;
+        c.selected = more / 4;
         c.act = c.biased ? ACT_CLAMPED : ACT_SILU;
         c.normalise = c.scores == ROUTER_SIGMOID;
-        c.n_groups = k / 4 % 2 ? 4 : 0;
+        c.n_groups = more % 2 ? 4 : 0;
         c.n_groups_used = 2;
         check_case(&c, n_rows);
         case_close(&c);

@@ -75,14 +75,19 @@ MODELS = {
     "phi3": ("phi3", dict(rope_parameters=dict(
         rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.5, 2.0, 3.0], long_factor=[2.0, 3.0, 4.0, 5.0]),
         original_max_position_embeddings=128), {}),
-    "olmoe": ("olmoe", dict(num_experts=4, num_experts_per_tok=2), {}),
+    "phimoe": ("phimoe", dict(LOCAL, attention_bias=True, lm_head_bias=True, router_jitter_noise=0.3), {}),
+    "olmoe": ("olmoe", dict(num_experts=4, num_experts_per_tok=2, intermediate_size=24), {}),
     "granite": ("granite", dict(embedding_multiplier=3.0, attention_multiplier=0.4, residual_multiplier=0.7,
                                 logits_scaling=2.5), {}),
     "granitemoe": ("granitemoe", dict(LOCAL, embedding_multiplier=3.0, attention_multiplier=0.4,
                                       residual_multiplier=0.7, logits_scaling=2.5), {}),
     "granitemoeshared": ("granitemoeshared", dict(LOCAL, shared_intermediate_size=24, residual_multiplier=0.7), {}),
     "ernie4_5_moe": ("ernie4_5_moe", dict(moe_num_experts=4, moe_k=2, moe_intermediate_size=16), {}),
-    "hunyuan_v1_moe": ("hunyuan_v1_moe", dict(num_experts=4, moe_topk=2, head_dim=16), {}),
+    "hunyuan_v1_moe": ("hunyuan_v1_moe", dict(num_experts=4, moe_topk=2, head_dim=16, intermediate_size=24), {}),
+    "bailing_moe": ("granitemoeshared", dict(LOCAL, shared_intermediate_size=24, attention_multiplier=8 ** -0.5),
+                    dict(recast=dict(model_type="bailing_moe", num_shared_experts=1, score_function="softmax"))),
+    "bailing_moe_v2": ("glm4_moe", dict(ROUTED, head_dim=16, use_qk_norm=True, n_group=2, topk_group=1), dict(
+        recast=dict(model_type="bailing_moe_v2", num_shared_experts=1, score_function="sigmoid"))),
     "dots1": ("dots1", dict(ROUTED, n_group=1, topk_group=1, norm_topk_prob=True, routed_scaling_factor=2.0), {}),
     "llama4": ("llama4_text", dict(num_hidden_layers=4, num_local_experts=4, num_experts_per_tok=1, head_dim=16,
                                    intermediate_size=24, intermediate_size_mlp=40, interleave_moe_layer_step=2,
@@ -145,13 +150,53 @@ def write_tokenizer(folder):
     t.train_from_iterator(["the quick brown fox jumps over the lazy dog " * 4, "one two three four five six"], trainer)
     t.add_tokens([f"<{i}>" for i in range(t.get_vocab_size(), 320)])
     t.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    t.save(os.path.join(folder, "tokenizer.json"))
+    t.save(os.path.join(folder, "tokenizer.json"), pretty=False)
     with open(os.path.join(folder, "tokenizer_config.json"), "w") as f:
         json.dump({"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast",
                    "chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"},
                   f, indent=1)
     with open(os.path.join(folder, "generation_config.json"), "w") as f:
         json.dump({"bos_token_id": 1, "eos_token_id": [2, 0]}, f, indent=1)
+
+
+def recast(folder, says):
+    """As Ling's own code names things, which computes what two other families do: transformers has no class of it."""
+    from safetensors.torch import load_file, save_file
+    path = os.path.join(folder, "model.safetensors")
+    old, new = load_file(path), {}
+    for name, x in old.items():
+        name = name.replace("embed_tokens", "word_embeddings").replace("self_attn.o_proj", "attention.dense")
+        name = name.replace("self_attn.q_norm", "attention.query_layernorm")
+        name = name.replace("self_attn.k_norm", "attention.key_layernorm")
+        name = name.replace("e_score_correction_bias", "expert_bias")
+        name = name.replace("block_sparse_moe.router.layer", "mlp.gate")
+        layer = name.split("self_attn")[0]
+        if ".q_proj." in name:
+            x = torch.cat([old[layer + f"self_attn.{n}_proj.weight"] for n in "qkv"])
+            name = layer + "attention.query_key_value.weight"
+        elif ".k_proj." in name or ".v_proj." in name:
+            continue
+        if "input_linear" in name or "output_linear" in name:
+            shared = "shared_mlp" in name
+            for e, one in enumerate([x] if shared else x):
+                parts = ["gate_proj", "up_proj"] if "input" in name else ["down_proj"]
+                where = name.split("shared_mlp" if shared else "block_sparse_moe")[0] + "mlp."
+                where += "shared_experts." if shared else f"experts.{e}."
+                for part, half in zip(parts, one.chunk(len(parts))):
+                    new[where + part + ".weight"] = half.contiguous()
+            continue
+        new[name] = x.contiguous()
+    save_file(new, path, {"format": "pt"})
+    path = os.path.join(folder, "config.json")
+    with open(path) as f:
+        config = json.load(f)
+    config["num_experts"] = config.pop("n_routed_experts", None) or config.pop("num_local_experts", None)
+    for key in ("n_shared_experts", "attention_multiplier", "embedding_multiplier", "residual_multiplier",
+                "logits_scaling", "architectures", "shared_intermediate_size"):
+        config.pop(key, None)
+    config.update(says)
+    with open(path, "w") as f:
+        json.dump(config, f, indent=2)
 
 
 def write(folder, name):
@@ -172,6 +217,8 @@ def write(folder, name):
     if how.get("fused"):
         more["save_original_format"] = False
     model.to(dtype).save_pretrained(folder, **more)
+    if how.get("recast"):
+        recast(folder, how["recast"])
     if how.get("tokenizer"):
         write_tokenizer(folder)
     with open(os.path.join(folder, "expected.json"), "w") as f:
