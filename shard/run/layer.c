@@ -307,8 +307,8 @@ static void run_experts(struct forward *f, uint32_t layer, const struct layer_ro
         .router = w[ROLE_ROUTER], .gate = w[ROLE_GATE_EXPERTS], .up = w[ROLE_UP_EXPERTS], .down = w[ROLE_DOWN_EXPERTS],
         .router_bias = w[ROLE_ROUTER_BIAS], .gate_bias = w[ROLE_GATE_EXPERTS_BIAS],
         .up_bias = w[ROLE_UP_EXPERTS_BIAS], .down_bias = w[ROLE_DOWN_EXPERTS_BIAS],
-        .select_bias = w[ROLE_SELECT_BIAS], .scores = scores[h->scores], .near = h->near_scores, .act = activation_of(h),
-        .normalise = h->experts_norm, .scale = experts_scale(h), .n_groups = h->n_groups,
+        .select_bias = w[ROLE_SELECT_BIAS], .scores = scores[h->scores], .near = h->near_scores,
+        .act = activation_of(h), .normalise = h->experts_norm, .scale = experts_scale(h), .n_groups = h->n_groups,
         .n_groups_used = h->n_groups_used, .n_used = h->n_experts_used, .x = f->normed, .out = rows->x,
         .n_rows = rows->n, .width = h->n_embd, .ffn = h->n_expert_ffn};
     struct moe_lora loras[ADAPTERS_MAX];

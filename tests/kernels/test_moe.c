@@ -319,9 +319,9 @@ static void test_moe_knows_every_router(void **state)
     (void)state;
     static const uint32_t types[][4] = {{QTYPE_F32, QTYPE_F32, QTYPE_F32, QTYPE_F32},
                                         {QTYPE_F32, QTYPE_Q8_0, QTYPE_Q4_0, QTYPE_Q8_0}};
-    for (uint32_t k = 0; k < 5 * 8; k++) {
+    for (uint32_t k = 0; k < 5 * 6; k++) {
         struct moe_case c;
-        uint32_t n_rows = k % 3 ? 17 : 1, kind = k / 8, more = k % 8;
+        uint32_t n_rows = k % 3 ? 17 : 1, kind = k / 6, more = k % 6;
         case_open(&c, types[more % 2], 12, 3, 64, 96, n_rows);
         c.scores = (enum router_scores)kind;
         c.near = 0.9F;
