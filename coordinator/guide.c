@@ -14,6 +14,7 @@ struct guide {
     uint32_t n_tokens; /* that the mask covers */
     uint8_t *bits;
     struct buffer packed;
+    uint64_t place; /* whose mask is packed; 0: none is */
 };
 
 struct guide *guide_create(struct grammar *grammar)
@@ -42,6 +43,10 @@ void guide_destroy(struct guide **g)
 int guide_next(struct guide *g, struct error *e)
 {
     uint32_t n = 0;
+    uint64_t place = matcher_place(g->matcher);
+    if (place == g->place) /* within a string, say */
+        return 0;
+    g->place = 0;
     int r = matcher_mask(g->matcher, g->bits, &n, e);
     if (r != 0)
         return r;
@@ -49,7 +54,10 @@ int guide_next(struct guide *g, struct error *e)
         return error_set(e, ERR_UNSUPPORTED, "no token of this model goes on with what the grammar asks for");
     buffer_clear(&g->packed);
     mask_encode(&g->packed, g->bits, g->n_tokens);
-    return buffer_failed(&g->packed) ? error_set(e, ERR_LIMIT, "the vocabulary is too large for a mask") : 0;
+    if (buffer_failed(&g->packed))
+        return error_set(e, ERR_LIMIT, "the vocabulary is too large for a mask");
+    g->place = matcher_place(g->matcher);
+    return 0;
 }
 
 const uint8_t *guide_mask(const struct guide *g, uint32_t *n)

@@ -356,7 +356,10 @@ static void test_forced_text(void **state)
     buffer_init(&out, 100);
     assert_int_equal(matcher_forced(m, &out, NULL), 0);
     assert_string_equal(buffer_text(&out), "{\"name\": ");
+    uint64_t place = matcher_place(m);
+    assert_true(place == matcher_place(m));
     assert_int_equal(matcher_accept_text(m, buffer_text(&out), out.len, NULL), 0);
+    assert_true(place != matcher_place(m));
     assert_int_equal(matcher_accept_text(m, "t", 1, NULL), 0);
     buffer_clear(&out);
     assert_int_equal(matcher_forced(m, &out, NULL), 0);

@@ -331,6 +331,12 @@ int matcher_mask(struct matcher *m, uint8_t *bits, uint32_t *n, struct error *e)
     return 0;
 }
 
+uint64_t matcher_place(struct matcher *m)
+{
+    (void)settle(m); /* what cannot be followed has no mask to be compared */
+    return (uint64_t)m->generation << 32 | m->state;
+}
+
 int matcher_accept_text(struct matcher *m, const char *bytes, size_t n, struct error *e)
 {
     struct automaton *a = &m->grammar->automaton;

@@ -56,6 +56,8 @@ void matcher_destroy(struct matcher **m);
 /* Sets the bit of every token that may come next, end tokens where the answer may end; *n: how many. `bits` has
  * token_trie_mask_bytes(). None: no token of the vocabulary goes on. ERR_LIMIT: too much work. */
 MUST_USE int matcher_mask(struct matcher *m, uint8_t *bits, uint32_t *n, struct error *e);
+/* Where the answer stands: at equal places of one grammar's matchers the masks are the same. */
+uint64_t matcher_place(struct matcher *m);
 /* ERR_INVALID when it was not allowed: nothing is changed. An end token is not for it. */
 MUST_USE int matcher_accept(struct matcher *m, int32_t token, struct error *e);
 /* The same for text. */
