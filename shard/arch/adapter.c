@@ -20,15 +20,19 @@ struct piece {
 
 struct pair {
     struct adapter_pair pair;
-    uint32_t halves;
-    struct piece *pieces; /* [pair.slices], or one where A and B are both shared */
+    struct hf_tensor *lay; /* NULL: A and B lie as in the model */
+    uint64_t first_row;    /* of the matrix in what `lay` describes */
+    struct piece *pieces;  /* [pair.slices], or one for all of them */
     uint32_t n_pieces;
 };
 
 struct adapter {
     char *path;
     const struct hparams *h;
-    struct gguf *gguf; /* what the pieces point into */
+    /* what the pieces point into: a GGUF file, or a folder's */
+    struct gguf *gguf;
+    struct safetensors *tensors;
+    struct file_set *files;
     struct pair *pairs;
     size_t n_pairs, room;
     struct {
@@ -94,6 +98,20 @@ static uint64_t fused_rows(const struct hparams *h, const struct target *t)
     return rows;
 }
 
+/* Of the product as the model has it. */
+static uint64_t our_rows(const struct thin_pair *p)
+{
+    uint64_t rows = 0;
+    for (uint32_t i = 0; p->lay && i < p->lay->n_bands; i++)
+        rows += p->lay->rows[i].n;
+    return p->lay ? rows : p->b.ne[1];
+}
+
+static uint64_t our_cols(const struct thin_pair *p)
+{
+    return p->lay ? p->lay->cols.n : p->a.ne[0];
+}
+
 /* Several matrices in one, where the rows are those of all of them. */
 static bool find_fused(const struct hparams *h, const struct thin_pair *p, struct target *t)
 {
@@ -106,7 +124,7 @@ static bool find_fused(const struct hparams *h, const struct thin_pair *p, struc
         t->n = 0;
         while (t->n < f->n_parts && (t->rules[t->n] = rule_of_role(h, f->parts[t->n], t->layer)) != NULL)
             t->n++;
-        if (t->n == f->n_parts && fused_rows(h, t) == p->b.ne[1])
+        if (t->n == f->n_parts && fused_rows(h, t) == our_rows(p))
             return true;
     }
     return false;
@@ -167,21 +185,33 @@ static int check_rank(const struct adapter *a, const struct thin_pair *p, struct
     return 0;
 }
 
+/* How many slices A and B have; of a product that is laid out in heads, one is cut and the other for all. */
+static void our_slices(const struct thin_pair *p, uint64_t *a, uint64_t *b)
+{
+    *a = p->lay ? p->lay->turned ? p->lay->ne[2] : 1 : p->a.ne[2];
+    *b = p->lay ? p->lay->turned ? 1 : p->lay->ne[2] : p->b.ne[2];
+}
+
 /* cols and rows are the matrix's, slices those that the file gives at once. */
 static int check_shape(const struct adapter *a, const struct thin_pair *p, uint64_t cols, uint64_t rows,
                        uint64_t slices, struct error *e)
 {
-    bool wide = p->a.ne[0] != cols, high = p->b.ne[1] != rows;
+    bool wide = our_cols(p) != cols, high = our_rows(p) != rows;
+    uint64_t a_slices, b_slices;
+    our_slices(p, &a_slices, &b_slices);
     if (wide || high)
         return error_set(e, ERR_INVALID, "%s: %s is for a matrix %s %llu values, and the model's %s %llu: it was made "
                                          "for another model", a->path, wide ? p->a.name : p->b.name,
-                         wide ? "of rows of" : "that gives", (unsigned long long)(wide ? p->a.ne[0] : p->b.ne[1]),
+                         wide ? "of rows of" : "that gives", (unsigned long long)(wide ? our_cols(p) : our_rows(p)),
                          wide ? "has" : "gives", (unsigned long long)(wide ? cols : rows));
-    if ((p->a.ne[2] != 1 && p->a.ne[2] != slices) || (p->b.ne[2] != 1 && p->b.ne[2] != slices))
+    if ((a_slices != 1 && a_slices != slices) || (b_slices != 1 && b_slices != slices))
         return error_set(e, ERR_INVALID, "%s: %s is a stack of %llu and %s one of %llu, where the model has %llu",
-                         a->path, p->a.name, (unsigned long long)p->a.ne[2], p->b.name,
-                         (unsigned long long)p->b.ne[2], (unsigned long long)slices);
-    return 0;
+                         a->path, p->a.name, (unsigned long long)a_slices, p->b.name, (unsigned long long)b_slices,
+                         (unsigned long long)slices);
+    if (p->lay && slices > 1 && a_slices == 1 && b_slices == 1)
+        return error_set(e, ERR_UNSUPPORTED, "%s: %s is for a whole stack of matrices, which is not supported", a->path,
+                         p->a.name);
+    return p->a.type && p->b.type ? 0 : error_set(e, ERR_UNSUPPORTED, "%s: %s is of no known type", a->path, p->a.name);
 }
 
 /* ---- pairs ---- */
@@ -195,7 +225,9 @@ static struct pair *new_pair(struct adapter *a, const struct target *t, uint32_t
 {
     const struct tensor_rule *rule = t->rules[part];
     uint32_t slices = (uint32_t)arch_extent(a->h, rule->slices);
-    bool whole = p->slice < 0;
+    uint64_t a_slices = slices, b_slices = slices;
+    if (p->slice < 0)
+        our_slices(p, &a_slices, &b_slices);
     if (a->n_pairs == a->room) {
         a->room = a->room ? a->room * 2 : 64;
         a->pairs = mem_resize(a->pairs, a->room, sizeof(*a->pairs));
@@ -203,27 +235,39 @@ static struct pair *new_pair(struct adapter *a, const struct target *t, uint32_t
     struct pair *q = &a->pairs[a->n_pairs++];
     *q = (struct pair){
         .pair = {.role = rule->role, .layer = t->layer, .cols = (uint32_t)arch_extent(a->h, rule->cols),
-                 .rows = (uint32_t)arch_extent(a->h, rule->rows), .slices = slices,
-                 .a_slices = whole ? (uint32_t)p->a.ne[2] : slices, .b_slices = whole ? (uint32_t)p->b.ne[2] : slices},
-        .halves = p->halves};
-    q->n_pieces = larger(q->pair.a_slices, q->pair.b_slices);
+                 .rows = (uint32_t)arch_extent(a->h, rule->rows), .slices = slices, .a_slices = (uint32_t)a_slices,
+                 .b_slices = (uint32_t)b_slices}};
+    q->n_pieces = p->lay && p->slice < 0 ? 1 : larger(q->pair.a_slices, q->pair.b_slices);
     q->pieces = mem_array(q->n_pieces, sizeof(*q->pieces));
+    if (p->lay) {
+        q->lay = mem_alloc(sizeof(*q->lay));
+        *q->lay = *p->lay;
+    }
     a->by_role[t->layer][rule->role] = (uint32_t)a->n_pairs;
     return q;
 }
 
-/* The rows of one part begin at `first_row` of the file's. */
+/* Of a stack that is given slice by slice, all must lie alike. */
+static bool goes_with(const struct pair *q, const struct thin_pair *p)
+{
+    return p->slice >= 0 && q->n_pieces == q->pair.slices && !q->pieces[p->slice].a && !q->lay == !p->lay &&
+           (!p->lay || (q->lay->file_rows == p->lay->file_rows && q->lay->file_cols == p->lay->file_cols));
+}
+
+/* The rows of one part begin at `first_row` of the whole. */
 static int fill_pair(struct adapter *a, const struct target *t, uint32_t part, uint64_t first_row,
                      const struct thin_pair *p, struct error *e)
 {
     uint32_t index = a->by_role[t->layer][t->rules[part]->role];
     struct pair *q = index ? &a->pairs[index - 1] : NULL;
-    if (q && (p->slice < 0 || q->n_pieces != q->pair.slices || q->pieces[p->slice].a))
+    if (q && !goes_with(q, p))
         return error_set(e, ERR_CORRUPT, "%s: changes %s twice", a->path, p->target);
     if (!q)
         q = new_pair(a, t, part, p);
+    q->first_row = p->lay ? first_row : 0;
     size_t a_row = qtype_row_bytes(p->a.type, p->a.ne[0]), b_row = qtype_row_bytes(p->b.type, p->b.ne[0]);
     uint32_t first = p->slice < 0 ? 0 : (uint32_t)p->slice, n = p->slice < 0 ? q->n_pieces : 1;
+    first_row = p->lay ? 0 : first_row;
     for (uint32_t i = 0; i < n; i++)
         q->pieces[first + i] = (struct piece){
             .a = p->a.bytes + (p->a.ne[2] > 1 ? i : 0) * p->a.ne[1] * a_row, .a_type = p->a.type,
@@ -271,6 +315,24 @@ int adapter_add(struct adapter *a, const struct thin_pair *p, struct error *e)
 
 /* ---- life ---- */
 
+static int read_files(struct adapter *a, struct error *e)
+{
+    char *folder, *weights;
+    int r;
+    if (!adapter_peft_place(a->path, &folder, &weights)) {
+        r = gguf_open(&a->gguf, a->path, e);
+        return r == 0 ? adapter_gguf_read(a, a->gguf, e) : r;
+    }
+    r = safetensors_open(&a->tensors, weights, e);
+    if (r == 0)
+        r = adapter_peft_files(&a->files, folder, a->tensors, e);
+    if (r == 0)
+        r = adapter_peft_read(a, folder, a->tensors, e);
+    mem_free(folder);
+    mem_free(weights);
+    return r;
+}
+
 int adapter_open(struct adapter **out, const char *path, const struct model *m, struct error *e)
 {
     struct adapter *a = mem_alloc(sizeof(*a));
@@ -278,9 +340,7 @@ int adapter_open(struct adapter **out, const char *path, const struct model *m, 
     a->path = mem_strdup(path);
     a->h = model_hparams(m);
     a->by_role = mem_array(a->h->n_layers, sizeof(*a->by_role));
-    int r = gguf_open(&a->gguf, path, e);
-    if (r == 0)
-        r = adapter_gguf_read(a, a->gguf, e);
+    int r = read_files(a, e);
     if (r == 0 && a->n_pairs == 0)
         r = error_set(e, ERR_INVALID, "%s: changes no matrix", path);
     if (r != 0) {
@@ -296,9 +356,13 @@ void adapter_close(struct adapter **adapter_p)
     struct adapter *a = *adapter_p;
     if (!a)
         return;
-    for (size_t i = 0; i < a->n_pairs; i++)
+    for (size_t i = 0; i < a->n_pairs; i++) {
         mem_free(a->pairs[i].pieces);
+        mem_free(a->pairs[i].lay);
+    }
     gguf_close(&a->gguf);
+    safetensors_close(&a->tensors);
+    file_set_close(&a->files);
     mem_free(a->pairs);
     mem_free(a->stretches);
     mem_free(a->by_role);
@@ -330,43 +394,110 @@ const struct adapter_pair *adapter_pair_find(const struct adapter *a, enum role 
     return index ? &a->pairs[index - 1].pair : NULL;
 }
 
-/* Where the file has a row of the matrix: with halves, row 2 i + k of a head is row i of its half k. */
-static uint32_t file_row(const struct pair *q, uint32_t row)
-{
-    if (q->halves == 0)
-        return row;
-    uint32_t dim = q->pair.rows / q->halves, in_head = row % dim;
-    return row - in_head + in_head % 2 * (dim / 2) + in_head / 2;
-}
+/* ---- values of a product that lies as in the model ---- */
 
 static void read_a(const struct pair *q, const struct piece *piece, float *out)
 {
-    size_t values = (size_t)q->pair.rank * q->pair.cols, own = (size_t)piece->rank * q->pair.cols;
-    if (piece->a)
-        piece->a_type->to_f32(piece->a, out, own);
-    memset(out + own, 0, (values - own) * sizeof(float));
+    piece->a_type->to_f32(piece->a, out, (size_t)piece->rank * q->pair.cols);
 }
 
-static void read_b(const struct pair *q, const struct piece *piece, float scale, float *out)
+static void read_b(const struct pair *q, const struct piece *piece, float *out)
 {
-    size_t bytes = piece->b ? qtype_row_bytes(piece->b_type, piece->rank) : 0;
-    for (uint32_t row = 0; row < q->pair.rows; row++, out += q->pair.rank) {
-        memset(out, 0, q->pair.rank * sizeof(float));
-        if (!piece->b)
-            continue;
-        piece->b_type->to_f32(piece->b + file_row(q, row) * bytes, out, piece->rank);
-        for (uint32_t i = 0; i < piece->rank; i++)
-            out[i] *= scale * piece->scale;
+    size_t bytes = qtype_row_bytes(piece->b_type, piece->rank);
+    for (uint32_t row = 0; row < q->pair.rows; row++)
+        piece->b_type->to_f32(piece->b + row * bytes, out + (size_t)row * q->pair.rank, piece->rank);
+}
+
+/* ---- values of one that lies otherwise ---- */
+
+/* A [rank, cols] from the file's A: its columns in our order. `row` has room for one of the file's. */
+static void place_a(const struct pair *q, const struct piece *piece, float *row, float *out)
+{
+    uint64_t file_cols = q->lay->file_cols;
+    size_t bytes = qtype_row_bytes(piece->a_type, file_cols);
+    for (uint32_t k = 0; k < piece->rank; k++) {
+        piece->a_type->to_f32(piece->a + k * bytes, row, file_cols);
+        for (uint32_t i = 0; i < q->pair.cols; i++)
+            out[(size_t)k * q->pair.cols + i] = row[hf_axis_at(&q->lay->cols, i)];
     }
+}
+
+/* The same of a turned one, slice s: A is the file's B, whose rows are our columns. */
+static void place_turned_a(const struct pair *q, const struct piece *piece, uint32_t s, float *row, float *out)
+{
+    size_t bytes = qtype_row_bytes(piece->b_type, piece->rank);
+    for (uint32_t i = 0; i < q->pair.cols; i++) {
+        uint64_t from = s * q->lay->file_rows + hf_axis_at(&q->lay->cols, i);
+        piece->b_type->to_f32(piece->b + from * bytes, row, piece->rank);
+        for (uint32_t k = 0; k < piece->rank; k++)
+            out[(size_t)k * q->pair.cols + i] = row[k];
+    }
+}
+
+/* B [rows, rank] from the file's B: its rows in our order. */
+static void place_b(const struct pair *q, const struct piece *piece, uint32_t s, float *out)
+{
+    size_t bytes = qtype_row_bytes(piece->b_type, piece->rank);
+    for (uint32_t i = 0; i < q->pair.rows; i++) {
+        uint64_t from = s * q->lay->file_rows + hf_file_row(q->lay, q->first_row + i);
+        piece->b_type->to_f32(piece->b + from * bytes, out + (size_t)i * q->pair.rank, piece->rank);
+    }
+}
+
+static void place_turned_b(const struct pair *q, const struct piece *piece, float *row, float *out)
+{
+    uint64_t file_cols = q->lay->file_cols;
+    size_t bytes = qtype_row_bytes(piece->a_type, file_cols);
+    for (uint32_t k = 0; k < piece->rank; k++) {
+        piece->a_type->to_f32(piece->a + k * bytes, row, file_cols);
+        for (uint32_t i = 0; i < q->pair.rows; i++)
+            out[(size_t)i * q->pair.rank + k] = row[hf_file_row(q->lay, q->first_row + i)];
+    }
+}
+
+/* ---- both ---- */
+
+static void slice_a(const struct pair *q, const struct piece *piece, uint32_t s, float *row, float *out)
+{
+    if (!q->lay)
+        read_a(q, piece, out);
+    else if (q->lay->turned)
+        place_turned_a(q, piece, s, row, out);
+    else
+        place_a(q, piece, row, out);
+}
+
+static void slice_b(const struct pair *q, const struct piece *piece, uint32_t s, float *row, float *out)
+{
+    if (!q->lay)
+        read_b(q, piece, out);
+    else if (q->lay->turned)
+        place_turned_b(q, piece, row, out);
+    else
+        place_b(q, piece, s, out);
 }
 
 void adapter_read(const struct adapter *a, const struct adapter_pair *p, float scale, float *a_values, float *b_values)
 {
     const struct pair *q = &a->pairs[a->by_role[p->layer][p->role] - 1];
-    for (uint32_t i = 0; i < p->a_slices; i++)
-        read_a(q, &q->pieces[i], a_values + (size_t)i * p->rank * p->cols);
-    for (uint32_t i = 0; i < p->b_slices; i++)
-        read_b(q, &q->pieces[i], scale, b_values + (size_t)i * p->rows * p->rank);
+    size_t a_slice = (size_t)p->rank * p->cols, b_slice = (size_t)p->rows * p->rank;
+    float *row = mem_array((q->lay ? q->lay->file_cols : 0) + p->rank, sizeof(*row));
+    memset(a_values, 0, p->a_slices * a_slice * sizeof(float));
+    memset(b_values, 0, p->b_slices * b_slice * sizeof(float));
+    for (uint32_t i = 0; i < p->slices; i++) {
+        bool whole = q->n_pieces == 1; /* of which slices are cut out */
+        const struct piece *piece = &q->pieces[whole ? 0 : i];
+        if (!piece->a)
+            continue;
+        if (i < p->a_slices)
+            slice_a(q, piece, whole ? i : 0, row, a_values + i * a_slice);
+        if (i >= p->b_slices)
+            continue;
+        slice_b(q, piece, whole ? i : 0, row, b_values + i * b_slice);
+        for (size_t k = 0; k < b_slice; k++)
+            b_values[i * b_slice + k] *= scale * piece->scale;
+    }
+    mem_free(row);
 }
 
 uint32_t adapter_rank(const struct adapter *a)
@@ -392,7 +523,7 @@ uint64_t adapters_scratch_bytes(const struct adapter *const *adapters, size_t n,
 
 const struct file_set *adapter_files(const struct adapter *a)
 {
-    return gguf_files(a->gguf);
+    return a->files ? a->files : gguf_files(a->gguf);
 }
 
 struct file_stretch *adapter_range_stretches(const struct adapter *a, const struct layer_range *r, size_t *n)

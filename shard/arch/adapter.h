@@ -2,7 +2,9 @@
  *
  * Where the model multiplies with W, an adapter stands for W + scale * B A, with
  * thin A [rank, cols] and B [rows, rank]; the product is never made.  Files are
- * GGUF adapters as llama.cpp writes them (tensors NAME.lora_a and NAME.lora_b).
+ * GGUF adapters as llama.cpp writes them (tensors NAME.lora_a and NAME.lora_b),
+ * and those of PEFT: a folder with adapter_config.json and
+ * adapter_model.safetensors, or the latter's path.
  * adapter_open() maps the file, finds the model's tensor for each pair and checks
  * their shapes: an adapter that was made for another model, or that holds what
  * is no such addition, is refused with one sentence.  Tensor bytes are not

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "shard/arch/adapter.h"
+#include "shard/arch/hf_parts.h"
 
 /* One stored matrix, or a stack of them: rows of ne[0] values, ne[1] a slice, ne[2] slices, one after the other. */
 struct thin {
@@ -21,8 +22,7 @@ struct thin_pair {
     struct thin a, b;
     float scale;     /* of B */
     int32_t slice;   /* of a stack, which is given slice by slice; -1: the whole */
-    uint32_t halves; /* B's rows are heads, so many, whose two halves lie one after the other and alternate in the
-                      * model; 0: they lie as in the model */
+    const struct hf_tensor *lay; /* how the product of the two lies in the file; NULL: as in the model. Copied */
 };
 
 /* ERR_CORRUPT, ERR_UNSUPPORTED or ERR_INVALID, with a sentence that names the file and the tensor. */
@@ -31,5 +31,11 @@ const struct hparams *adapter_hparams(const struct adapter *a);
 
 /* adapter_gguf.c: every pair of a GGUF adapter. *file is the adapter's to close. */
 MUST_USE int adapter_gguf_read(struct adapter *a, struct gguf *file, struct error *e);
+/* adapter_peft.c.  place: false for what is no folder and no safetensors file; caller frees both paths. */
+bool adapter_peft_place(const char *path, char **folder, char **weights);
+MUST_USE int adapter_peft_files(struct file_set **out, const char *folder, const struct safetensors *tensors,
+                                struct error *e);
+MUST_USE int adapter_peft_read(struct adapter *a, const char *folder, const struct safetensors *tensors,
+                               struct error *e);
 
 #endif

@@ -170,6 +170,10 @@ size_t hf_name_count(void);
 const struct hf_name *hf_name_at(size_t i);
 
 /* hf_tensors.c: everything that the rows find, in the order in which it lies in the files, declared to c->w. */
+/* How a tensor of this row of names lies when it has so many rows and columns in the file: t's axes, and in ne[2] its
+ * slices. False: the two do not go with the numbers, of which c needs no more than those of the model. */
+bool hf_lay(struct hf_tensor *t, enum hf_layout layout, const struct hf_config *c, uint64_t rows, uint64_t cols);
+bool hf_name_applies(const struct hf_name *name, const struct hf_config *c);
 MUST_USE int hf_make_tensors(struct hf *h, struct hf_config *c, struct error *e);
 void hf_free_tensors(struct hf *h);
 

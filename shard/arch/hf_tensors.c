@@ -276,6 +276,19 @@ static bool fits(const struct hf_tensor *t)
     return good;
 }
 
+bool hf_lay(struct hf_tensor *t, enum hf_layout layout, const struct hf_config *c, uint64_t rows, uint64_t cols)
+{
+    struct making m = {.c = c, .t = t, .layout = layout, .slices = 1};
+    struct hf_source plain = {.n_parts = 0};
+    t->file_rows = rows;
+    t->file_cols = cols;
+    t->sources = &plain;
+    lay(&m);
+    t->sources = NULL;
+    t->ne[2] = m.slices;
+    return t->file_rows > 0 && fits(t);
+}
+
 /* ---- one tensor ---- */
 
 static const struct qtype *float_type(enum st_dtype d)
@@ -410,7 +423,7 @@ static int make(struct hf *h, const struct hf_config *c, const struct hf_name *n
 
 /* ---- all of them ---- */
 
-static bool applies(const struct hf_name *name, const struct hf_config *c)
+bool hf_name_applies(const struct hf_name *name, const struct hf_config *c)
 {
     uint32_t flags = c->arch->flags;
     return (name->with == 0 || (flags & name->with) != 0) && (flags & name->without) == 0;
@@ -437,7 +450,7 @@ static int make_all(struct hf *h, const struct hf_config *c, struct error *e)
     for (size_t i = 0; r == 0 && i < hf_name_count(); i++) {
         const struct hf_name *name = hf_name_at(i);
         uint32_t n = strstr(name->theirs, "%u") ? c->n_layers : 1;
-        bool skip = !applies(name, c) || (tied && strcmp(name->theirs, "/lm_head.weight") == 0);
+        bool skip = !hf_name_applies(name, c) || (tied && strcmp(name->theirs, "/lm_head.weight") == 0);
         for (uint32_t layer = 0; r == 0 && layer < n && !skip; layer++) {
             struct hf_source first;
             r = find_source(h, name->theirs, layer, 0, &first, e);

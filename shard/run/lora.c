@@ -38,8 +38,6 @@ static int load_pair(struct loras *l, const struct shard_adapter *source, const 
     mem_big_free(values, bytes);
     w->cols = p->cols;
     w->rows = p->rows;
-    l->rank = l->rank > p->rank ? l->rank : p->rank;
-    l->cols = l->cols > p->cols ? l->cols : p->cols;
     return r;
 }
 
@@ -50,6 +48,8 @@ int loras_load(struct loras *l, struct device *d, const struct shard_options *o,
     l->at = mem_array((size_t)l->n * l->n_layers + 1, sizeof(*l->at));
     for (uint32_t i = 0; i < l->n; i++) {
         const struct adapter *a = o->adapters[i].adapter;
+        l->rank = l->rank > adapter_rank(a) ? l->rank : adapter_rank(a);
+        l->cols = l->cols > adapter_cols(a) ? l->cols : adapter_cols(a);
         for (size_t k = 0; k < adapter_pair_count(a); k++) {
             const struct adapter_pair *p = adapter_pair_at(a, k);
             uint32_t layer = (uint32_t)p->layer;

@@ -21,7 +21,7 @@ struct loras {
     struct device *device;
     uint32_t n_layers, n;
     struct lora_weights (*at)[ROLE_LAYER_COUNT]; /* [n * n_layers]: those of an adapter together */
-    uint32_t rank, cols;                         /* the largest */
+    uint32_t rank, cols; /* the largest of all layers: shards of other ranges may share the device's working space */
     uint64_t bytes;
 };
 
