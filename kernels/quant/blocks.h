@@ -278,16 +278,19 @@ static inline struct int_head int_head_of(const uint8_t *block, size_t bytes, un
         uint32_t bits;
         float value;
     } d;
-    uint16_t half[3] = {0};
-    memcpy(half, block, bytes);
+    uint16_t half;
+    int32_t z;
     if (bytes == 2) {
-        d.bits = (uint32_t)half[0] << 16;
+        memcpy(&half, block, sizeof(half));
+        d.bits = (uint32_t)half << 16;
         return (struct int_head){d.value, 1 << (bits - 1)};
     }
-    d.bits = half[0] | (uint32_t)half[1] << 16;
-    if (bytes == 6)
-        return (struct int_head){d.value, half[2]};
-    int32_t z = (int32_t)(d.bits & INT_ZERO_BITS);
+    memcpy(&d.bits, block, sizeof(d.bits));
+    if (bytes == 6) {
+        memcpy(&half, block + sizeof(d.bits), sizeof(half));
+        return (struct int_head){d.value, half};
+    }
+    z = (int32_t)(d.bits & INT_ZERO_BITS);
     d.bits &= ~(uint32_t)INT_ZERO_BITS;
     return (struct int_head){d.value, z};
 }
