@@ -149,6 +149,9 @@ static const struct {
     {"logit_scale", REAL, {"logits_scaling"}},
     {"attention.q_lora_rank", COUNT, {"q_lora_rank"}},
     {"attention.kv_lora_rank", COUNT, {"kv_lora_rank"}},
+    {"attention.indexer.head_count", COUNT, {"index_n_heads"}},
+    {"attention.indexer.key_length", COUNT, {"index_head_dim"}},
+    {"attention.indexer.top_k", COUNT, {"index_topk"}},
     {"ssm.conv_kernel", COUNT, {"linear_conv_kernel_dim"}},
 };
 
@@ -292,6 +295,24 @@ static void write_windows(struct hf_config *c, int32_t *flags)
     put_pattern(c, flags);
 }
 
+/* Which layers have an indexer of their own: all, where the config says nothing. */
+static void write_indexers(struct hf_config *c, int32_t *flags)
+{
+    const json_t *types = hf_get(c, "indexer_types");
+    char full[ARCH_KEY_BYTES];
+    if (!types && (hf_get(c, "index_topk_pattern") || hf_count(c, "index_topk_freq", 1) > 1))
+        hf_refuse(c, "indexer_types", "is not there, and layers that share indexers are not told otherwise");
+    if (types && json_array_size(types) != c->n_layers)
+        wrong(c, "indexer_types", "is no list of a type for every layer");
+    for (uint32_t i = 0; c->status == 0 && i < c->n_layers; i++) {
+        const char *text = types ? json_string_value(json_array_get(types, i)) : "full";
+        flags[i] = text && strcmp(text, "full") == 0;
+        if (!text || (!flags[i] && strcmp(text, "shared") != 0))
+            hf_refuse(c, "indexer_types", "has a type that is not known");
+    }
+    gguf_writer_i32s(c->w, arch_key(c->arch, "attention.indexer.types", full), flags, c->n_layers);
+}
+
 /* As Llama 4: layers with RoPE see their chunk, the others all. */
 static void write_chunks(struct hf_config *c, int32_t *flags)
 {
@@ -346,6 +367,8 @@ static void write_layers(struct hf_config *c)
         write_chunks(c, flags);
     else if (c->arch->flags & ARCH_DELTA)
         write_delta(c, flags);
+    else if (c->arch->index != INDEX_NONE)
+        write_indexers(c, flags);
     else
         write_windows(c, flags);
     mem_free(flags);

@@ -47,6 +47,14 @@ static const struct hf_family families[] = {
      .defaults = "{\"rms_norm_eps\":1e-6,\"max_position_embeddings\":4096,\"rope_theta\":1e4,"
                  "\"scoring_func\":\"sigmoid\",\"norm_topk_prob\":true,\"first_k_dense_replace\":3,"
                  "\"routed_scaling_factor\":2.5}"},
+    {.model_type = "deepseek_v32", .arch = "deepseek32",
+     .defaults = "{\"rms_norm_eps\":1e-6,\"max_position_embeddings\":163840,\"rope_theta\":1e4,"
+                 "\"scoring_func\":\"sigmoid\",\"norm_topk_prob\":true,\"first_k_dense_replace\":3,"
+                 "\"routed_scaling_factor\":2.5}"},
+    {.model_type = "glm_moe_dsa", .arch = "glm-dsa",
+     .defaults = "{\"rms_norm_eps\":1e-5,\"max_position_embeddings\":202752,\"rope_theta\":1e6,"
+                 "\"scoring_func\":\"sigmoid\",\"norm_topk_prob\":true,\"first_k_dense_replace\":3,"
+                 "\"routed_scaling_factor\":2.5}"},
     {.model_type = "kimi_k2", .arch = "deepseek2",
      .defaults = "{\"rms_norm_eps\":1e-6,\"max_position_embeddings\":131072,\"rope_theta\":5e4,"
                  "\"scoring_func\":\"sigmoid\",\"norm_topk_prob\":true,\"first_k_dense_replace\":1}"},

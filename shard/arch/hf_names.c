@@ -52,6 +52,11 @@ static const struct hf_name names[] = {
     {"blk.%u.attn_kv_a_norm.weight", ATTENTION "kv_a_layernorm.weight", HF_NORM, 0, 0},
     {"blk.%u.attn_k_b.weight", ATTENTION "kv_b_proj.weight", HF_K_UP, ARCH_MLA, 0},
     {"blk.%u.attn_v_b.weight", ATTENTION "kv_b_proj.weight", HF_V_UP, ARCH_MLA, 0},
+    {"blk.%u.indexer.attn_q_b.weight", ATTENTION "indexer.wq_b.weight", HF_PLAIN, 0, 0},
+    {"blk.%u.indexer.attn_k.weight", ATTENTION "indexer.wk.weight", HF_PLAIN, 0, 0},
+    {"blk.%u.indexer.k_norm.weight", ATTENTION "indexer.k_norm.weight", HF_PLAIN, 0, 0},
+    {"blk.%u.indexer.k_norm.bias", ATTENTION "indexer.k_norm.bias", HF_PLAIN, 0, 0},
+    {"blk.%u.indexer.proj.weight", ATTENTION "indexer.weights_proj.weight", HF_PLAIN, 0, 0},
     /* layers with a state */
     {"blk.%u.attn_qkv.weight", LINEAR "in_proj_qkvz.weight", HF_QKVZ_QKV, ARCH_DELTA, 0},
     {"blk.%u.attn_gate.weight", LINEAR "in_proj_qkvz.weight", HF_QKVZ_Z, ARCH_DELTA, 0},

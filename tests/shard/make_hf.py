@@ -33,6 +33,7 @@ ROUTED = dict(n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=1
               first_k_dense_replace=1)
 MLA = dict(q_lora_rank=16, kv_lora_rank=24, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12,
            num_key_value_heads=4)
+INDEX = dict(index_topk=5, index_head_dim=8, index_n_heads=8)
 DELTA = dict(num_hidden_layers=4, head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4,
              linear_key_head_dim=8, linear_value_head_dim=12, shared_expert_intermediate_size=24)
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32)
@@ -58,6 +59,8 @@ MODELS = {
                     {}),
     "deepseek_v3": ("deepseek_v3", dict(ROUTED, **MLA, n_group=2, topk_group=1, rope_parameters=dict(
         YARN, mscale=1.0, mscale_all_dim=0.8)), dict(dtype="float32")),
+    "deepseek_v32": ("deepseek_v32", dict(ROUTED, **MLA, **INDEX, n_group=2, topk_group=1), {}),
+    "glm_moe_dsa": ("glm_moe_dsa", dict(ROUTED, **MLA, **INDEX, n_group=1, topk_group=1), {}),
     "gpt_oss": ("gpt_oss", dict(LOCAL, head_dim=16, sliding_window=4, rope_parameters=dict(YARN, truncate=False)), {}),
     "glm4_moe": ("glm4_moe", dict(ROUTED, head_dim=16, attention_bias=True, use_qk_norm=True,
                                   routed_scaling_factor=1.5), {}),

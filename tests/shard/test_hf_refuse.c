@@ -149,6 +149,10 @@ static const struct {
     {"qwen3_moe", "model_type", "\"gpt9\"", "gpt9", ERR_UNSUPPORTED},
     {"qwen3_moe", "model_type", "\"gpt9\"", "deepseek_v3", ERR_UNSUPPORTED}, /* the list */
     {"qwen3_moe", "num_hidden_layers", NULL, "num_hidden_layers is missing", ERR_CORRUPT},
+    {"glm_moe_dsa", "indexer_types", "[\"full\"]", "indexer_types", ERR_CORRUPT},
+    {"glm_moe_dsa", "indexer_types", "[\"full\",\"half\"]", "indexer_types has a type", ERR_UNSUPPORTED},
+    {"glm_moe_dsa", "indexer_types", "[\"shared\",\"full\"]", "leaves the first layer", ERR_CORRUPT},
+    {"glm_moe_dsa", "index_topk", NULL, "top_k", ERR_CORRUPT},
     {"qwen3_moe", "num_hidden_layers", "0", "num_hidden_layers", ERR_CORRUPT},
     {"qwen3_moe", "num_hidden_layers", "-1", "num_hidden_layers", ERR_CORRUPT},
     {"qwen3_moe", "num_hidden_layers", "2147483648", "num_hidden_layers", ERR_CORRUPT},
