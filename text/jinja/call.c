@@ -180,7 +180,7 @@ static void bind_params(struct render *r, struct frame *f, const struct macro *m
 
 struct value call_macro(struct render *r, const struct macro *m, const struct args *args)
 {
-    struct frame *f = frame_new(r, m->frame);
+    struct frame *f = frame_new(r, m->frame, &m->node->hidden);
     if (!f || !render_enter(r))
         return UNDEFINED;
     bind_rest(r, f, m, args);

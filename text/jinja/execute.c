@@ -74,7 +74,7 @@ void assign(struct render *r, struct frame *f, const struct node *target, struct
 
 static void execute_set_block(struct render *r, struct frame *f, const struct node *n)
 {
-    struct frame *inner = frame_new(r, f);
+    struct frame *inner = frame_new(r, f, &n->hidden);
     if (!inner)
         return;
     struct value text = execute_captured(r, inner, &n->list);
@@ -85,7 +85,7 @@ static void execute_set_block(struct render *r, struct frame *f, const struct no
 
 static void execute_filter_block(struct render *r, struct frame *f, const struct node *n)
 {
-    struct frame *inner = frame_new(r, f);
+    struct frame *inner = frame_new(r, f, &n->hidden);
     if (!inner)
         return;
     struct value v = execute_captured(r, inner, &n->list);
@@ -116,7 +116,7 @@ static void execute_call_block(struct render *r, struct frame *f, const struct n
 
 static enum flow execute_with(struct render *r, struct frame *f, const struct node *n)
 {
-    struct frame *inner = frame_new(r, f);
+    struct frame *inner = frame_new(r, f, &n->hidden);
     for (uint32_t i = 0; inner && i < n->n_params; i++)
         assign(r, inner, n->params[i].target, evaluate(r, f, n->params[i].value));
     return inner ? execute(r, inner, &n->list) : FLOW_ON;
@@ -124,7 +124,7 @@ static enum flow execute_with(struct render *r, struct frame *f, const struct no
 
 static enum flow execute_scope(struct render *r, struct frame *f, const struct node *n)
 {
-    struct frame *inner = frame_new(r, f);
+    struct frame *inner = frame_new(r, f, &n->hidden);
     return inner ? execute(r, inner, &n->list) : FLOW_ON;
 }
 

@@ -9,7 +9,7 @@ static struct list *filtered(struct render *r, struct frame *f, const struct nod
     struct list *kept = list_new(r, LIST_LIST, 0);
     size_t cap = 0;
     for (size_t i = 0; kept && i < items->n && !r->failed; i++) {
-        struct frame *scope = frame_new(r, f);
+        struct frame *scope = frame_new(r, f, NULL);
         if (!scope)
             return NULL;
         assign(r, scope, n->a, items->items[i]);
@@ -24,10 +24,11 @@ static enum flow run_rounds(struct render *r, struct frame *f, const struct node
     struct frame *scope = NULL;
     for (l->index = 0; l->index < l->list->n && !r->failed; l->index++) {
         if (!scope || scope->kept)
-            scope = frame_new(r, f);
+            scope = frame_new(r, f, NULL);
         if (!scope)
             break;
         scope->n = 0;
+        frame_hide(r, scope, &n->hidden);
         frame_set(r, scope, r->template->loop, (struct value){.kind = VALUE_LOOP, .loop = l});
         assign(r, scope, n->a, l->list->items[l->index]);
         if (!r->failed && execute(r, scope, &n->list) == FLOW_BREAK)
@@ -46,7 +47,7 @@ static enum flow run_loop(struct render *r, struct frame *f, const struct node *
     if (!items || !l)
         return FLOW_ON;
     if (items->n == 0 && n->other.n > 0) {
-        struct frame *scope = frame_new(r, f);
+        struct frame *scope = frame_new(r, f, &n->other_hidden);
         return scope ? execute(r, scope, &n->other) : FLOW_ON;
     }
     *l = (struct loop){.list = items, .depth = depth, .node = n->flag ? n : NULL, .frame = f};

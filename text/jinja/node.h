@@ -8,7 +8,14 @@
 /* A name of the template, once: names are equal when their addresses are. */
 struct name {
     struct name *next;
+    struct name *next_of_hash; /* while parsing */
     struct marked text;
+    bool seen;                 /* while parsing: scopes.c */
+};
+
+struct name_list {
+    const struct name **items;
+    uint32_t n, cap;
 };
 
 enum operator {
@@ -85,12 +92,15 @@ struct node {
     struct node_param *params;
     uint32_t n_params;
     const struct builtin *row;
+    /* of a scope (`other`'s: of a loop's else): names that are undefined at its beginning, whatever is around it */
+    struct name_list hidden, other_hidden;
 };
 
 struct jinja {
     struct arena *arena;
     struct name *names;
     struct node_list body;
+    struct name_list hidden; /* of the body */
     const struct name *loop, *caller, *varargs, *kwargs;
 };
 

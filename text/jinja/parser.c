@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "text/utf8.h"
 
-enum { ARENA_BASE = 1 << 20, ARENA_PER_BYTE = 128 };
+enum { ARENA_BASE = 8 << 20, ARENA_PER_BYTE = 128 };
 
 /* ---- tokens ---- */
 
@@ -120,9 +120,33 @@ void parser_push(struct parser *p, struct node_list *l, const struct node *n)
     l->items[l->n++] = n;
 }
 
+void parser_push_name(struct parser *p, struct name_list *l, const struct name *n)
+{
+    if (l->n == l->cap) {
+        uint32_t cap = l->cap ? l->cap * 2 : 4;
+        const struct name **items = parser_alloc(p, cap * sizeof(const struct name *));
+        if (!items)
+            return;
+        for (uint32_t i = 0; i < l->n; i++)
+            items[i] = l->items[i];
+        l->items = items;
+        l->cap = cap;
+    }
+    l->items[l->n++] = n;
+}
+
+static struct name **bucket_of(struct parser *p, const struct marked *text)
+{
+    uint32_t hash = 2166136261U;
+    for (size_t i = 0; i < text->len; i++)
+        hash = (hash ^ (unsigned char)text->bytes[i]) * 16777619U;
+    return &p->buckets[hash % NAME_BUCKETS];
+}
+
 const struct name *parser_name(struct parser *p, const struct marked *text)
 {
-    for (const struct name *n = p->out->names; n; n = n->next)
+    struct name **bucket = bucket_of(p, text);
+    for (const struct name *n = *bucket; n; n = n->next_of_hash)
         if (marked_equal(&n->text, text))
             return n;
     struct name *n = parser_alloc(p, sizeof(*n));
@@ -133,6 +157,8 @@ const struct name *parser_name(struct parser *p, const struct marked *text)
     n->text = marked_own(copy, text->len);
     n->next = p->out->names;
     p->out->names = n;
+    n->next_of_hash = *bucket;
+    *bucket = n;
     return n;
 }
 
@@ -525,11 +551,14 @@ int jinja_parse(struct jinja **out, const char *source, size_t len, struct error
     const char *text = normal_source(t->arena, source, &len);
     status = lexer_read(&p.tokens, text, len, t->arena, e);
     if (status == 0) {
+        p.buckets = mem_array(NAME_BUCKETS, sizeof(struct name *));
         t->loop = intern(&p, "loop");
         t->caller = intern(&p, "caller");
         t->varargs = intern(&p, "varargs");
         t->kwargs = intern(&p, "kwargs");
         parse_until(&p, &t->body, NULL);
+        if (p.status == 0)
+            parser_find_hidden(&p);
         if (p.unknown && p.status == 0)
             p.status = error_set(e, ERR_INVALID, "line %u: No %s named '%.*s'.", p.unknown->line,
                                  p.unknown->kind == NODE_TEST ? "test" : "filter", (int)p.unknown->constant.text->len,
@@ -537,6 +566,7 @@ int jinja_parse(struct jinja **out, const char *source, size_t len, struct error
         status = p.status;
     }
     mem_free(p.tokens.tokens);
+    mem_free(p.buckets);
     if (status != 0) {
         jinja_free(&t);
         return error_context(e, "the chat template");

@@ -6,8 +6,11 @@
 #include "text/jinja/lexer.h"
 #include "text/jinja/node.h"
 
+enum { NAME_BUCKETS = 1024 };
+
 struct parser {
     struct jinja *out;
+    struct name **buckets; /* of names, by hash */
     struct token_stream tokens;
     size_t at;
     uint32_t depth;
@@ -33,9 +36,12 @@ void parser_leave(struct parser *p);
 void *parser_alloc(struct parser *p, size_t bytes);
 struct node *parser_node(struct parser *p, enum node_kind kind);
 void parser_push(struct parser *p, struct node_list *l, const struct node *n);
+void parser_push_name(struct parser *p, struct name_list *l, const struct name *n);
 const struct name *parser_name(struct parser *p, const struct marked *text);
 struct value parser_text(struct parser *p, struct marked text);
 
+/* scopes.c: fills the hidden names of a whole template */
+void parser_find_hidden(struct parser *p);
 /* expression.c */
 const struct node *parse_expression(struct parser *p);
 /* Without an inline if. */

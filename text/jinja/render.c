@@ -67,11 +67,23 @@ void render_leave(struct render *r)
 
 /* ---- scopes ---- */
 
-struct frame *frame_new(struct render *r, struct frame *parent)
+void frame_hide(struct render *r, struct frame *f, const struct name_list *hidden)
+{
+    for (uint32_t i = 0; i < hidden->n && !r->failed; i++) {
+        struct value key = {.kind = VALUE_TEXT, .text = &hidden->items[i]->text};
+        frame_set(r, f, hidden->items[i], value_missing(r, MISSING_NAME, "", key));
+        render_spend(r, 0);
+    }
+}
+
+struct frame *frame_new(struct render *r, struct frame *parent, const struct name_list *hidden)
 {
     struct frame *f = render_alloc(r, sizeof(*f));
-    if (f)
-        f->parent = parent;
+    if (!f)
+        return NULL;
+    f->parent = parent;
+    if (hidden)
+        frame_hide(r, f, hidden);
     return f;
 }
 
@@ -170,8 +182,10 @@ int jinja_render(const struct jinja *t, const struct jinja_context *c, struct ji
     r.arena = arena_create(JINJA_MEMORY_MAX);
     writer_init(&w, &r);
     r.out = &w;
-    r.root = frame_new(&r, NULL);
+    r.root = frame_new(&r, NULL, NULL);
     set_variables(&r);
+    if (!r.failed)
+        frame_hide(&r, r.root, &t->hidden);
     if (!r.failed)
         execute(&r, r.root, &t->body);
     if (r.failed) {

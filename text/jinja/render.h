@@ -59,7 +59,9 @@ void *render_array(struct render *r, size_t n, size_t size);
 bool render_enter(struct render *r);
 void render_leave(struct render *r);
 
-struct frame *frame_new(struct render *r, struct frame *parent);
+/* With these names in it, undefined; NULL: none. */
+struct frame *frame_new(struct render *r, struct frame *parent, const struct name_list *hidden);
+void frame_hide(struct render *r, struct frame *f, const struct name_list *hidden);
 void frame_set(struct render *r, struct frame *f, const struct name *name, struct value v);
 /* Of the scopes around, or a global function, or undefined. */
 struct value frame_get(struct render *r, struct frame *f, const struct name *name);
