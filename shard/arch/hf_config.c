@@ -389,6 +389,8 @@ static void check_fixed(struct hf_config *c)
         hf_refuse(c, "swiglu_limit", "and swiglu_alpha are not 7 and 1.702, which is not supported");
     if (json_is_false(hf_get(c, "rope_interleave")))
         hf_refuse(c, "rope_interleave", "is false, which is not supported");
+    if ((c->family->flags & HF_HALVES) && is_true(c, "use_qkv_bias"))
+        hf_refuse(c, "use_qkv_bias", "is true, which is not supported for this family");
     if (is_true(c, "norm_head"))
         hf_refuse(c, "norm_head", "is true, which is not supported");
     if (is_true(c, "use_bidirectional_attention"))

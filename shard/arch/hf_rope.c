@@ -154,6 +154,8 @@ static void read_rotated(struct hf_config *c, const json_t *p)
     double n = hf_get(c, "rotary_dim") ? hf_real(c, "rotary_dim", 0) : floor(c->head_dim * share);
     if (c->status == 0 && !(n >= 2 && n <= HEAD_DIM_MAX))
         hf_refuse(c, "partial_rotary_factor", "leaves nothing to rotate, or more than there is");
+    if (c->status == 0 && (c->family->flags & HF_HALVES) && (uint32_t)n != c->head_dim)
+        hf_refuse(c, "partial_rotary_factor", "rotates a part of every head, which this family does not have here");
     c->n_rot = c->status == 0 ? (uint32_t)n : 2;
 }
 
