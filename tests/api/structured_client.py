@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Ask `shoal serve` for answers of every form, over HTTP, and hold each against what was asked for.
+"""Ask `shoal serve`, and a cluster of three nodes, for answers of every form, and hold each against what was asked.
 
 usage: structured_client.py --shoal BINARY --model FILE"""
 import argparse
@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -26,10 +27,11 @@ GBNF = 'root ::= "the " ("cat" | "dog") " has " [1-9] " tails"'
 
 
 class Server:
-    """`shoal serve` on a port of its own choosing."""
+    """A server, or a whole cluster, on a port of its own choosing."""
 
-    def __init__(self, shoal, model):
-        self.process = subprocess.Popen([shoal, "serve", model, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    def __init__(self, command):
+        self.process = subprocess.Popen(command + ["--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                        text=True)
         timer = threading.Timer(READY_SECONDS, self.process.kill)
         timer.start()
         self.url = next((m.group(0) for m in (re.search(r"http://\S+/v1", line) for line in self.process.stdout) if m),
@@ -124,18 +126,26 @@ def check_many_at_once(server):
     assert len(answers) == 8 and all(why == "stop" and json.loads(text)["age"] <= 150 for text, why in answers), answers
 
 
+def run(command, checks):
+    server = Server(command)
+    try:
+        for check in checks:
+            check(server)
+    finally:
+        status = server.stop()
+    assert status == 0, f"{command[1]} ended with {status}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("--shoal", "--model"):
         parser.add_argument(name, required=True)
     options = parser.parse_args()
-    server = Server(options.shoal, options.model)
-    try:
-        for check in (check_schema, check_others, check_stream_and_choices, check_refusals, check_many_at_once):
-            check(server)
-    finally:
-        status = server.stop()
-    assert status == 0, f"shoal serve ended with {status}"
+    run([options.shoal, "serve", options.model],
+        (check_schema, check_others, check_stream_and_choices, check_refusals, check_many_at_once))
+    with tempfile.TemporaryDirectory() as folder:
+        run([options.shoal, "up", options.model, "--nodes", "3", "--state-dir", folder + "/state", "--cache-dir",
+             folder + "/cache"], (check_schema, check_others, check_many_at_once))
     print("every form of answer: all well" + ("" if jsonschema else " (without jsonschema)"))
 
 
