@@ -38,16 +38,14 @@ static void put_head(uint8_t *block, size_t bytes, float scale, uint32_t zero)
 static void put_codes(const uint8_t *codes, unsigned bits, uint8_t *to)
 {
     memset(to, 0, 4 * (size_t)bits);
-    for (unsigned e = 0; e < 32; e++) {
-        if (bits == 8)
-            to[e] = codes[e];
-        else if (bits == 4)
-            to[e % 16] |= (uint8_t)(codes[e] << 4 * (e / 16));
-        else
-            to[e % 8] |= (uint8_t)((codes[e] & 3) << 2 * (e / 8));
-        if (bits == 3)
-            to[8 + e / 8] |= (uint8_t)(codes[e] >> 2 << e % 8);
-    }
+    if (bits == 8)
+        memcpy(to, codes, 32);
+    for (unsigned e = 0; e < 16 && bits == 4; e++)
+        to[e] = (uint8_t)(codes[e] | codes[e + 16] << 4);
+    for (unsigned e = 0; e < 32 && bits <= 3; e++)
+        to[e % 8] |= (uint8_t)((codes[e] & 3) << 2 * (e / 8));
+    for (unsigned e = 0; e < 32 && bits == 3; e++)
+        to[8 + e / 8] |= (uint8_t)(codes[e] >> 2 << e % 8);
 }
 
 static void put_q4_0(const uint8_t *codes, uint16_t d, struct q4_0 *b)

@@ -234,7 +234,8 @@ static bool is_other(const char *name)
         "mtp.", "mtp_", "model.mtp.", "model.mtp_", "model.language_model.mtp.",
     };
     static const char *const ends[] = {"rotary_emb.inv_freq", ".activation_scale", ".input_scale", ".masked_bias",
-                                       ".k_scale", ".v_scale", ".q_scale", ".output_scale", ".input_zero_point"};
+                                       ".k_scale", ".v_scale", ".q_scale", ".output_scale", ".input_zero_point",
+                                       ".input_scale_ub"};
     size_t n = strlen(name);
     for (size_t i = 0; i < COUNTOF(starts); i++)
         if (strncmp(name, starts[i], strlen(starts[i])) == 0)

@@ -150,8 +150,8 @@ void packed_want(struct packed_search *s, const struct st_tensor *t, uint32_t n_
 
 void packed_want_float(struct packed_search *s, const struct st_tensor *t)
 {
-    if (t && t->dtype != ST_F16 && t->dtype != ST_BF16 && t->dtype != ST_F32)
-        packed_refuse(s, t, "holds scales, which can be F16, BF16 or F32");
+    if (t && t->dtype != ST_F16 && t->dtype != ST_BF16 && t->dtype != ST_F32 && t->dtype != ST_F8_E8M0)
+        packed_refuse(s, t, "holds scales, which can be F16, BF16, F32 or F8_E8M0");
 }
 
 void packed_scales(struct packed_search *s, struct packed_matrix *m, const struct st_tensor *t)

@@ -24,10 +24,15 @@ static uint32_t stream_value(const uint8_t *bytes, uint64_t first, uint64_t stri
 }
 
 /* Four bits of each of eight rows in a word, the even ones first. */
-static uint32_t awq_value(uint32_t word, uint64_t row)
+static uint32_t awq_shift(uint64_t row)
 {
     static const uint8_t place[8] = {0, 4, 1, 5, 2, 6, 3, 7};
-    return word >> 4 * place[row % 8] & 15;
+    return 4U * place[row % 8];
+}
+
+static uint32_t awq_value(uint32_t word, uint64_t row)
+{
+    return word >> awq_shift(row) & 15;
 }
 
 static uint8_t code_at(const struct packed_matrix *m, const uint8_t *bytes, uint64_t row, uint64_t col)
@@ -63,6 +68,14 @@ static void nibbles(const uint8_t *bytes, uint64_t first, uint64_t stride, uint3
     }
 }
 
+static void awq_codes(const struct packed_matrix *m, const uint8_t *bytes, uint64_t row, uint64_t first, uint32_t n,
+                      uint8_t *codes)
+{
+    uint32_t shift = awq_shift(row);
+    for (uint32_t i = 0; i < n; i++)
+        codes[i] = (uint8_t)(word_at(bytes, (first + i) * (m->rows / 8) + row / 8) >> shift & 15);
+}
+
 /* The common cases by the word. */
 void packed_codes(const struct packed_matrix *m, const uint8_t *bytes, uint64_t row, uint64_t first,
                   const uint32_t *order, uint32_t n, uint8_t *codes)
@@ -74,6 +87,8 @@ void packed_codes(const struct packed_matrix *m, const uint8_t *bytes, uint64_t 
         nibbles(bytes, first / 8 * m->rows + row, m->rows, n, codes);
     } else if (whole && m->coding == PACKED_WORDS && m->bits == 4) {
         nibbles(bytes, row * packed_parts_of(m->cols, 8) + first / 8, 1, n, codes);
+    } else if (!order && m->coding == PACKED_AWQ) {
+        awq_codes(m, bytes, row, first, n, codes);
     } else {
         for (uint32_t i = 0; i < n; i++)
             codes[i] = code_at(m, bytes, row, order ? order[first + i] : first + i);

@@ -33,6 +33,8 @@ static float float_at(const struct st_tensor *t, const uint8_t *bytes, uint64_t 
         memcpy(&f, bytes + 4 * i, sizeof(f));
         return f;
     }
+    if (t->dtype == ST_F8_E8M0)
+        return bytes[i] == MXFP4_NAN ? NAN : ldexpf(1, bytes[i] - 127);
     memcpy(&half, bytes + 2 * i, sizeof(half));
     return t->dtype == ST_F16 ? f16_to_f32(half) : bf16_to_f32(half);
 }
@@ -80,6 +82,17 @@ static int check_shape(const struct packed_matrix *m, const struct packed_bytes 
                      (unsigned long long)m->cols);
 }
 
+/* FP8 has no zero points; some files hold them nevertheless, all 0. */
+static int check_no_zeros(const struct packed_matrix *m, const struct packed_bytes *b, struct error *e)
+{
+    const struct st_tensor *t = m->parts[PACKED_ZEROS];
+    for (uint64_t i = 0; t && m->coding == PACKED_FP8 && i < t->bytes; i++)
+        if (b->at[PACKED_ZEROS][i] != 0)
+            return error_set(e, ERR_UNSUPPORTED, "tensor %s: FP8 weights with zero points, which this version does not "
+                             "read", t->name);
+    return 0;
+}
+
 /* A stable sort of the columns by group. starts: [n_groups + 1]. */
 static void sort_columns(const struct packed_matrix *m, const struct packed_bytes *b, uint32_t *starts,
                          uint32_t *order)
@@ -110,6 +123,8 @@ int packed_order(const struct packed_matrix *m, const struct packed_bytes *b, ui
     bool moved = false;
     *ordered = false;
     int r = check_shape(m, b, e);
+    if (r == 0)
+        r = check_no_zeros(m, b, e);
     for (uint64_t c = 0; r == 0 && t && c < m->cols; c++) {
         uint64_t g = group_at(m, b, c);
         moved = moved || g != c / m->group;

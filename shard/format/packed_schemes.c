@@ -139,7 +139,7 @@ static int configure_fp8(struct packed *p, const json_t *q, struct error *e)
 {
     const char *kind = packed_text(q, "fmt", "e4m3");
     const json_t *block = json_object_get(q, "weight_block_size");
-    if (strcmp(kind, "e4m3") != 0)
+    if (!strstr(kind, "e4m3") || strstr(kind, "fnuz")) /* also called float8_e4m3fn */
         return error_set(e, ERR_UNSUPPORTED, "config.json: FP8 of the kind %s; e4m3 is read", kind);
     for (size_t i = 0; block && !json_is_null(block) && i < 2; i++) {
         int64_t side = json_integer_value(json_array_get(block, i));

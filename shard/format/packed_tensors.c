@@ -246,6 +246,8 @@ static void find_bytes(const struct packed *p, struct packed_search *s, struct p
     packed_scales(s, m, scales);
     if (m->coding == PACKED_BYTES)
         find_zeros(s, m);
+    else
+        m->parts[PACKED_ZEROS] = packed_part(s, ".weight_zero_point");
     if (s->status == 0 && m->coding == PACKED_BYTES)
         packed_choose_int(m);
     else if (s->status == 0)

@@ -16,7 +16,6 @@ import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FOLDER = os.path.join(HERE, "..", "data", "packed")
-SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "I64": 8, "I8": 1, "U8": 1, "F8_E4M3": 1}
 rng = np.random.default_rng(4)
 
 
@@ -66,6 +65,9 @@ def bf16_bits(x):
 def scales_of(shape, dtype):
     """Random scales as stored, and as float32."""
     x = (rng.uniform(0.002, 0.05, shape) * rng.choice([1, 1, 1, -1], shape)).astype(np.float32)
+    if dtype == "F8_E8M0":
+        bits = rng.integers(115, 130, shape).astype(np.uint8)
+        return Raw("F8_E8M0", bits), np.exp2(bits.astype(np.float32) - 127)
     if dtype == "F16":
         return x.astype(np.float16), x.astype(np.float16).astype(np.float32)
     if dtype == "BF16":
@@ -154,7 +156,7 @@ def awq(name, kind, rows, cols, group, dtype="F16"):
 
 # ---- FP8 ----
 
-def fp8(name, kind, rows, cols, block=None, shape=None, dtype="F32", tensors_of=None):
+def fp8(name, kind, rows, cols, block=None, shape=None, dtype="F32", tensors_of=None, zeros=None):
     codes = fp8_codes((rows, cols))
     if block:
         shape = (-(-rows // block[0]), -(-cols // block[1]))
@@ -173,9 +175,13 @@ def fp8(name, kind, rows, cols, block=None, shape=None, dtype="F32", tensors_of=
                   "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights,
                                                 "input_activations": {"num_bits": 8, "dynamic": True}}}}
     else:
-        config = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": block}
+        kind_of = "float8_e4m3fn" if dtype == "F8_E8M0" else "e4m3"
+        config = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": kind_of, "weight_block_size": block}
     suffix = "weight_scale_inv" if block and not tensors_of else "weight_scale"
-    case(name, config, {P + "weight": Raw("F8_E4M3", codes), P + suffix: scales}, want, kind)
+    tensors = {P + "weight": Raw("F8_E4M3", codes), P + suffix: scales}
+    if zeros:
+        tensors[P + "weight_zero_point"] = Raw("F8_E4M3", np.zeros(zeros, np.uint8))
+    case(name, config, tensors, want, kind)
 
 
 # ---- compressed-tensors ----
@@ -261,6 +267,8 @@ def main():
     fp8("fp8_odd", "F32", 5, 40, shape=(5,))
     fp8("tensors_fp8", "FP8_128", 5, 128, shape=(5, 1), dtype="BF16", tensors_of="float-quantized")
     fp8("tensors_fp8_block", "FP8_32", 5, 96, block=[2, 32], dtype="F32", tensors_of="naive-quantized")
+    fp8("fp8_block_exponents", "FP8_32", 6, 96, block=[2, 32], dtype="F8_E8M0")
+    fp8("tensors_fp8_zeros", "FP8_32", 3, 64, shape=(3, 1), tensors_of="float-quantized", zeros=(3, 1))
     ints("tensors_int4", "INT4B_32", 4, 9, 96, 32)
     ints("tensors_int4_half", "Q4_0", 4, 9, 256, 128, dtype="F16")
     ints("tensors_int4_float", "INT4F_32", 4, 9, 128, 32, dtype="F32")

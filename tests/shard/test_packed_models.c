@@ -104,6 +104,22 @@ static double nmse(const float *a, const float *b, size_t n)
 
 /* ---- types and sizes ---- */
 
+/* What is loaded is what the header says: about as many bytes as the file has, which are those of codes and scales. */
+static void check_resident(const struct expected *x, const struct model *m)
+{
+    struct route r;
+    struct shard_stats stats;
+    struct layer_range all = {0, model_hparams(m)->n_layers, true, true};
+    uint64_t floats = model_params_total(m) * sizeof(float);
+    route_open(&r, &(struct route_options){.path = x->path});
+    shard_stats(r.shards[0], &stats);
+    assert_int_equal(stats.bytes_weights, model_range_bytes(m, &all));
+    print_message("        %llu bytes, %.0f %% of floats\n", (unsigned long long)stats.bytes_weights,
+                  100.0 * (double)stats.bytes_weights / (double)floats);
+    assert_true(stats.bytes_weights < floats * 2 / 5); /* embedding and head are BF16, a third of these weights */
+    route_close(&r);
+}
+
 static void check_types(const struct expected *x)
 {
     struct model *m;
@@ -119,6 +135,7 @@ static void check_types(const struct expected *x)
         assert_non_null(t);
         assert_string_equal(t->type->name, json_string_value(type));
     }
+    check_resident(x, m);
     model_close(&m);
 }
 
