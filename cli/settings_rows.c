@@ -108,7 +108,7 @@ const struct setting setting_rows[] = {
     {"type", 0, SETTING_TEXT, CMD_SYNTH, "q4_k_m", 0, 0, "TYPE",
      "F16, BF16, Q8_0, Q4_0, Q4_K_M, Q5_K_M, Q6_K or MXFP4 as quantize has them, or all matrices in any type of files"},
     {"seed", 0, SETTING_COUNT, CMD_SYNTH, "1", 0, 9e15, "N", "same seed, same bytes"},
-    {"tokenizer", 0, SETTING_TEXT, CMD_SYNTH, NULL, 0, 0, "FILE", "GGUF file to borrow the tokenizer from"},
+    {"tokenizer", 0, SETTING_TEXT, CMD_SYNTH, NULL, 0, 0, "MODEL", "GGUF file or folder to borrow the tokenizer from"},
 
     {"prompt", 'p', SETTING_COUNT, CMD_BENCH, "512", 0, 1 << 20, "TOKENS", "prefill length; 0: skip"},
     {"generate", 'n', SETTING_COUNT, CMD_BENCH, "64", 0, 1 << 20, "TOKENS", "tokens to decode; 0: skip"},

@@ -3,11 +3,15 @@
 #include <unistd.h>
 
 #include "base/buffer.h"
+#include "base/memory.h"
+#include "base/path.h"
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "shard/arch/arch.h"
 #include "shard/arch/synth.h"
+#include "text/export.h"
+#include "text/tokenizer.h"
 
 enum { EXPERTS_DEFAULT = 32, EXPERTS_USED_DEFAULT = 4, EXPERT_FFN_DEFAULT = 768 };
 
@@ -72,6 +76,25 @@ static int refuse(const char *name, struct error *e)
     return r;
 }
 
+/* A GGUF file of nothing but a folder's tokenizer. */
+static int write_tokenizer(const char *folder, const char *path, struct error *e)
+{
+    struct tokenizer *t;
+    struct gguf_writer *w = NULL;
+    int r = tokenizer_open_folder(&t, folder, e);
+    if (r == 0)
+        r = gguf_writer_create(&w, path, e);
+    if (r == 0)
+        r = tokenizer_export(w, folder, tokenizer_count(t), e);
+    if (r == 0)
+        r = gguf_writer_header(w, e);
+    if (r == 0)
+        r = gguf_writer_finish(&w, e);
+    gguf_writer_abort(&w);
+    tokenizer_close(&t);
+    return r;
+}
+
 static int write_model(const struct settings *s, struct synth_options *o, struct error *e)
 {
     struct drawing d = {0};
@@ -97,5 +120,14 @@ int synth_command(const struct settings *s, struct error *e)
     o.type = settings_text(s, "type");
     o.seed = settings_count(s, "seed");
     o.tokenizer = settings_text(s, "tokenizer");
-    return write_model(s, &o, e);
+    if (!o.tokenizer || !path_is_folder(o.tokenizer))
+        return write_model(s, &o, e);
+    char *path = mem_printf("%s.shoal-tokenizer", settings_argument(s, 1));
+    int r = write_tokenizer(o.tokenizer, path, e);
+    o.tokenizer = path;
+    if (r == 0)
+        r = write_model(s, &o, e);
+    (void)unlink(path);
+    mem_free(path);
+    return r;
 }

@@ -224,6 +224,18 @@ class Commands(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("IQ4_XS", json.loads(shoal("show", out, "--json").stdout)["types"])
 
+    def test_synth_borrows_a_tokenizer(self):
+        out, folder = self.path / "out.gguf", "tests/data/tokenizers/byte-level"
+        shape = ("--layers", 1, "--hidden", 64, "--heads", 2, "--kv-heads", 2)
+        for lender in (DEMO, folder):
+            done = shoal("synth", "qwen3", out, *shape, "--tokenizer", lender)
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            text = "the tokens of 12 don't".encode()
+            self.assertEqual(shoal("tokenize", out, stdin=text).stdout, shoal("tokenize", lender, stdin=text).stdout)
+        self.refused(shoal("synth", "qwen3", out, *shape, "--tokenizer", self.path), 66, "tokenizer.json")
+        self.refused(shoal("synth", "qwen3", out, *shape, "--tokenizer", "tests/data/tokenizers/digits"), 69, "digits")
+        self.assertEqual([p.name for p in self.path.iterdir()], ["out.gguf"])
+
     def tiny(self, name="tiny.gguf"):
         """A random model in F32, with rows that are no multiple of 256 among others."""
         out = self.path / name
