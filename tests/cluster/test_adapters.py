@@ -125,5 +125,28 @@ class Served(Folder):
                          alone[BASE][0])
 
 
+class Folders(Folder):
+    """An adapter of PEFT, two files, of a Hugging Face folder; the nodes fetch both."""
+
+    def test_nodes_fetch_an_adapter_of_several_files(self):
+        model, adapter = "tests/data/hf/llama", "tests/data/peft/llama"
+        want = self.logits(model, "--threads", 1, "--lora", f"{adapter}:0.5")
+        self.assertEqual(self.logits(model, "--threads", 1, "--lora", f"{adapter}/adapter_model.safetensors:0.5"), want)
+        self.assertNotEqual(self.logits(model, "--threads", 1), want)
+        place = self.path / "place"
+        place.mkdir()
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (place / name).write_bytes((pathlib.Path(adapter) / name).read_bytes())
+        (self.path / "cluster").mkdir()
+        cluster = Cluster(SHOAL, self.path / "cluster", "--nodes", 2, "--log-level", "info", "--lora",
+                          f"tuned={place}:0.5", model=model)
+        self.addCleanup(cluster.stop)
+        place.rename(self.path / "elsewhere")
+        for name in ("a", "b"):
+            cluster.add_node(name, cache=f"cache-{name}")
+        cluster.wait_ready(2)
+        self.assertEqual(self.logits("--cluster", cluster.url, "--model-name", "llama:tuned"), want)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -22,7 +22,10 @@ static int start(void **state, const char *api_key)
         fprintf(stderr, "%s\n", e.text);
         return -1;
     }
+    static const char *const adapters[] = {"poet", "clerk"};
     struct api_options o = {
+        .adapters = adapters,
+        .n_adapters = COUNTOF(adapters),
         .engine = r->engine,
         .control = r->control,
         .tokenizer = r->tokenizer,

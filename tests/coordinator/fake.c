@@ -100,6 +100,7 @@ static void remember(struct fake_seen *seen, const struct request_options *o)
     seen->n_end_tokens = o->n_end_tokens;
     seen->grammar = o->grammar ? grammar_keep(o->grammar) : NULL;
     seen->logits = o->logits;
+    seen->adapter = o->adapter;
 }
 
 int engine_submit(struct engine *en, struct request **out, const struct request_options *o, struct error *e)

@@ -23,6 +23,7 @@ struct fake_seen {
     size_t n_end_tokens;
     struct grammar *grammar; /* the fake's, until it goes or has seen FAKE_REQUESTS_MAX others */
     bool logits;
+    uint32_t adapter;
 };
 
 struct fake_script {

@@ -292,6 +292,10 @@ static void test_models(void **state)
     r = call(state, "/v1/models/org/demo:q8", NULL);
     assert_text(&r, "id", "org/demo:q8");
     reply_free(&r);
+    r = call(state, "/v1/models/org/demo:q8:clerk", NULL);
+    assert_text(&r, "id", "org/demo:q8:clerk");
+    assert_text(&r, "parent", "org/demo:q8");
+    reply_free(&r);
     r = call(state, "/v1/models/org%2Fdemo%3Aq8", NULL);
     assert_text(&r, "id", "org/demo:q8");
     reply_free(&r);
@@ -834,11 +838,43 @@ static void test_huge_requests_are_refused(void **state)
     }
 }
 
+/* A model's id chooses the adapter, at every door. */
+static void test_models_with_adapters_are_models(void **state)
+{
+    static const struct {
+        const char *id;
+        uint32_t adapter;
+    } rows[] = {{"org/demo:q8", 0}, {"org/demo:q8:poet", 1}, {"org/demo:q8:clerk", 2}};
+    struct rig *rig = *state;
+    struct fake_seen seen;
+    for (uint32_t i = 0; i < COUNTOF(rows); i++) {
+        char body[256];
+        rig_say(rig, "Hi", NULL);
+        snprintf(body, sizeof(body), "{\"model\":\"%s\"," HELLO "}", rows[i].id);
+        struct reply r = call(state, CHAT, body);
+        assert_text(&r, "model", rows[i].id);
+        reply_free(&r);
+        fake_engine_seen(rig->engine, 2 * i, &seen);
+        assert_int_equal(seen.adapter, rows[i].adapter);
+        snprintf(body, sizeof(body), "{\"model\":\"%s\",\"tokens\":[1]}", rows[i].id);
+        r = call(state, "/shoal/logits", body);
+        assert_int_equal(r.status, 200);
+        reply_free(&r);
+        fake_engine_seen(rig->engine, 2 * i + 1, &seen);
+        assert_int_equal(seen.adapter, rows[i].adapter);
+    }
+    struct reply r = call(state, CHAT, "{\"model\":\"org/demo:q8:other\"," HELLO "}");
+    assert_int_equal(r.status, 404);
+    assert_text(&r, "error.code", "model_not_found");
+    reply_free(&r);
+}
+
 int main(void)
 {
 #define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, rig_start, rig_stop)
     const struct CMUnitTest tests[] = {
         WITH_RIG(test_chat_answers_as_openai_does),
+        WITH_RIG(test_models_with_adapters_are_models),
         WITH_RIG(test_parameters_reach_the_sampler),
         WITH_RIG(test_defaults_are_openais),
         WITH_RIG(test_content_may_be_parts_or_null),

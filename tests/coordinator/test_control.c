@@ -709,6 +709,20 @@ static void spoil_sequences(struct control_options *o) { o->sequences_max = 1 <<
 static void spoil_lease(struct control_options *o) { o->lease_ms = 1; }
 static void spoil_host(struct control_options *o) { o->listen_host = "no host at all"; }
 
+static void spoil_adapter(struct control_options *o)
+{
+    static const char *const texts[] = {"tests/data/shoal-demo-q8_0.gguf"};
+    o->adapters = texts;
+    o->n_adapters = COUNTOF(texts);
+}
+
+static void spoil_names(struct control_options *o)
+{
+    static const char *const texts[] = {"a=/one", "a=/two"};
+    o->adapters = texts;
+    o->n_adapters = COUNTOF(texts);
+}
+
 static void test_control_refuses_bad_options(void **state)
 {
     (void)state;
@@ -717,6 +731,7 @@ static void test_control_refuses_bad_options(void **state)
         {"int3", ERR_CONFIG, spoil_kv},         {"1073741824", ERR_CONFIG, spoil_context},
         {"rows a step", ERR_CONFIG, spoil_batch}, {"sequences", ERR_CONFIG, spoil_sequences},
         {"lease", ERR_CONFIG, spoil_lease},     {"no host", 0, spoil_host},
+        {"is no adapter", ERR_INVALID, spoil_adapter}, {"two adapters are called a", ERR_INVALID, spoil_names},
     };
     for (size_t i = 0; i < COUNTOF(cases); i++) {
         struct control_options o = f.o;

@@ -85,6 +85,8 @@ void fuzz_seeds(fuzz_give_fn give, void *arg)
     Shoal__ShardStats stats = SHOAL__SHARD_STATS__INIT, *shards[] = {&stats, &stats};
     Shoal__Beat beat = SHOAL__BEAT__INIT;
     Shoal__Load load = SHOAL__LOAD__INIT;
+    Shoal__Adapter adapter = SHOAL__ADAPTER__INIT, *adapters[] = {&adapter};
+    adapter.id = data_of(32);
     Shoal__SetRoute route = SHOAL__SET_ROUTE__INIT;
     facts.name = name;
     facts.data_port = 7777;
@@ -97,6 +99,8 @@ void fuzz_seeds(fuzz_give_fn give, void *arg)
     load.model_id = data_of(32);
     load.file_bytes = load.header_bytes = 1000;
     load.layer_last = 1;
+    load.adapters = adapters;
+    load.n_adapters = 1;
     route.next_endpoint = endpoint;
     route.next_key = route.from_key = data_of(32);
     route.stages = 2;

@@ -43,6 +43,8 @@ struct messages {
     Shoal__ShardStats *shards[CONTROL_SHARDS_MAX + 1];
     Shoal__Roster roster;
     Shoal__Load load;
+    Shoal__Adapter adapter;
+    Shoal__Adapter *adapters[CONTROL_ADAPTERS_MAX + 1];
     Shoal__LoadProgress progress;
     Shoal__LoadDone done;
     Shoal__Unload unload;
@@ -64,6 +66,7 @@ static void fill(struct messages *m)
         .stats = SHOAL__SHARD_STATS__INIT,
         .roster = SHOAL__ROSTER__INIT,
         .load = SHOAL__LOAD__INIT,
+        .adapter = SHOAL__ADAPTER__INIT,
         .progress = SHOAL__LOAD_PROGRESS__INIT,
         .done = SHOAL__LOAD_DONE__INIT,
         .unload = SHOAL__UNLOAD__INIT,
@@ -88,6 +91,12 @@ static void fill(struct messages *m)
     m->load.model_id = data_of(32);
     m->load.file_bytes = m->load.header_bytes = 1000;
     m->load.layer_last = 1;
+    for (size_t i = 0; i < COUNTOF(m->adapters); i++)
+        m->adapters[i] = &m->adapter;
+    m->adapter.id = data_of(32);
+    m->adapter.scale = 0.5F;
+    m->load.adapters = m->adapters;
+    m->load.n_adapters = 2;
     m->route.next_endpoint = (char *)(uintptr_t)"tcp://10.0.0.2:7777";
     m->route.next_key = m->route.from_key = data_of(32);
     m->route.stages = 2;
@@ -175,6 +184,8 @@ static void test_control_text_limits_hold_to_the_byte(void **state)
         {SHOAL__CONTROL__BODY_JOIN, AT(facts.version), CONTROL_NAME_MAX},
         {SHOAL__CONTROL__BODY_LOAD, AT(load.model_name), CONTROL_TEXT_MAX},
         {SHOAL__CONTROL__BODY_LOAD, AT(load.path_hint), CONTROL_PATH_MAX},
+        {SHOAL__CONTROL__BODY_LOAD, AT(adapter.name), CONTROL_TEXT_MAX},
+        {SHOAL__CONTROL__BODY_LOAD, AT(adapter.path_hint), CONTROL_PATH_MAX},
         {SHOAL__CONTROL__BODY_LOAD_PROGRESS, AT(progress.phase), CONTROL_NAME_MAX},
         {SHOAL__CONTROL__BODY_LOAD_DONE, AT(done.text), CONTROL_TEXT_MAX},
         {SHOAL__CONTROL__BODY_SET_ROUTE, AT(route.next_endpoint), CONTROL_ENDPOINT_MAX},
@@ -204,6 +215,7 @@ static void test_control_bytes_have_their_size(void **state)
         {SHOAL__CONTROL__BODY_ROSTER, AT(roster.signature), 64},
         {SHOAL__CONTROL__BODY_WELCOME, AT(roster.signature), 64},
         {SHOAL__CONTROL__BODY_LOAD, AT(load.model_id), 32},
+        {SHOAL__CONTROL__BODY_LOAD, AT(adapter.id), 32},
         {SHOAL__CONTROL__BODY_SET_ROUTE, AT(route.next_key), 32},
         {SHOAL__CONTROL__BODY_SET_ROUTE, AT(route.from_key), 32},
     };
@@ -551,12 +563,34 @@ static void test_blob_reply_limits_hold_to_the_byte(void **state)
     }
 }
 
+static void test_control_adapters_stay_in_their_range(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t n;
+        float scale;
+        int status;
+    } rows[] = {
+        {0, 0, 0}, {CONTROL_ADAPTERS_MAX, -CONTROL_SCALE_MAX, 0}, {CONTROL_ADAPTERS_MAX + 1, 1, ERR_CORRUPT},
+        {1, CONTROL_SCALE_MAX * 1.01F, ERR_CORRUPT}, {1, NAN, ERR_CORRUPT}, {1, -INFINITY, ERR_CORRUPT},
+    };
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        static struct messages m;
+        fill(&m);
+        m.load.n_adapters = rows[i].n;
+        m.adapter.scale = rows[i].scale;
+        Shoal__Control c = control_of(&m, SHOAL__CONTROL__BODY_LOAD);
+        assert_int_equal(round_trip(&c), rows[i].status);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_control_of_every_kind_comes_back),
         cmocka_unit_test(test_control_text_limits_hold_to_the_byte),
         cmocka_unit_test(test_control_bytes_have_their_size),
+        cmocka_unit_test(test_control_adapters_stay_in_their_range),
         cmocka_unit_test(test_control_numbers_stay_in_their_range),
         cmocka_unit_test(test_control_refuses_what_is_missing_or_not_a_number),
         cmocka_unit_test(test_cut_and_damaged_messages_are_survived),
