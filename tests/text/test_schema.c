@@ -107,6 +107,7 @@ static const struct {
     {"{\"type\":\"string\",\"format\":\"ipv4\"}", "\"255.0.10.199\"", true},
     {"{\"type\":\"string\",\"format\":\"ipv4\"}", "\"256.0.10.199\"", false},
     {"{\"type\":\"string\",\"format\":\"email\"}", "\"a.b@c.de\"", true},
+    {"{\"type\":\"string\",\"format\":\"uri\",\"minLength\":1,\"maxLength\":2083}", "\"https://a.b/c?d=e\"", true},
 
     {"{\"type\":\"integer\"}", "-120", true},
     {"{\"type\":\"integer\"}", "1.0", false},
@@ -221,6 +222,7 @@ static const struct {
     {"{\"type\":\"string\",\"pattern\":\"(?=a)\"}", "\"pattern\": regular expression: lookaround"},
     {"{\"type\":\"string\",\"format\":\"color\"}", "format \"color\" is not supported"},
     {"{\"type\":\"string\",\"pattern\":\"a\",\"maxLength\":3}", "only one of"},
+    {"{\"type\":\"string\",\"format\":\"uri\",\"maxLength\":100}", "only one of"},
     {"{\"type\":\"string\",\"minLength\":3,\"maxLength\":2}", "less than \"minLength\""},
     {"{\"type\":\"string\",\"minLength\":-1}", "whole number, at least 0"},
     {"{\"type\":\"string\",\"maxLength\":1e300}", "larger than"},

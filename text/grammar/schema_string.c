@@ -17,20 +17,21 @@
 #define URI_CHARS "[A-Za-z0-9._~-]"
 #define PATH "(?:/" URI_CHARS "{0,60}){0,10}(?:\\?" URI_CHARS "{1,20}=" URI_CHARS "{0,60})?(?:#" URI_CHARS "{0,60})?"
 
-static const struct {
+static const struct format {
     const char *name, *regex;
+    uint32_t least, most; /* characters */
 } formats[] = {
-    {"date", DATE},
-    {"time", CLOCK ZONE},
-    {"date-time", DATE "T" CLOCK ZONE},
-    {"duration", "P(?:[1-9][0-9]{0,3}W|[1-9][0-9]{0,3}D(?:T[1-9][0-9]{0,3}H)?|T[1-9][0-9]{0,3}[HMS])"},
-    {"uuid", HEX "{8}-" HEX "{4}-" HEX "{4}-" HEX "{4}-" HEX "{12}"},
-    {"email", "[A-Za-z0-9_+-]{1,30}(?:\\.[A-Za-z0-9_+-]{1,20}){0,2}@" LABEL "(?:\\." LABEL "){1,4}"},
-    {"hostname", HOST},
-    {"ipv4", OCTET "(?:\\." OCTET "){3}"},
-    {"ipv6", HEX "{1,4}(?::" HEX "{1,4}){7}"},
-    {"uri", "https?://" HOST "(?::[1-9][0-9]{0,3})?" PATH},
-    {"uri-reference", "(?:https?://" HOST ")?" PATH},
+    {"date", DATE, 10, 10},
+    {"time", CLOCK ZONE, 9, 21},
+    {"date-time", DATE "T" CLOCK ZONE, 20, 32},
+    {"duration", "P(?:[1-9][0-9]{0,3}W|[1-9][0-9]{0,3}D(?:T[1-9][0-9]{0,3}H)?|T[1-9][0-9]{0,3}[HMS])", 3, 12},
+    {"uuid", HEX "{8}-" HEX "{4}-" HEX "{4}-" HEX "{4}-" HEX "{12}", 36, 36},
+    {"email", "[A-Za-z0-9_+-]{1,30}(?:\\.[A-Za-z0-9_+-]{1,20}){0,2}@" LABEL "(?:\\." LABEL "){1,4}", 5, 240},
+    {"hostname", HOST, 1, 200},
+    {"ipv4", OCTET "(?:\\." OCTET "){3}", 7, 15},
+    {"ipv6", HEX "{1,4}(?::" HEX "{1,4}){7}", 15, 39},
+    {"uri", "https?://" HOST "(?::[1-9][0-9]{0,3})?" PATH, 8, 1000},
+    {"uri-reference", "(?:https?://" HOST ")?" PATH, 0, 1000},
 };
 
 static uint32_t quoted(struct schema *s, uint32_t body)
@@ -50,20 +51,27 @@ static int expr_of_pattern(struct schema *s, json_t *pattern, uint32_t *out)
     return 0;
 }
 
-static int expr_of_format(struct schema *s, json_t *format, uint32_t *out)
+/* NULL: it is not known. */
+static const struct format *find_format(const json_t *name)
 {
-    const char *name = json_string_value(format);
-    for (size_t i = 0; name && i < COUNTOF(formats); i++) {
-        if (strcmp(formats[i].name, name) != 0)
-            continue;
-        char anchored[1024];
-        uint32_t body = 0;
-        snprintf(anchored, sizeof(anchored), "^(?:%s)$", formats[i].regex);
-        int status = regex_expr(s->r, anchored, strlen(anchored), true, &body, s->e);
-        *out = quoted(s, body);
-        return status;
-    }
-    return schema_fail(s, ERR_UNSUPPORTED, "the format \"%.40s\" is not supported", name ? name : "");
+    for (size_t i = 0; json_is_string(name) && i < COUNTOF(formats); i++)
+        if (strcmp(formats[i].name, json_string_value(name)) == 0)
+            return &formats[i];
+    return NULL;
+}
+
+static int expr_of_format(struct schema *s, json_t *name, uint32_t *out)
+{
+    const struct format *f = find_format(name);
+    char anchored[1024];
+    uint32_t body = 0;
+    if (!f)
+        return schema_fail(s, ERR_UNSUPPORTED, "the format \"%.40s\" is not supported",
+                           json_is_string(name) ? json_string_value(name) : "");
+    snprintf(anchored, sizeof(anchored), "^(?:%s)$", f->regex);
+    int status = regex_expr(s->r, anchored, strlen(anchored), true, &body, s->e);
+    *out = quoted(s, body);
+    return status;
 }
 
 int schema_string(struct schema *s, json_t *schema, uint32_t *out)
@@ -77,7 +85,9 @@ int schema_string(struct schema *s, json_t *schema, uint32_t *out)
         return status;
     if (max < min)
         return schema_fail(s, ERR_INVALID, "\"maxLength\" is less than \"minLength\"");
-    bool lengths = min > 0 || max != RULES_ANY;
+    const struct format *known = find_format(format);
+    bool kept = known && min <= known->least && known->most <= max; /* lengths that the format has anyway */
+    bool lengths = !kept && (min > 0 || max != RULES_ANY);
     if ((pattern != NULL) + (format != NULL) + lengths > 1)
         return schema_fail(s, ERR_UNSUPPORTED,
                            "only one of \"pattern\", \"format\" and a length (\"minLength\", \"maxLength\") can be");
