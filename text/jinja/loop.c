@@ -19,9 +19,11 @@ static struct list *filtered(struct render *r, struct frame *f, const struct nod
     return r->failed ? NULL : kept;
 }
 
-static enum flow run_rounds(struct render *r, struct frame *f, const struct node *n, struct loop *l)
+/* Was a round gone through to its end? As in Jinja2, a loop of which every round was cut short has its else. */
+static bool run_rounds(struct render *r, struct frame *f, const struct node *n, struct loop *l)
 {
     struct frame *scope = NULL;
+    bool whole = false;
     for (l->index = 0; l->index < l->list->n && !r->failed; l->index++) {
         if (!scope || scope->kept)
             scope = frame_new(r, f, NULL);
@@ -31,10 +33,12 @@ static enum flow run_rounds(struct render *r, struct frame *f, const struct node
         frame_hide(r, scope, &n->hidden);
         frame_set(r, scope, r->template->loop, (struct value){.kind = VALUE_LOOP, .loop = l});
         assign(r, scope, n->a, l->list->items[l->index]);
-        if (!r->failed && execute(r, scope, &n->list) == FLOW_BREAK)
+        enum flow flow = r->failed ? FLOW_BREAK : execute(r, scope, &n->list);
+        whole = whole || flow == FLOW_ON;
+        if (flow == FLOW_BREAK)
             break;
     }
-    return FLOW_ON;
+    return whole;
 }
 
 static enum flow run_loop(struct render *r, struct frame *f, const struct node *n, struct value iterable,
@@ -46,12 +50,11 @@ static enum flow run_loop(struct render *r, struct frame *f, const struct node *
         items = filtered(r, f, n, items);
     if (!items || !l)
         return FLOW_ON;
-    if (items->n == 0 && n->other.n > 0) {
-        struct frame *scope = frame_new(r, f, &n->other_hidden);
-        return scope ? execute(r, scope, &n->other) : FLOW_ON;
-    }
     *l = (struct loop){.list = items, .depth = depth, .node = n->flag ? n : NULL, .frame = f};
-    return run_rounds(r, f, n, l);
+    if (run_rounds(r, f, n, l) || n->other.n == 0 || r->failed)
+        return FLOW_ON;
+    struct frame *scope = frame_new(r, f, &n->other_hidden);
+    return scope ? execute(r, scope, &n->other) : FLOW_ON;
 }
 
 enum flow execute_for(struct render *r, struct frame *f, const struct node *n)
