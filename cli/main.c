@@ -53,7 +53,7 @@ static void help_all(void)
 
 static void help_one(const struct command *c)
 {
-    printf("usage: shoal %s %s[options]\n\n%s.\n", c->name, c->arguments, c->summary);
+    printf("usage: shoal %s %s%s[options]\n\n%s.\n", c->name, c->arguments, c->arguments[0] ? " " : "", c->summary);
     if (c->details)
         printf("%s\n", c->details);
     putchar('\n');

@@ -33,8 +33,12 @@ void cluster_init(struct control *c)
         for (size_t k = 0; k < c->o.n_adapters; k++)
             c->layer_bytes[i] += adapter_range_bytes(c->adapters[k], &layer);
     }
+    c->joined = mem_array(n, sizeof(*c->joined));
+    for (uint32_t i = 0; i < n; i++)
+        c->joined[i] = !model_may_begin(m, i);
     c->place = (struct place_model){
-        .n_layers = n, .layer_bytes = c->layer_bytes, .shared_bytes = shared, .scratch_bytes = body_scratch,
+        .n_layers = n, .layer_bytes = c->layer_bytes, .joined = c->joined, .shared_bytes = shared,
+        .scratch_bytes = body_scratch,
         .embedding_bytes = model_range_bytes(m, &embedding) - shared,
         .head_bytes = model_range_bytes(m, &head) - shared,
     };

@@ -481,6 +481,7 @@ void control_stop(struct control **control_p)
     buffer_close(&c->out);
     mem_free(c->roster_body);
     mem_free(c->layer_bytes);
+    mem_free(c->joined);
     mem_free(c->model_path);
     mem_free(c->state_dir);
     mem_free(c->cache_dir);

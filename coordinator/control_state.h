@@ -113,6 +113,7 @@ struct control {
     uint64_t ready_ms;
     uint32_t kv_tokens;        /* of the route */
     uint64_t *layer_bytes;
+    bool *joined;
     struct place_model place;
     struct control_stage_times times[PLACE_STAGES_MAX];
     struct log_gate strangers, peers;

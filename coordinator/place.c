@@ -9,7 +9,10 @@
  *
  * Filling up.  Every node takes all it can, but leaves a layer for the one that
  * gets the head.  Taking more never makes the rest harder, so this succeeds
- * whenever any contiguous placement in this order exists.                    */
+ * whenever any contiguous placement in this order exists.
+ *
+ * Both work on blocks: a layer and those joined to it.  A model without joined
+ * layers has a block a layer.                                                */
 #include "coordinator/place.h"
 
 #include <stdbool.h>
@@ -20,7 +23,9 @@
 
 struct task {
     const struct place_model *m;
-    uint64_t *before; /* [n_layers + 1] cost of the layers before i */
+    uint32_t n_blocks;
+    uint32_t *starts; /* [n_blocks + 1] first layer of block i */
+    uint64_t *before; /* [n_blocks + 1] cost of the layers before block i */
     uint64_t fixed;   /* on every stage */
     struct place_node nodes[PLACE_STAGES_MAX]; /* candidates, in order */
     size_t n;
@@ -31,11 +36,11 @@ static uint64_t add(uint64_t a, uint64_t b)
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-/* What a stage of layers [first, last) holds. */
+/* What a stage of blocks [first, last) holds. */
 static uint64_t stage_bytes(const struct task *t, uint32_t first, uint32_t last)
 {
     uint64_t bytes = add(t->fixed, t->before[last] - t->before[first]);
-    bool embedding = first == 0, head = last == t->m->n_layers;
+    bool embedding = first == 0, head = last == t->n_blocks;
     if (embedding)
         bytes = add(bytes, t->m->embedding_bytes);
     if (head)
@@ -53,7 +58,7 @@ static bool fits(const struct task *t, size_t node, uint32_t first, uint32_t las
 static uint64_t smallest_layer(const struct task *t)
 {
     uint64_t least = UINT64_MAX;
-    for (uint32_t i = 0; i < t->m->n_layers; i++) {
+    for (uint32_t i = 0; i < t->n_blocks; i++) {
         uint64_t cost = t->before[i + 1] - t->before[i];
         least = cost < least ? cost : least;
     }
@@ -75,7 +80,7 @@ static bool among_largest(const struct place_node *nodes, size_t n, size_t i, si
 static void choose_candidates(struct task *t, const struct place_node *nodes, size_t n)
 {
     uint64_t least = add(t->fixed, smallest_layer(t));
-    size_t most = t->m->n_layers < PLACE_STAGES_MAX ? t->m->n_layers : PLACE_STAGES_MAX;
+    size_t most = t->n_blocks < PLACE_STAGES_MAX ? t->n_blocks : PLACE_STAGES_MAX;
     t->n = 0;
     for (size_t i = 0; i < n; i++) {
         if (nodes[i].memory_bytes >= least && among_largest(nodes, n, i, most))
@@ -92,7 +97,7 @@ static void drop_candidate(struct task *t, size_t i)
 /* The first must hold the embedding and a layer, the last a layer and the head. */
 static void trim_candidates(struct task *t)
 {
-    uint32_t layers = t->m->n_layers;
+    uint32_t layers = t->n_blocks;
     while (t->n > 1 && !fits(t, 0, 0, 1))
         drop_candidate(t, 0);
     while (t->n > 1 && !fits(t, t->n - 1, layers - 1, layers))
@@ -104,7 +109,7 @@ static void trim_candidates(struct task *t)
 /* start_min[i]: the lowest layer from which candidates i.. can hold the rest, a layer left for each before. */
 static bool find_starts(const struct task *t, uint32_t *start_min)
 {
-    start_min[t->n] = t->m->n_layers;
+    start_min[t->n] = t->n_blocks;
     for (size_t i = t->n; i-- > 0;) {
         uint32_t s = start_min[i + 1];
         while (s > i && fits(t, i, s - 1, start_min[i + 1]))
@@ -131,16 +136,16 @@ static double weight(const struct task *t, size_t i)
 static uint32_t nearest_layer(const struct task *t, double cost)
 {
     uint32_t i = 0;
-    while (i < t->m->n_layers && (double)t->before[i + 1] <= cost)
+    while (i < t->n_blocks && (double)t->before[i + 1] <= cost)
         i++;
-    if (i < t->m->n_layers && (double)t->before[i + 1] - cost < cost - (double)t->before[i])
+    if (i < t->n_blocks && (double)t->before[i + 1] - cost < cost - (double)t->before[i])
         i++;
     return i;
 }
 
 static bool place_in_proportion(const struct task *t, struct placement *out)
 {
-    uint32_t start_min[PLACE_STAGES_MAX + 1], layers = t->m->n_layers, first = 0;
+    uint32_t start_min[PLACE_STAGES_MAX + 1], layers = t->n_blocks, first = 0;
     double all = 0, so_far = 0;
     if (t->n == 0 || !find_starts(t, start_min))
         return false;
@@ -172,7 +177,7 @@ static size_t find_negligible(const struct task *t)
         all += weight(t, i);
         least = weight(t, i) < weight(t, least) ? i : least;
     }
-    return t->n > 1 && weight(t, least) / all * t->m->n_layers < 0.5 ? least : t->n;
+    return t->n > 1 && weight(t, least) / all * t->n_blocks < 0.5 ? least : t->n;
 }
 
 /* A node that would get a layer only because every candidate gets one costs a hop and saves nothing. */
@@ -194,7 +199,7 @@ static void drop_negligible(struct task *t, struct placement *out)
 /* Returns the first layer that found no place. */
 static uint32_t place_by_filling(const struct task *t, struct placement *out)
 {
-    uint32_t layers = t->m->n_layers, first = 0;
+    uint32_t layers = t->n_blocks, first = 0;
     out->n = 0;
     for (size_t i = 0; i < t->n && first < layers; i++) {
         uint32_t last = layers;
@@ -223,16 +228,16 @@ static void widen_candidates(struct task *t, const struct place_node *nodes, siz
 static int say_missing(const struct task *t, uint32_t first, size_t n, struct placement *out, struct error *e)
 {
     char missing[32], need[32], have[32];
-    uint32_t layers = t->m->n_layers;
+    uint32_t layers = t->n_blocks;
     uint64_t memory = 0;
     for (size_t i = 0; i < t->n; i++)
         memory = add(memory, t->nodes[i].memory_bytes);
     out->n = 0;
     out->missing_bytes = stage_bytes(t, first, layers);
     return error_set(e, ERR_MEMORY, "not enough memory: layers %u-%u of %u find no place; a node with %s more would do "
-                     "(the model needs %s, %zu nodes offer %s)", first, layers - 1, layers,
-                     progress_bytes(out->missing_bytes, missing), progress_bytes(stage_bytes(t, 0, layers), need), n,
-                     progress_bytes(memory, have));
+                     "(the model needs %s, %zu nodes offer %s)", t->starts[first], t->m->n_layers - 1,
+                     t->m->n_layers, progress_bytes(out->missing_bytes, missing),
+                     progress_bytes(stage_bytes(t, 0, layers), need), n, progress_bytes(memory, have));
 }
 
 static int place_layers(struct task *t, const struct place_node *nodes, size_t n, struct placement *out,
@@ -245,7 +250,24 @@ static int place_layers(struct task *t, const struct place_node *nodes, size_t n
         return 0;
     widen_candidates(t, nodes, n);
     uint32_t first = place_by_filling(t, out);
-    return first == t->m->n_layers ? 0 : say_missing(t, first, n, out, e);
+    return first == t->n_blocks ? 0 : say_missing(t, first, n, out, e);
+}
+
+/* Sum the layers up in blocks. */
+static void open_blocks(struct task *t)
+{
+    const struct place_model *m = t->m;
+    t->starts = mem_array((size_t)m->n_layers + 1, sizeof(*t->starts));
+    t->before = mem_array((size_t)m->n_layers + 1, sizeof(*t->before));
+    for (uint32_t i = 0; i < m->n_layers; i++) {
+        if (i == 0 || !m->joined || !m->joined[i]) {
+            t->starts[t->n_blocks] = i;
+            t->before[t->n_blocks + 1] = t->before[t->n_blocks];
+            t->n_blocks++;
+        }
+        t->before[t->n_blocks] = add(t->before[t->n_blocks], add(m->layer_bytes[i], m->kv_bytes_per_layer));
+    }
+    t->starts[t->n_blocks] = m->n_layers;
 }
 
 int place(const struct place_model *m, const struct place_node *nodes, size_t n, struct placement *out,
@@ -255,10 +277,13 @@ int place(const struct place_model *m, const struct place_node *nodes, size_t n,
     if (m->n_layers == 0 || m->tied_bytes > m->head_bytes || n > PLACE_NODES_MAX)
         return error_set(e, ERR_INVALID, "a placement of %u layers on %zu nodes", m->n_layers, n);
     struct task t = {.m = m, .fixed = add(m->shared_bytes, m->scratch_bytes)};
-    t.before = mem_array((size_t)m->n_layers + 1, sizeof(*t.before));
-    for (uint32_t i = 0; i < m->n_layers; i++)
-        t.before[i + 1] = add(t.before[i], add(m->layer_bytes[i], m->kv_bytes_per_layer));
+    open_blocks(&t);
     int r = place_layers(&t, nodes, n, out, e);
+    for (size_t i = 0; i < out->n; i++) {
+        out->shards[i].layer_first = t.starts[out->shards[i].layer_first];
+        out->shards[i].layer_last = t.starts[out->shards[i].layer_last];
+    }
+    mem_free(t.starts);
     mem_free(t.before);
     return r;
 }

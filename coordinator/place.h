@@ -10,6 +10,7 @@
 #ifndef COORDINATOR_PLACE_H
 #define COORDINATOR_PLACE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,7 @@ struct place_node {
 struct place_model {
     uint32_t n_layers;
     const uint64_t *layer_bytes; /* [n_layers] */
+    const bool *joined;          /* [n_layers] a stage cannot begin with it; NULL: with any */
     uint64_t embedding_bytes, head_bytes, shared_bytes; /* shared: on every stage */
     uint64_t tied_bytes;         /* of the head's, what a stage that has the embedding as well holds once */
     uint64_t kv_bytes_per_layer; /* for the whole KV budget of one layer */

@@ -320,6 +320,8 @@ char *model_path_in(const char *folder, const struct file_set_entry *entries, si
 /* What people call the model at path: without folder, ".gguf" and the number of a split. Caller frees. */
 char *model_name_of(const char *path);
 
+/* False for a layer that reads what an earlier one chose: a shard cannot begin with it. */
+bool model_may_begin(const struct model *m, uint32_t layer);
 /* True when the tensor belongs to the range (global small ones belong to every range). */
 bool model_in_range(const struct model *m, const struct model_tensor *t, const struct layer_range *r);
 uint64_t model_range_bytes(const struct model *m, const struct layer_range *r);

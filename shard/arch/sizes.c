@@ -5,6 +5,12 @@
 /* A thread of the CPU backend holds a tile of outputs; its pool has no more threads than these. */
 enum { THREAD_SCRATCH_BYTES = 64 << 10, THREADS_PLANNED = 256 };
 
+bool model_may_begin(const struct model *m, uint32_t layer)
+{
+    const struct hparams *h = model_hparams(m);
+    return h->index.top == 0 || h->layers[layer].indexed;
+}
+
 bool model_in_range(const struct model *m, const struct model_tensor *t, const struct layer_range *r)
 {
     switch (t->rule->role) {

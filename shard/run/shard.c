@@ -47,7 +47,7 @@ static int check_options(const struct model *m, const struct shard_options *o, s
     if ((r->embedding && r->first != 0) || (r->head && r->last != n_layers))
         return error_set(e, ERR_INVALID, "layers %u to %u of %u cannot hold the %s", r->first, r->last, n_layers,
                          r->embedding && r->first != 0 ? "embedding" : "output head");
-    if (model_hparams(m)->index.top > 0 && !model_hparams(m)->layers[r->first].indexed)
+    if (!model_may_begin(m, r->first))
         return error_set(e, ERR_UNSUPPORTED, "layer %u reads the positions that an earlier layer's indexer chose: a "
                                              "stage cannot begin with it", r->first);
     if (o->kv_type != KV_F32 && o->kv_type != KV_F16)

@@ -162,6 +162,31 @@ static void test_place_of_uneven_layers(void **state)
     assert_sound(&m, nodes, 2, &p);
 }
 
+static void test_place_keeps_joined_layers_together(void **state)
+{
+    (void)state;
+    static const bool joined[8] = {false, false, true, true, true, true, false, true};
+    struct place_model m = even_model(8, 10);
+    struct place_node nodes[3];
+    struct placement p;
+    make_nodes(nodes, (uint64_t[]){100, 100, 100}, 3);
+    m.joined = joined;
+    assert_int_equal(place(&m, nodes, 3, &p, NULL), 0); /* 1, 5 and 2 layers where it would be 3, 2 and 3 */
+    assert_int_equal(p.n, 3);
+    assert_int_equal(p.shards[1].layer_first, 1);
+    assert_int_equal(p.shards[2].layer_first, 6);
+    assert_sound(&m, nodes, 3, &p);
+    make_nodes(nodes, (uint64_t[]){49, 49, 49}, 3);
+    struct error e = {0};
+    assert_int_equal(place(&m, nodes, 3, &p, &e), ERR_MEMORY); /* nobody holds the five */
+    assert_int_equal(p.missing_bytes, 70);
+    assert_non_null(strstr(e.text, "layers 1-7 of 8"));
+    make_nodes(nodes, (uint64_t[]){10, 50, 20}, 3);
+    assert_int_equal(place(&m, nodes, 3, &p, NULL), 0);
+    assert_int_equal(p.shards[1].layer_first, 1);
+    assert_int_equal(p.shards[2].layer_first, 6);
+}
+
 /* ---- refusals ---- */
 
 static void test_place_says_what_is_missing(void **state)
@@ -297,6 +322,7 @@ int main(void)
         cmocka_unit_test(test_place_shares),
         cmocka_unit_test(test_place_counts_a_tied_head_once),
         cmocka_unit_test(test_place_of_uneven_layers),
+        cmocka_unit_test(test_place_keeps_joined_layers_together),
         cmocka_unit_test(test_place_says_what_is_missing),
         cmocka_unit_test(test_place_refuses_nonsense),
         cmocka_unit_test(test_place_does_not_overflow),
