@@ -32,6 +32,9 @@ class Folder(unittest.TestCase):
         self.path = pathlib.Path(folder.name)
         self.one, self.two = (make(self.path / f"{name}.gguf", seed) for name, seed in (("one", 1), ("two", 2)))
 
+    def stop(self, cluster):
+        self.assertEqual(set(cluster.stop().values()), {0})
+
     def logits(self, *arguments):
         done = shoal("logits", *arguments, "--tokens", TOKENS, "--out", self.path / "rows")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -88,7 +91,7 @@ class Served(Folder):
         (self.path / "cluster").mkdir()
         self.cluster = Cluster(SHOAL, self.path / "cluster", "--nodes", 2, "--log-level", "info", "--kv-type", "f16",
                                "--lora", place / "one.gguf", "--lora", f"poet={place / 'two.gguf'}:0.5")
-        self.addCleanup(self.cluster.stop)
+        self.addCleanup(self.stop, self.cluster)
         place.rename(self.path / "elsewhere")
         for name in ("a", "b"):
             self.cluster.add_node(name, cache=f"cache-{name}")
@@ -140,7 +143,7 @@ class Folders(Folder):
         (self.path / "cluster").mkdir()
         cluster = Cluster(SHOAL, self.path / "cluster", "--nodes", 2, "--log-level", "info", "--lora",
                           f"tuned={place}:0.5", model=model)
-        self.addCleanup(cluster.stop)
+        self.addCleanup(self.stop, cluster)
         place.rename(self.path / "elsewhere")
         for name in ("a", "b"):
             cluster.add_node(name, cache=f"cache-{name}")
