@@ -355,4 +355,9 @@ const struct backend *backend_at(size_t i); /* NULL past the end */
  * for about 0.2 s over `bytes` of memory (0: a sane default). */
 double backend_read_bandwidth(int threads, size_t bytes);
 
+/* The most operations a second (a multiply-add is two) that `threads` threads reach with the multiply-adds of an
+ * instruction set (NULL: the best), nothing but registers touched; measured for about 0.06 s.  0: it has none. */
+enum ceiling { CEILING_INT8, CEILING_BF16, CEILING_F32, CEILINGS };
+double backend_ceiling(enum ceiling of, const char *isa, int threads);
+
 #endif

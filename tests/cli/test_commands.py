@@ -373,6 +373,111 @@ class Commands(unittest.TestCase):
                 self.assertLessEqual(report[kind]["min"], report[kind]["median"])
                 self.assertLessEqual(report[kind]["median"], report[kind]["max"])
 
+    def bench(self, *arguments):
+        """The one JSON line of a bench of the demo model on one thread."""
+        done = shoal("bench", DEMO, "-t", 1, "--json", *arguments)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(done.stdout.count(b"\n"), 1)
+        return json.loads(done.stdout)
+
+    def test_bench_measures_every_batch_after_a_context(self):
+        report = self.bench("-p", 24, "-n", 4, "-b", "1,3,17", "-d", 40, "-r", 2)
+        cases = [(m["kind"], m["tokens"], m["batch"], m["depth"], m["rounds"]) for m in report["measures"]]
+        self.assertEqual(cases, [("prefill", 24, 1, 40, 2)] + [("decode", 4, n, 40, 2) for n in (1, 3, 17)])
+        self.assertEqual((report["unit"], report["threads"]), ("tokens/s", 1))
+        self.assertGreater(report["operations"]["f32"], 0)
+        for m in report["measures"]:
+            self.assertGreater(m["operations_per_second"], 0)
+            self.assertAlmostEqual(m["operations_per_second"] / m["median"] / report["operations_per_token"], 1)
+            self.assertEqual("weight_bytes_per_second" in m, m["kind"] == "decode" and m["batch"] == 1)
+            self.assertEqual(set(m["us_per_token"]),
+                             {"embed", "norm", "matmul", "rope", "attention", "ffn", "moe", "head"})
+            for operation in ("matmul", "attention", "moe", "head"):
+                self.assertGreater(m["us_per_token"][operation], 0)
+        self.assertEqual(report["prefill"], report["measures"][0])
+        self.assertEqual(report["decode"], report["measures"][1])
+
+    def test_bench_goes_on_after_a_context_that_cannot_be_gone_back_to(self):
+        out = self.path / "state.gguf"
+        done = shoal("synth", "qwen3next", out, "--layers", 4, "--hidden", 256, "--vocab", 512, "--type", "f32")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        done = shoal("bench", out, "-t", 1, "--json", "-p", 8, "-n", 3, "-b", "2,1", "-d", 70, "-r", 2)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(len(json.loads(done.stdout)["measures"]), 3)
+
+    def test_bench_compares_with_a_peer(self):
+        tests = [{"n_prompt": 8, "n_gen": 0, "n_depth": 0, "n_threads": 1, "avg_ts": 200.0},
+                 {"n_prompt": 0, "n_gen": 2, "n_depth": 0, "n_threads": 2, "avg_ts": 7.0},
+                 {"n_prompt": 0, "n_gen": 2, "n_depth": 9, "n_threads": 1, "avg_ts": 7.0},
+                 {"n_prompt": 8, "n_gen": 2, "n_depth": 0, "n_threads": 1, "avg_ts": 7.0},
+                 {"n_prompt": 0, "n_gen": 2, "n_depth": 0, "n_threads": 1, "avg_ts": 50.0}]
+        table = ("| model | size | threads | test | t/s |\n| --- | ---: | ---: | ---: | ---: |\n"
+                 "| x | 1 | 2 | pp8 | 7.0 |\n| x | 1 | 1 | pp8 @ d9 | 7.0 |\n| x | 1 | 1 | pp8+tg2 | 7.0 |\n"
+                 "| x | 1 | 1 | pp8 | 200.00 ± 1.50 |\n| x | 1 | 1 | tg2 | 50.00 ± 0.00 |\n| torn | 1")
+        own = {"threads": 1, "measures": [
+            {"kind": "prefill", "tokens": 8, "batch": 1, "depth": 0, "median": 200.0},
+            {"kind": "decode", "tokens": 2, "batch": 1, "depth": 0, "median": 50.0}]}
+        forms = {"json": json.dumps(tests, indent=2), "lines": "\n".join(map(json.dumps, tests)), "own": json.dumps(own),
+                 "table": "[ not JSON\n{\n|\n" + table}
+        for name, text in forms.items():
+            printed = self.path / name
+            printed.write_text(text)
+            report = self.bench("-p", 8, "-n", 2, "-r", 3, "--compare", f"cat {printed}; echo $$ >> {printed}.ran")
+            self.assertEqual(len((self.path / f"{name}.ran").read_text().split()), 3)
+            for kind, rate in (("prefill", 200), ("decode", 50)):
+                m = report[kind]
+                self.assertEqual(m["peer"], {"median": rate, "min": rate, "max": rate, "rounds": 3}, name)
+                self.assertAlmostEqual(m["ratio"], m["median"] / rate)
+
+    def test_bench_compares_batches_and_fills_the_command_in(self):
+        line = '{"n_threads": 1, "pp": 16, "tg": 2, "pl": %d, "speed_pp": 9, "speed_tg": %d}'
+        (self.path / "out").write_text("noise\n" + "\n".join(line % (n, 10 * n) for n in (1, 2, 4)))
+        said = self.path / "said"
+        report = self.bench("-p", 0, "-n", 2, "-b", "4,2", "-d", 16, "-r", 1, "--compare",
+                            f"echo {{model}} {{threads}} {{prompt}} {{generate}} {{depth}} {{other}} >{said}; "
+                            f"cat {self.path / 'out'}")
+        self.assertEqual([m["peer"]["median"] for m in report["measures"]], [40, 20])
+        self.assertEqual(said.read_text(), f"{DEMO} 1 0 2 16 {{other}}\n")
+        done = shoal("bench", DEMO, "-t", 1, "-p", 0, "-n", 2, "-b", "1,2", "-d", 16, "-r", 1, "--compare",
+                     f"cat {self.path / 'out'}")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for word in ("tokens a second", "the other", "ratio", "where the time of a token goes", "moe"):
+            self.assertIn(word, done.stdout.decode())
+
+    def test_bench_refuses_a_peer_that_says_nothing(self):
+        short = ("bench", DEMO, "-t", 1, "-p", 8, "-n", 2, "-r", 1, "--compare")
+        self.refused(shoal(*short, "exit 3"), 64, "--compare", "exit code 3")
+        self.refused(shoal(*short, "echo hello"), 64, "--compare", "no figures")
+        self.refused(shoal(*short, "head -c 300000 /dev/zero | tr '\\0' '['; echo; echo '{'"), 64, "--compare", "no figures")
+        self.refused(shoal(*short, "head -c 5000000 /dev/zero"), 69, "--compare", "bytes")
+        other = '{"n_prompt": 9, "n_gen": 0, "n_threads": 1, "avg_ts": 5}'
+        self.refused(shoal(*short, f"echo '{other}'"), 64, "--compare", "none of the 1 figures")
+        broken = '{"n_prompt": -8, "n_gen": 0, "avg_ts": 5}{"n_prompt": 8, "n_gen": 0, "avg_ts": "5"}'
+        self.refused(shoal(*short, f"echo '{broken}'"), 64, "--compare", "no figures")
+
+    def test_bench_refuses_what_does_not_go_together(self):
+        for arguments, word in (((), "--cluster"), ((DEMO, "--machine"), "--machine"),
+                                (("--machine", "--compare", "true"), "--machine"),
+                                ((DEMO, "--nodes", 2, "-b", 2), "--batch"), ((DEMO, "--nodes", 2, "-d", 2), "--depth"),
+                                ((DEMO, "-b", "1,0"), "1,0"), ((DEMO, "-b", 257), "257"), ((DEMO, "-d", "x"), "x")):
+            self.refused(shoal("bench", *arguments), 64, word)
+        self.refused(shoal("bench", DEMO, "-b", 256, "-d", 1 << 20, "-t", 1), 71, "KV")
+        self.refused(shoal("bench", DEMO, "-b", ",".join(["1"] * 64)), 69, "--batch")
+
+    def test_bench_measures_the_machine(self):
+        lines = [json.loads(x) for x in shoal("bench", "--machine", "-t", "1,2", "--json").stdout.splitlines()]
+        self.assertEqual([x["threads"] for x in lines], [1, 2])
+        for x in lines:
+            self.assertGreater(x["read_bandwidth"], 0)
+            self.assertEqual(set(x["operations"]), {"int8", "bf16", "f32"})
+            self.assertGreater(x["operations"]["f32"], 0)
+        scalar = shoal("bench", "--machine", "-t", 1, "--isa", "scalar")
+        self.assertEqual(scalar.returncode, 0, scalar.stderr)
+        heading, row = scalar.stdout.decode().splitlines()
+        self.assertIn("GB/s", heading)
+        self.assertEqual((row.split()[0], row.split()[2:4]), ("1", ["-", "-"]))
+        self.refused(shoal("bench", "--machine", "--isa", "abacus"), 69, "abacus")
+
     def test_a_port_in_use_is_said(self):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))

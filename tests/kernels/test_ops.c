@@ -949,6 +949,16 @@ static void test_ops_bandwidth_is_measured(void **state)
     assert_true(backend_read_bandwidth(0, 1 << 20) == 0);
 }
 
+static void test_ops_ceilings_are_measured(void **state)
+{
+    (void)state;
+    assert_true(backend_ceiling(CEILING_F32, NULL, 1) > 0);
+    assert_true(backend_ceiling(CEILING_F32, "scalar", 2) > 0);
+    assert_true(backend_ceiling(CEILING_INT8, "scalar", 1) == 0);
+    assert_true(backend_ceiling(CEILING_F32, "abacus", 1) == 0);
+    assert_true(backend_ceiling(CEILING_F32, NULL, 0) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -974,6 +984,7 @@ int main(void)
         cmocka_unit_test(test_ops_devices_open_and_tell),
         cmocka_unit_test(test_ops_memory_moves_and_is_seen),
         cmocka_unit_test(test_ops_bandwidth_is_measured),
+        cmocka_unit_test(test_ops_ceilings_are_measured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
