@@ -38,12 +38,12 @@ static const struct command commands[] = {
      "OUT.shoal-part and OUT.shoal-journal: the same command goes on from there.",
      quantize_command},
     {"bench", CMD_BENCH, "[MODEL]", 0, 1, "prefill and decode tokens a second, of one process or of a cluster",
-     "Figures are tokens a second: median, least and most of --repeat rounds. Beside decode of one sequence stand the\n"
-     "bytes of weights that it reads, beside the rest the operations (a multiply-add is two, attention left out), each\n"
-     "with its part of the ceiling that was measured before: sums over 256 MB, and the instruction set's multiply-adds\n"
-     "on registers alone. COMMAND of --compare goes to the shell after each of our rounds; llama-bench's table or JSON,\n"
-     "llama-batched-bench's JSON lines and shoal bench --json are understood. Example:\n"
-     "  shoal bench m.gguf -t 2 --compare 'llama-bench -m {model} -t {threads} -p {prompt} -n {generate} -r 1 -o json'",
+     "Figures are tokens a second: median, least and most of --repeat rounds. Beside decode of one sequence stand\n"
+     "the bytes of weights that it reads, beside the rest the operations (a multiply-add is two, attention left out),\n"
+     "each with its part of the ceiling that was measured before: sums over 256 MB, and the instruction set's\n"
+     "multiply-adds on registers. COMMAND of --compare goes to the shell after each of our rounds; llama-bench's\n"
+     "table or JSON, llama-batched-bench's JSON lines and shoal bench --json are understood:\n"
+     "  shoal bench m.gguf --compare 'llama-bench -m {model} -t {threads} -p {prompt} -n {generate} -r 1 -o json'",
      bench_command},
     {"logits", CMD_LOGITS, "[MODEL]", 0, 1, "raw float32 logits of given tokens, by one process or by a cluster", NULL,
      logits_command},

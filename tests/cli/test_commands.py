@@ -448,7 +448,8 @@ class Commands(unittest.TestCase):
         short = ("bench", DEMO, "-t", 1, "-p", 8, "-n", 2, "-r", 1, "--compare")
         self.refused(shoal(*short, "exit 3"), 64, "--compare", "exit code 3")
         self.refused(shoal(*short, "echo hello"), 64, "--compare", "no figures")
-        self.refused(shoal(*short, "head -c 300000 /dev/zero | tr '\\0' '['; echo; echo '{'"), 64, "--compare", "no figures")
+        deep = "head -c 300000 /dev/zero | tr '\\0' '['; echo; echo '{'"
+        self.refused(shoal(*short, deep), 64, "--compare", "no figures")
         self.refused(shoal(*short, "head -c 5000000 /dev/zero"), 69, "--compare", "bytes")
         other = '{"n_prompt": 9, "n_gen": 0, "n_threads": 1, "avg_ts": 5}'
         self.refused(shoal(*short, f"echo '{other}'"), 64, "--compare", "none of the 1 figures")
