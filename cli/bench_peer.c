@@ -10,6 +10,7 @@
 
 #include "base/buffer.h"
 #include "base/memory.h"
+#include "cli/interrupt.h"
 
 enum { COLUMNS_MAX = 64, CELL_MAX = 64 };
 
@@ -226,6 +227,8 @@ static int run_spelt(const char *command, struct buffer *printed, struct error *
         return error_set(e, ERR_MEMORY, "--compare: the command could not be started");
     read_all(peer, printed);
     int status = pclose(peer);
+    if (interrupt_seen())
+        return error_set(e, ERR_CANCELLED, "stopped");
     if (status != 0)
         return error_set(e, ERR_INVALID, "--compare: the command failed (%s %d)",
                          WIFSIGNALED(status) ? "signal" : "exit code",

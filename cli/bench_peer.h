@@ -30,7 +30,8 @@ struct bench_peer_wants {
 /* Figures in `text` of len bytes, NUL-terminated; returns how many. */
 size_t bench_peer_read(const char *text, size_t len, struct bench_peer_figure out[static BENCH_PEER_FIGURES_MAX]);
 bool bench_peer_fits(const struct bench_peer_figure *f, const struct bench_case *c, uint32_t threads);
-/* Runs the command with the shell. ERR_INVALID: it fails, or prints no figure. */
+/* Runs the command with the shell. ERR_INVALID: it fails, or prints no figure. ERR_CANCELLED: Ctrl-C, which the
+ * terminal gives to both. */
 MUST_USE int bench_peer_run(const char *command, const struct bench_peer_wants *w,
                             struct bench_peer_figure out[static BENCH_PEER_FIGURES_MAX], size_t *n, struct error *e);
 

@@ -456,6 +456,17 @@ class Commands(unittest.TestCase):
         broken = '{"n_prompt": -8, "n_gen": 0, "avg_ts": 5}{"n_prompt": 8, "n_gen": 0, "avg_ts": "5"}'
         self.refused(shoal(*short, f"echo '{broken}'"), 64, "--compare", "no figures")
 
+    def test_bench_is_stopped_while_a_peer_runs(self):
+        mark = self.path / "running"
+        with subprocess.Popen([SHOAL, "bench", DEMO, "-t", "1", "-p", "8", "-n", "2", "--compare",
+                               f"touch {mark}; exec sleep 100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env=ENVIRONMENT, start_new_session=True) as child:
+            while not mark.exists() and child.poll() is None:
+                pass
+            os.killpg(child.pid, signal.SIGINT)
+            out, error = child.communicate(timeout=60)
+        self.assertEqual((child.returncode, out, error), (130, b"", b"shoal: stopped\n"))
+
     def test_bench_refuses_what_does_not_go_together(self):
         for arguments, word in (((), "--cluster"), ((DEMO, "--machine"), "--machine"),
                                 (("--machine", "--compare", "true"), "--machine"),
