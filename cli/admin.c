@@ -28,14 +28,15 @@ static int read_token(const struct settings *s, char **token, struct error *e)
     return r;
 }
 
-/* Takes `body`; *answer is the caller's. */
+/* Takes `body`, NULL: GET; *answer is the caller's. */
 static int call_admin(const struct settings *s, const char *path, json_t *body, json_t **answer, struct error *e)
 {
-    char *token = NULL, *url = NULL, *text = json_dumps(body, JSON_COMPACT);
+    char *token = NULL, *url = NULL, *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    bool sayable = !body || text;
     struct buffer out = {0};
     json_decref(body);
     *answer = NULL;
-    int r = text ? read_token(s, &token, e) : error_set(e, ERR_INVALID, "what was given is not UTF-8 text");
+    int r = sayable ? read_token(s, &token, e) : error_set(e, ERR_INVALID, "what was given is not UTF-8 text");
     if (r == 0)
         r = cluster_url_for(s, &url, e);
     if (r == 0) {
@@ -102,6 +103,96 @@ static int revoke_key(const struct settings *s, const char *who, struct error *e
     return r;
 }
 
+static json_t *models_of(const struct settings *s)
+{
+    size_t n = 0;
+    const char *const *names = settings_given(s, "models") ? settings_texts(s, "models", &n) : NULL;
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_string(names[i]));
+    return list;
+}
+
+/* The key alone goes to standard output, so that a script can keep it. */
+static int create_api_key(const struct settings *s, const char *name, struct error *e)
+{
+    json_t *answer, *body = json_object();
+    json_object_set_new(body, "name", json_string(name));
+    json_object_set_new(body, "rate_per_minute", json_integer((json_int_t)settings_count(s, "rate")));
+    json_object_set_new(body, "concurrency", json_integer((json_int_t)settings_count(s, "concurrency")));
+    json_object_set_new(body, "models", models_of(s));
+    int r = call_admin(s, "/admin/keys", body, &answer, e);
+    const char *key = json_string_value(json_object_get(answer, "key"));
+    if (r == 0 && key) {
+        puts(key);
+        fprintf(stderr, "This is the only time that the key is shown.\n");
+    }
+    json_decref(answer);
+    return r;
+}
+
+static int revoke_api_key(const struct settings *s, const char *who, struct error *e)
+{
+    json_t *answer, *body = json_object();
+    json_object_set_new(body, "who", json_string(who));
+    int r = call_admin(s, "/admin/keys/revoke", body, &answer, e);
+    if (r == 0)
+        printf("%s is revoked\n", who);
+    json_decref(answer);
+    return r;
+}
+
+static long long count_at(const json_t *row, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(row, key));
+}
+
+static void print_key(const json_t *row)
+{
+    printf("%-16s %-20s %lld/min, %lld at once, %zu models (0: any number)\n",
+           json_string_value(json_object_get(row, "label")), json_string_value(json_object_get(row, "name")),
+           count_at(row, "rate_per_minute"), count_at(row, "concurrency"),
+           json_array_size(json_object_get(row, "models")));
+}
+
+static void print_used(const json_t *row)
+{
+    printf("%s  %-16s %-20s %lld requests, %lld prompt tokens, %lld completion tokens\n",
+           json_string_value(json_object_get(row, "day")), json_string_value(json_object_get(row, "label")),
+           json_string_value(json_object_get(row, "name")), count_at(row, "requests"), count_at(row, "prompt_tokens"),
+           count_at(row, "completion_tokens"));
+}
+
+static int print_rows(const struct settings *s, const char *path, void (*print)(const json_t *row), struct error *e)
+{
+    json_t *answer, *row;
+    size_t i;
+    int r = call_admin(s, path, NULL, &answer, e);
+    if (r == 0 && settings_switch(s, "json")) {
+        json_dumpf(answer, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else if (r == 0) {
+        json_array_foreach(json_object_get(answer, "data"), i, row)
+            print(row);
+    }
+    json_decref(answer);
+    return r;
+}
+
+static int api_keys_command(const struct settings *s, const char *what, const char *who, struct error *e)
+{
+    if (strcmp(what, "create") == 0 && who)
+        return create_api_key(s, who, e);
+    if (strcmp(what, "revoke-api") == 0 && who)
+        return revoke_api_key(s, who, e);
+    if (strcmp(what, "api") == 0 && !who)
+        return print_rows(s, "/admin/keys", print_key, e);
+    if (strcmp(what, "usage") == 0 && !who)
+        return print_rows(s, "/admin/keys/usage", print_used, e);
+    return error_set(e, ERR_INVALID, "usage: shoal keys list | revoke NAME | create NAME | api | revoke-api NAME | "
+                     "usage");
+}
+
 int keys_command(const struct settings *s, struct error *e)
 {
     const char *what = settings_argument(s, 0), *who = settings_argument(s, 1);
@@ -109,5 +200,5 @@ int keys_command(const struct settings *s, struct error *e)
         return list_keys(s, e);
     if (strcmp(what, "revoke") == 0 && who)
         return revoke_key(s, who, e);
-    return error_set(e, ERR_INVALID, "usage: shoal keys list, or shoal keys revoke NAME");
+    return api_keys_command(s, what, who, e);
 }

@@ -19,8 +19,12 @@ static const struct command commands[] = {
     {"status", CMD_STATUS, "", 0, 0, "members, who holds which layers, memory, speed, links", NULL, status_command},
     {"invite", CMD_INVITE, "", 0, 0, "print a new invite line of the coordinator on this machine", NULL,
      invite_command},
-    {"keys", CMD_KEYS, "list | revoke NAME", 1, 2, "list the members' keys, or revoke one",
-     "NAME is a node's name or the fingerprint of its key. A revoked node is out at once and cannot come back.",
+    {"keys", CMD_KEYS, "list | revoke NAME | create NAME | api | revoke-api NAME | usage", 1, 2,
+     "list the members' keys, or revoke one; make, list and revoke API keys",
+     "list and revoke: of nodes. NAME is a node's name or the fingerprint of its key. A revoked node is out at once\n"
+     "and cannot come back.\n"
+     "create, api, revoke-api, usage: keys of the API's users. A new key is shown once. Once one was made, nobody\n"
+     "uses the API without one. usage: requests and tokens of each day.",
      keys_command},
     {"show", CMD_SHOW, "MODEL", 1, 1, "architecture, layers, experts, parameters, quantisation, memory", NULL,
      show_command},

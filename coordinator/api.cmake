@@ -2,4 +2,5 @@
 shoal_module(api
     SOURCES coordinator.c api/api.c api/reply.c api/request.c api/fields.c api/format.c api/grammars.c api/chat.c api/completions.c api/answer.c
             api/generation.c api/score.c api/info.c api/logits.c api/admin.c
-    DEPENDS gateway control http text PkgConfig::MICROHTTPD PkgConfig::JANSSON m)
+            api/keys.c api/keys_db.c api/keys_admin.c
+    DEPENDS gateway control http text PkgConfig::MICROHTTPD PkgConfig::JANSSON PkgConfig::SODIUM PkgConfig::SQLITE m)

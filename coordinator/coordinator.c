@@ -57,6 +57,8 @@ static int start_api(struct coordinator *c, const struct coordinator_options *o,
         .connections_max = o->connections_max,
         .api_key = o->api_key,
         .admin_token = token,
+        .state_dir = o->control.state_dir,
+        .insecure_no_key = o->insecure_no_key,
     };
     return api_start(&c->api, &a, e);
 }

@@ -5,6 +5,7 @@
 #ifndef COORDINATOR_COORDINATOR_H
 #define COORDINATOR_COORDINATOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -17,7 +18,8 @@ struct coordinator_options {
     const char *model_name; /* id in the API; NULL: the file's name without .gguf */
     const char *chat_template; /* a file to use instead of the model's own template; NULL: the model's */
     uint32_t connections_max; /* 0: 256 */
-    const char *api_key;      /* NULL: the API is open to who can reach it */
+    const char *api_key;      /* NULL: the API is open to who can reach it, unless keys were made */
+    bool insecure_no_key;     /* without any key others than this machine may still come */
 };
 
 struct coordinator;

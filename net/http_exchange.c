@@ -39,6 +39,7 @@ struct http_exchange {
     http_producer produce; /* of a stream */
     void *produce_arg;
     void (*produce_close)(void *arg);
+    void *held;
     struct buffer out; /* produced, [out_sent, len) not yet taken */
     size_t out_sent;
     bool out_ended;
@@ -61,6 +62,23 @@ const char *http_rest(const struct http_exchange *x)
 const char *http_request_header(const struct http_exchange *x, const char *name)
 {
     return MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, name);
+}
+
+void http_hold(struct http_exchange *x, void *held)
+{
+    x->held = held;
+}
+
+void *http_held(const struct http_exchange *x)
+{
+    return x->held;
+}
+
+static void release(struct http_exchange *x)
+{
+    if (x->held != NULL && x->server->options.release != NULL)
+        x->server->options.release(x->server->options.arg, x->held);
+    x->held = NULL;
 }
 
 const char *http_body(const struct http_exchange *x, size_t *len)
@@ -139,6 +157,8 @@ static ssize_t on_read(void *cls, uint64_t position, char *out, size_t max)
         if (p == HTTP_BROKEN || buffer_failed(&x->out))
             return MHD_CONTENT_READER_END_WITH_ERROR;
         x->out_ended = p == HTTP_END;
+        if (x->out_ended)
+            release(x);
     }
     size_t n = x->out.len - x->out_sent < max ? x->out.len - x->out_sent : max;
     memcpy(out, x->out.data + x->out_sent, n);
@@ -347,6 +367,8 @@ static enum MHD_Result answer(struct http_exchange *x)
         x->route->handle(x->server->options.arg, x);
     if (x->response == NULL && !x->abandoned)
         refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, "this endpoint gave no answer");
+    if (x->produce == NULL)
+        release(x);
     return send_answer(x);
 }
 
@@ -375,6 +397,7 @@ void http_on_completed(void *cls, struct MHD_Connection *mhd, void **slot, enum 
     *slot = NULL;
     if (x->produce_close != NULL)
         x->produce_close(x->produce_arg);
+    release(x);
     if (s->options.done != NULL) {
         bool whole = x->queued && why == MHD_REQUEST_TERMINATED_COMPLETED_OK;
         s->options.done(s->options.arg, x->route, whole ? x->status : 0, clock_us() - x->begun_us);

@@ -68,6 +68,8 @@ struct http_options {
     void *arg; /* of the handlers and of these: */
     /* Before the body is read; false: it has replied. May be NULL. */
     bool (*gate)(void *arg, struct http_exchange *x, const struct http_route *route);
+    /* What http_hold() gave is of no more use: the answer is made, if not sent. May be NULL. */
+    void (*release)(void *arg, void *held);
     /* Reply with an error of the server itself. */
     void (*fail)(void *arg, struct http_exchange *x, int status, const char *text);
     /* The exchange is over. route NULL: none took it. status 0: the client went without an answer. */
@@ -94,6 +96,10 @@ void http_body_drop(struct http_exchange *x);
 bool http_gone(const struct http_exchange *x);
 /* The client has said that it will send no more: most often it is gone, and a write will tell. */
 bool http_half_closed(const struct http_exchange *x);
+
+/* Something of the caller's for this exchange, once; given to `release` before the end of the answer is sent. */
+void http_hold(struct http_exchange *x, void *held);
+void *http_held(const struct http_exchange *x); /* NULL: none, or released */
 
 /* A header of the answer, before it is given. */
 void http_reply_header(struct http_exchange *x, const char *name, const char *value);

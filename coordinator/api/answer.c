@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "coordinator/api/keys.h"
 
 enum { WAIT_MS = 100, ADMIT_MS = 3000, PROBE_MS = 250, WHOLE_MAX = 64 << 20, LOGPROB_LEAST = -9999 };
 
@@ -88,9 +89,19 @@ static json_t *envelope(const struct answer *w, const char *object, json_t *choi
                      "model", w->api->ids[w->adapter], "system_fingerprint", w->api->fingerprint, "choices", choices);
 }
 
+/* What the request used, to its key, which is held until the answer's end is made. */
+static void count_usage(const struct answer *w)
+{
+    uint64_t prompt, completion;
+    generation_usage(w->generation, &prompt, &completion);
+    if (http_held(w->x) != NULL)
+        keys_count(w->api->keys, http_held(w->x), prompt, completion);
+}
+
 static void answer_close(void *arg)
 {
     struct answer *w = arg;
+    count_usage(w);
     generation_destroy(&w->generation);
     mem_free(w->id);
     mem_free(w);
@@ -254,6 +265,8 @@ static enum http_produced produce(void *arg, struct buffer *out)
         put_ping_when_due(w, out, clock_ms());
     if (out->len > 0)
         w->sent_ms = clock_ms();
+    if (more == HTTP_END)
+        count_usage(w);
     return more;
 }
 

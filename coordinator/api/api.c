@@ -8,6 +8,7 @@
 #include "base/logger.h"
 #include "base/memory.h"
 #include "coordinator/api/grammars.h"
+#include "coordinator/api/keys.h"
 #include "coordinator/api/private.h"
 
 enum { CONNECTIONS_DEFAULT = 256, REQUEST_ID_MAX = 64 };
@@ -36,6 +37,10 @@ static const struct http_route routes[] = {
     { "POST", "/shoal/logits",        api_logits,      FOR_USERS | HTTP_BODY,    API_BODY_MAX },
     { "POST", "/admin/invite",        api_invite,      FOR_OPERATOR | HTTP_BODY, 64 << 10 },
     { "POST", "/admin/revoke",        api_revoke,      FOR_OPERATOR | HTTP_BODY, 64 << 10 },
+    { "GET",  "/admin/keys",          api_keys_list,   FOR_OPERATOR,             0 },
+    { "POST", "/admin/keys",          api_keys_create, FOR_OPERATOR | HTTP_BODY, 64 << 10 },
+    { "POST", "/admin/keys/revoke",   api_keys_revoke, FOR_OPERATOR | HTTP_BODY, 64 << 10 },
+    { "GET",  "/admin/keys/usage",    api_keys_usage,  FOR_OPERATOR,             0 },
 };
 
 /* Time depends on what was given, not on how much of it is right. */
@@ -58,13 +63,33 @@ static const char *given_key(const struct http_exchange *x)
     return key != NULL ? key : "";
 }
 
-static bool may_use(const struct api *a, const struct http_exchange *x, unsigned flags)
+/* A key made with `shoal keys`. Only what makes the model work counts against its limits. */
+static int use_key(const struct api *a, struct http_exchange *x, const char *given, unsigned flags, struct refusal *r)
 {
-    if ((flags & (FOR_USERS | FOR_OPERATOR)) == 0 || ((flags & FOR_USERS) != 0 && a->api_key == NULL))
-        return true;
+    struct key *key = NULL;
+    bool work = (flags & HTTP_BODY) != 0;
+    int rc = keys_take(a->keys, given, work ? &key : NULL, &r->retry_s, &r->error);
+    if (rc == 0 && work)
+        http_hold(x, key);
+    return rc;
+}
+
+static int may_use(const struct api *a, struct http_exchange *x, unsigned flags, struct refusal *r)
+{
+    bool for_users = (flags & FOR_USERS) != 0, keys = a->keys != NULL && keys_locked(a->keys);
+    if ((flags & (FOR_USERS | FOR_OPERATOR)) == 0 || (for_users && a->api_key == NULL && !keys))
+        return 0;
     const char *given = given_key(x);
-    bool operator_key = a->admin_token != NULL && same_secret(given, a->admin_token);
-    return operator_key || ((flags & FOR_USERS) != 0 && same_secret(given, a->api_key));
+    if (a->admin_token != NULL && same_secret(given, a->admin_token))
+        return 0;
+    if (for_users && a->api_key != NULL && same_secret(given, a->api_key))
+        return 0;
+    return for_users && keys ? use_key(a, x, given, flags, r) : ERR_DENIED;
+}
+
+static void release(void *arg, void *held)
+{
+    keys_release(((struct api *)arg)->keys, held);
 }
 
 /* The client's own id when it is harmless, else a new one. */
@@ -85,11 +110,15 @@ static void put_request_id(struct http_exchange *x)
 static bool gate(void *arg, struct http_exchange *x, const struct http_route *route)
 {
     put_request_id(x);
-    if (may_use(arg, x, route->flags))
+    struct refusal r = { 0 };
+    int rc = may_use(arg, x, route->flags, &r);
+    if (rc == 0)
         return true;
-    struct refusal r = { .http = 401, .code = "invalid_api_key" };
-    (void)refuse(&r, ERR_DENIED, NULL, "Incorrect or missing API key: send it as \"Authorization: Bearer KEY\".");
-    http_reply_header(x, "WWW-Authenticate", "Bearer");
+    if (rc != ERR_BUSY) {
+        r = (struct refusal){ .http = 401, .code = "invalid_api_key" };
+        (void)refuse(&r, ERR_DENIED, NULL, "Incorrect or missing API key: send it as \"Authorization: Bearer KEY\".");
+        http_reply_header(x, "WWW-Authenticate", "Bearer");
+    }
     reply_refusal(x, &r);
     return false;
 }
@@ -156,7 +185,38 @@ static void api_free(struct api *a)
     mem_free(a->chat_error);
     mem_free(a->end_tokens);
     grammars_destroy(&a->grammars);
+    keys_close(&a->keys);
     mem_free(a);
+}
+
+/* Listens. Beyond this machine only with a key, or when told to. */
+static int listen_http(struct api *a, const struct api_options *o, struct error *e)
+{
+    bool locked = o->api_key != NULL || (a->keys != NULL && keys_locked(a->keys));
+    struct http_options http = {
+        .host = o->host,
+        .port = o->port,
+        .connections_max = o->connections_max == 0 ? CONNECTIONS_DEFAULT : o->connections_max,
+        .routes = routes,
+        .n_routes = COUNTOF(routes),
+        .any_host = locked,
+        .arg = a,
+        .gate = gate,
+        .release = release,
+        .fail = fail,
+        .done = done,
+    };
+    int rc = http_server_start(&a->server, &http, e);
+    if (rc != 0 || locked || http_server_is_local(a->server))
+        return rc;
+    if (!o->insecure_no_key) {
+        http_server_stop(&a->server);
+        return error_set(e, ERR_CONFIG, "%s can be reached from other machines and there is no API key: make one with "
+                         "shoal keys create (while it listens on 127.0.0.1), or give --api-key or --insecure-no-key",
+                         o->host);
+    }
+    log_warn("api", "open without a key to all who can reach %s:%u", o->host, http_server_port(a->server));
+    return 0;
 }
 
 int api_start(struct api **out, const struct api_options *o, struct error *e)
@@ -174,25 +234,13 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
     make_fingerprint(a);
     find_end_tokens(a);
     a->grammars = grammars_create(o->tokenizer);
-    struct http_options http = {
-        .host = o->host,
-        .port = o->port,
-        .connections_max = o->connections_max == 0 ? CONNECTIONS_DEFAULT : o->connections_max,
-        .routes = routes,
-        .n_routes = COUNTOF(routes),
-        .any_host = o->api_key != NULL,
-        .arg = a,
-        .gate = gate,
-        .fail = fail,
-        .done = done,
-    };
-    int rc = http_server_start(&a->server, &http, e);
+    int rc = o->state_dir == NULL ? 0 : keys_open(&a->keys, o->state_dir, e);
+    if (rc == 0)
+        rc = listen_http(a, o, e);
     if (rc != 0) {
         api_free(a);
         return rc;
     }
-    if (a->api_key == NULL && !http_server_is_local(a->server))
-        log_warn("api", "open without a key to all who can reach %s:%u", o->host, http_server_port(a->server));
     *out = a;
     return 0;
 }

@@ -11,6 +11,7 @@
 #ifndef COORDINATOR_API_API_H
 #define COORDINATOR_API_API_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -45,10 +46,13 @@ struct api_options {
     uint32_t connections_max; /* 0: 256 */
     const char *api_key;      /* NULL: open */
     const char *admin_token;  /* of the operator's endpoints */
+    const char *state_dir;    /* where users' keys are kept; NULL: there are none */
+    bool insecure_no_key;     /* without any key others than this machine may still come */
     uint32_t ping_ms;         /* 0: API_PING_MS */
 };
 
-/* Borrows what the pointers point at (texts are copied). ERR_CONFLICT when the port is in use. */
+/* Borrows what the pointers point at (texts are copied). ERR_CONFLICT when the port is in use,
+ * ERR_CONFIG when others than this machine could come without a key. */
 MUST_USE int api_start(struct api **out, const struct api_options *o, struct error *e);
 void api_stop(struct api **a); /* running requests are cancelled */
 uint16_t api_port(const struct api *a);

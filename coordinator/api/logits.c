@@ -92,6 +92,8 @@ static int submit(struct logits *l, const json_t *body, struct refusal *r)
     uint32_t adapter;
     int rc = api_find_model(l->api, body, &adapter, r);
     if (rc == 0)
+        rc = api_may_ask(l->api, l->x, adapter, r);
+    if (rc == 0)
         rc = read_token_ids(json_object_get(body, "tokens"), l->api->n_vocab, "tokens", &tokens, r);
     if (rc == 0 && tokens.count == 0)
         rc = refuse(r, ERR_INVALID, "tokens", "tokens must be a list of at least one token id");

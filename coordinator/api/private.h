@@ -10,6 +10,7 @@
 #include "net/http_server.h"
 
 struct grammars;
+struct keys;
 
 struct api {
     struct api_options options;
@@ -21,6 +22,7 @@ struct api {
     int32_t *end_tokens; /* after which a generation ends */
     size_t n_end_tokens;
     struct grammars *grammars;
+    struct keys *keys; /* NULL: none are kept */
     struct http_server *server;
     /* counters of /metrics */
     atomic_ullong answered_2xx, answered_4xx, answered_5xx, vanished;
@@ -32,6 +34,7 @@ struct refusal {
     char param[64];   /* "" : null */
     const char *code; /* NULL: null */
     int http;         /* 0: from error.status */
+    uint32_t retry_s; /* Retry-After of a 429 or 503; 0: a second */
 };
 
 int refuse(struct refusal *r, int status, const char *param, const char *format, ...) PRINTF_LIKE(4, 5);
@@ -58,6 +61,8 @@ MUST_USE int api_ready(const struct api *a, struct control_route *route, struct 
 /* The adapter that a model's id asks for, counted from 1; 0: none, the model as it is. An absent model is this
  * server's: it has one. ERR_NOT_FOUND. */
 MUST_USE int api_find_model(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r);
+/* Whether the request's key may use the model, counted as api_find_model() counts. ERR_DENIED. */
+MUST_USE int api_may_ask(const struct api *a, const struct http_exchange *x, uint32_t adapter, struct refusal *r);
 /* No such id; *r says which there are. */
 int api_refuse_model(const struct api *a, const char *id, struct refusal *r);
 
@@ -77,5 +82,9 @@ void api_version(void *arg, struct http_exchange *x);
 void api_logits(void *arg, struct http_exchange *x);
 void api_invite(void *arg, struct http_exchange *x);
 void api_revoke(void *arg, struct http_exchange *x);
+void api_keys_list(void *arg, struct http_exchange *x);
+void api_keys_create(void *arg, struct http_exchange *x);
+void api_keys_revoke(void *arg, struct http_exchange *x);
+void api_keys_usage(void *arg, struct http_exchange *x);
 
 #endif

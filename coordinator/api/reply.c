@@ -60,8 +60,10 @@ json_t *refusal_json(const struct refusal *r)
 void reply_refusal(struct http_exchange *x, const struct refusal *r)
 {
     int http = http_of(r);
+    char seconds[16];
+    snprintf(seconds, sizeof(seconds), "%u", r->retry_s == 0 ? 1 : r->retry_s);
     if (http == 429 || http == 503)
-        http_reply_header(x, "Retry-After", "1");
+        http_reply_header(x, "Retry-After", seconds);
     else if (http >= 500)
         http_reply_header(x, "x-should-retry", "false");
     reply_json(x, http, refusal_json(r));

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "coordinator/api/keys.h"
 
 int api_refuse_model(const struct api *a, const char *id, struct refusal *r)
 {
@@ -30,6 +31,16 @@ int api_find_model(const struct api *a, const json_t *body, uint32_t *adapter, s
         if (strcmp(name, a->ids[*adapter]) == 0)
             return 0;
     return api_refuse_model(a, name, r);
+}
+
+int api_may_ask(const struct api *a, const struct http_exchange *x, uint32_t adapter, struct refusal *r)
+{
+    const struct key *key = http_held(x);
+    if (key == NULL || keys_allows(key, a->ids[adapter]))
+        return 0;
+    r->code = "model_not_found";
+    return refuse(r, ERR_DENIED, "model", "This API key does not have access to the model `%.200s`.",
+                  a->ids[adapter]);
 }
 
 int api_ready(const struct api *a, struct control_route *route, struct refusal *r)
@@ -64,6 +75,8 @@ int request_open(struct generation_request *q, const struct api *a, struct http_
     int rc = json_body(&q->body, x, &q->refusal);
     if (rc == 0)
         rc = api_find_model(a, q->body, &adapter, &q->refusal);
+    if (rc == 0)
+        rc = api_may_ask(a, x, adapter, &q->refusal);
     if (rc == 0)
         rc = params_read(&q->params, q->body, endpoint, a, &q->refusal);
     q->params.adapter = adapter;

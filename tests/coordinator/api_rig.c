@@ -6,22 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/memory.h"
+#include "base/path.h"
 #include "shard/arch/arch.h"
 
-static int start(void **state, const char *api_key)
+static int start_api(struct rig *r, const char *host, const char *api_key, bool insecure, struct error *e)
 {
-    struct rig *r = mem_alloc(sizeof(*r));
-    struct error e = { 0 };
-    *state = r;
-    r->engine = fake_engine();
-    r->control = fake_control(RIG_MODEL);
-    if (r->control == NULL || tokenizer_open(&r->tokenizer, model_file(control_model(r->control)), &e) != 0 ||
-        chat_open(&r->chat, r->tokenizer, NULL, &e) != 0) {
-        fprintf(stderr, "%s\n", e.text);
-        return -1;
-    }
     static const char *const adapters[] = {"poet", "clerk"};
     struct api_options o = {
         .adapters = adapters,
@@ -31,22 +23,66 @@ static int start(void **state, const char *api_key)
         .tokenizer = r->tokenizer,
         .chat = r->chat,
         .model_name = "org/demo:q8",
-        .host = "127.0.0.1",
+        .host = host,
         .api_key = api_key,
         .admin_token = RIG_ADMIN,
         .ping_ms = 200,
+        .state_dir = r->state_dir,
+        .insecure_no_key = insecure,
     };
-    return api_start(&r->api, &o, &e);
+    return api_start(&r->api, &o, e);
+}
+
+static int start(void **state, const char *api_key, char *state_dir)
+{
+    struct rig *r = mem_alloc(sizeof(*r));
+    struct error e = { 0 };
+    *state = r;
+    r->state_dir = state_dir;
+    r->engine = fake_engine();
+    r->control = fake_control(RIG_MODEL);
+    if (r->control == NULL || tokenizer_open(&r->tokenizer, model_file(control_model(r->control)), &e) != 0 ||
+        chat_open(&r->chat, r->tokenizer, NULL, &e) != 0) {
+        fprintf(stderr, "%s\n", e.text);
+        return -1;
+    }
+    return start_api(r, "127.0.0.1", api_key, false, &e);
+}
+
+int rig_start_with_keys(void **state)
+{
+    char dir[] = "/tmp/shoal-keys-XXXXXX";
+    return mkdtemp(dir) == NULL ? -1 : start(state, NULL, mem_strdup(dir));
+}
+
+int rig_restart(struct rig *r, const char *host, bool insecure, struct error *e)
+{
+    api_stop(&r->api);
+    return start_api(r, host, NULL, insecure, e);
+}
+
+/* Best effort: what is left lies in /tmp. */
+static void remove_state(struct rig *r)
+{
+    static const char *const names[] = { "api-keys.db", "api-keys.db-journal" };
+    for (size_t i = 0; r->state_dir != NULL && i < COUNTOF(names); i++) {
+        char *path = path_join(r->state_dir, names[i]);
+        (void)remove(path);
+        mem_free(path);
+    }
+    if (r->state_dir != NULL)
+        (void)rmdir(r->state_dir);
+    mem_free(r->state_dir);
 }
 
 int rig_start(void **state)
 {
-    return start(state, NULL);
+    return start(state, NULL, NULL);
 }
 
 int rig_start_with_key(void **state)
 {
-    return start(state, "sk-test");
+    return start(state, "sk-test", NULL);
 }
 
 int rig_stop(void **state)
@@ -58,6 +94,7 @@ int rig_stop(void **state)
     tokenizer_close(&r->tokenizer);
     fake_engine_free(&r->engine);
     fake_control_free(&r->control);
+    remove_state(r);
     mem_free(r);
     return left;
 }

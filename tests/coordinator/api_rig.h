@@ -15,12 +15,17 @@ struct rig {
     struct tokenizer *tokenizer;
     struct chat *chat;
     struct api *api;
+    char *state_dir; /* of rig_start_with_keys() */
 };
 
 /* cmocka set-ups: open to all, and with the key "sk-test". */
 int rig_start(void **state);
 int rig_start_with_key(void **state);
+/* Users' keys are kept in a new folder. */
+int rig_start_with_keys(void **state);
 int rig_stop(void **state);
+/* The API stops and starts again on the same folder. */
+int rig_restart(struct rig *r, const char *host, bool insecure, struct error *e);
 
 /* The script is the text's tokens, then <|im_end|>; the rest as `like`, which may be NULL. */
 void rig_say(struct rig *r, const char *text, const struct fake_script *like);

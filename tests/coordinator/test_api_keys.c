@@ -1,0 +1,244 @@
+/* test_api_keys: users' keys over a socket: made, limited, counted, revoked, kept over a restart, and tampered with. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "base/path.h"
+#include "tests/coordinator/api_rig.h"
+
+#define CHAT "/v1/chat/completions"
+#define HELLO "{\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}"
+#define STREAM "{\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}],\"stream\":true}"
+#define OPERATOR "Authorization: Bearer " RIG_ADMIN
+
+/* "Authorization: Bearer KEY", the caller's. */
+static char *make_key(struct rig *rig, const char *body)
+{
+    struct reply r = rig_call(rig, "/admin/keys", body, OPERATOR);
+    if (r.status != 200)
+        fail_msg("%s: %d %s", body, r.status, r.body);
+    const char *key = reply_text(&r, "key");
+    assert_int_equal(strlen(key), 9 + 43);
+    assert_memory_equal(key, "sk-shoal-", 9);
+    char *header = mem_printf("Authorization: Bearer %s", key);
+    reply_free(&r);
+    return header;
+}
+
+static void assert_status(struct rig *rig, const char *path, const char *body, const char *header, int status)
+{
+    struct reply r = rig_call(rig, path, body, header);
+    if (r.status != status)
+        fail_msg("%s should be %d, is %d: %s", path, status, r.status, r.body);
+    reply_free(&r);
+}
+
+static void test_the_first_key_locks_the_api(void **state)
+{
+    struct rig *rig = *state;
+    rig_say(rig, "Hi", NULL);
+    assert_status(rig, "/v1/models", NULL, NULL, 200);
+    char *alice = make_key(rig, "{\"name\":\"alice\"}"), *bob = make_key(rig, "{\"name\":\"bob\"}");
+    assert_string_not_equal(alice, bob);
+    assert_status(rig, "/v1/models", NULL, NULL, 401);
+    assert_status(rig, "/v1/models", NULL, alice, 200);
+    assert_status(rig, CHAT, HELLO, alice, 200);
+    assert_status(rig, "/admin/keys", NULL, alice, 401);
+    alice[strlen(alice) - 1] ^= 1;
+    assert_status(rig, "/v1/models", NULL, alice, 401);
+    alice[strlen(alice) - 1] ^= 1;
+    assert_status(rig, "/admin/keys/revoke", "{\"who\":\"alice\"}", OPERATOR, 200);
+    assert_status(rig, "/admin/keys/revoke", "{\"who\":\"alice\"}", OPERATOR, 404);
+    assert_status(rig, CHAT, HELLO, alice, 401);
+    assert_status(rig, CHAT, HELLO, bob, 200);
+    assert_status(rig, "/admin/keys/revoke", "{\"who\":\"bob\"}", OPERATOR, 200);
+    assert_status(rig, CHAT, HELLO, NULL, 401);
+    mem_free(alice);
+    mem_free(bob);
+}
+
+static void test_a_rate_is_kept(void **state)
+{
+    struct rig *rig = *state;
+    rig_say(rig, "Hi", NULL);
+    char *key = make_key(rig, "{\"name\":\"slow\",\"rate_per_minute\":2}");
+    assert_status(rig, CHAT, HELLO, key, 200);
+    assert_status(rig, CHAT, STREAM, key, 200);
+    struct reply r = rig_call(rig, CHAT, HELLO, key);
+    assert_int_equal(r.status, 429);
+    assert_string_equal(reply_text(&r, "error.type"), "rate_limit_error");
+    assert_string_equal(reply_text(&r, "error.code"), "rate_limit_exceeded");
+    assert_non_null(strstr(r.headers, "Retry-After: "));
+    reply_free(&r);
+    assert_status(rig, "/v1/models", NULL, key, 200);
+    mem_free(key);
+}
+
+/* One after the other is never two at once, whole or streamed. */
+static void test_concurrency_is_given_back(void **state)
+{
+    struct rig *rig = *state;
+    rig_say(rig, "Hi", NULL);
+    char *key = make_key(rig, "{\"name\":\"one\",\"concurrency\":1}");
+    for (int i = 0; i < 10; i++) {
+        assert_status(rig, CHAT, i % 2 ? HELLO : STREAM, key, 200);
+        assert_status(rig, CHAT, "{", key, 400);
+    }
+    struct reply r = rig_call(rig, "/admin/keys", NULL, OPERATOR);
+    assert_int_equal(json_integer_value(reply_at(&r, "data.0.running")), 0);
+    assert_int_equal(json_integer_value(reply_at(&r, "data.0.concurrency")), 1);
+    assert_null(strstr(r.body, key + strlen("Authorization: Bearer ")));
+    reply_free(&r);
+    mem_free(key);
+}
+
+static void test_usage_is_counted(void **state)
+{
+    struct rig *rig = *state;
+    struct error e = { 0 };
+    rig_say(rig, "Hi", NULL);
+    char *key = make_key(rig, "{\"name\":\"alice\"}");
+    struct reply said = rig_call(rig, CHAT, HELLO, key);
+    json_int_t prompt = json_integer_value(reply_at(&said, "usage.prompt_tokens"));
+    json_int_t completion = json_integer_value(reply_at(&said, "usage.completion_tokens"));
+    reply_free(&said);
+    assert_true(prompt > 0 && completion > 0);
+    assert_status(rig, CHAT, STREAM, key, 200);
+    assert_int_equal(rig_restart(rig, "127.0.0.1", false, &e), 0);
+    assert_status(rig, CHAT, HELLO, NULL, 401);
+    assert_status(rig, CHAT, HELLO, key, 200);
+    struct reply r = rig_call(rig, "/admin/keys/usage", NULL, OPERATOR);
+    json_int_t requests = 0, prompts = 0, completions = 0;
+    size_t i;
+    json_t *row;
+    json_array_foreach((json_t *)reply_at(&r, "data"), i, row) { /* midnight may part them */
+        assert_string_equal(json_string_value(json_object_get(row, "name")), "alice");
+        requests += json_integer_value(json_object_get(row, "requests"));
+        prompts += json_integer_value(json_object_get(row, "prompt_tokens"));
+        completions += json_integer_value(json_object_get(row, "completion_tokens"));
+    }
+    assert_int_equal(requests, 3);
+    assert_int_equal(prompts, 3 * prompt);
+    assert_int_equal(completions, 3 * completion);
+    reply_free(&r);
+    mem_free(key);
+}
+
+static void test_what_is_no_key_is_refused(void **state)
+{
+    static const struct {
+        const char *body;
+        int status;
+    } rows[] = {
+        { "{}", 400 },
+        { "{\"name\":1}", 400 },
+        { "{\"name\":\"\"}", 400 },
+        { "{\"name\":\"-rf\"}", 400 },
+        { "{\"name\":\"a b\"}", 400 },
+        { "{\"name\":\"sk-shoal-abcdef\"}", 400 },
+        { "{\"name\":\"a\\u001b[31m\"}", 400 },
+        { "{\"name\":\"'; DROP TABLE keys; --\"}", 400 },
+        { "{\"name\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}", 400 },
+        { "{\"name\":\"a\",\"rate_per_minute\":-1}", 400 },
+        { "{\"name\":\"a\",\"rate_per_minute\":1.5}", 400 },
+        { "{\"name\":\"a\",\"concurrency\":1000000000000}", 400 },
+        { "{\"name\":\"a\",\"models\":\"org/demo:q8\"}", 400 },
+        { "{\"name\":\"a\",\"models\":[1]}", 400 },
+        { "{\"name\":\"a\",\"models\":[\"another\"]}", 404 },
+        { "{\"name\":\"a\",\"models\":[\"org/demo:q8\"]}", 200 },
+        { "{\"name\":\"a\"}", 409 },
+    };
+    for (size_t i = 0; i < COUNTOF(rows); i++)
+        assert_status(*state, "/admin/keys", rows[i].body, OPERATOR, rows[i].status);
+    assert_status(*state, "/admin/keys", "{\"name\":\"b\"}", NULL, 401);
+}
+
+static char *database(const struct rig *rig)
+{
+    return path_join(rig->state_dir, "api-keys.db");
+}
+
+/* Another model than the key's: its list is changed on the disk, as the rig serves one. */
+static void test_a_model_is_kept_from_a_key(void **state)
+{
+    struct rig *rig = *state;
+    struct error e = { 0 };
+    char *key = make_key(rig, "{\"name\":\"a\",\"models\":[\"org/demo:q8\"]}"), *path = database(rig), *bytes;
+    size_t n;
+    rig_say(rig, "Hi", NULL);
+    assert_status(rig, CHAT, HELLO, key, 200);
+    api_stop(&rig->api);
+    assert_int_equal(path_read(path, 1 << 20, &bytes, &n, &e), 0);
+    char *at = memmem(bytes, n, "org/demo:q8\n", 12);
+    assert_non_null(at);
+    at[10] = '9';
+    assert_null(memmem(bytes, n, key + strlen("Authorization: Bearer "), 52));
+    assert_int_equal(path_write_atomic(path, bytes, n, 0600, &e), 0);
+    assert_int_equal(rig_restart(rig, "127.0.0.1", false, &e), 0);
+    struct reply r = rig_call(rig, CHAT, HELLO, key);
+    assert_int_equal(r.status, 403);
+    assert_string_equal(reply_text(&r, "error.code"), "model_not_found");
+    reply_free(&r);
+    assert_status(rig, "/shoal/logits", "{\"tokens\":[1]}", key, 403);
+    mem_free(bytes);
+    mem_free(path);
+    mem_free(key);
+}
+
+static void test_a_tampered_store_opens_nothing(void **state)
+{
+    struct rig *rig = *state;
+    struct error e = { 0 };
+    char *key = make_key(rig, "{\"name\":\"alice\"}"), *path = database(rig), *bytes;
+    size_t n;
+    api_stop(&rig->api);
+    assert_int_equal(path_read(path, 1 << 20, &bytes, &n, &e), 0);
+    char *at = memmem(bytes, n, "alicesk-shoal-", 14);
+    assert_non_null(at);
+    *at = '\n';
+    assert_int_equal(path_write_atomic(path, bytes, n, 0600, &e), 0);
+    assert_int_equal(rig_restart(rig, "127.0.0.1", false, &e), ERR_CORRUPT);
+    memset(bytes, 'x', 100);
+    assert_int_equal(path_write_atomic(path, bytes, n, 0600, &e), 0);
+    assert_int_equal(rig_restart(rig, "127.0.0.1", false, &e), ERR_CORRUPT);
+    mem_free(bytes);
+    mem_free(path);
+    mem_free(key);
+}
+
+static void test_a_public_address_needs_a_key(void **state)
+{
+    struct rig *rig = *state;
+    struct error e = { 0 };
+    assert_int_equal(rig_restart(rig, "0.0.0.0", false, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "--insecure-no-key"));
+    assert_int_equal(rig_restart(rig, "0.0.0.0", true, &e), 0);
+    char *key = make_key(rig, "{\"name\":\"alice\"}");
+    assert_int_equal(rig_restart(rig, "0.0.0.0", false, &e), 0);
+    assert_status(rig, "/v1/models", NULL, NULL, 401);
+    assert_status(rig, "/v1/models", NULL, key, 200);
+    mem_free(key);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, rig_start_with_keys, rig_stop)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_the_first_key_locks_the_api),
+        TEST(test_a_rate_is_kept),
+        TEST(test_concurrency_is_given_back),
+        TEST(test_usage_is_counted),
+        TEST(test_what_is_no_key_is_refused),
+        TEST(test_a_model_is_kept_from_a_key),
+        TEST(test_a_tampered_store_opens_nothing),
+        TEST(test_a_public_address_needs_a_key),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
