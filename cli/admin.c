@@ -149,7 +149,7 @@ static long long count_at(const json_t *row, const char *key)
 
 static void print_key(const json_t *row)
 {
-    printf("%-16s %-20s %lld/min, %lld at once, %zu models (0: any number)\n",
+    printf("%-16s %-20s %lld a minute, %lld at once, %zu models (0: no limit)\n",
            json_string_value(json_object_get(row, "label")), json_string_value(json_object_get(row, "name")),
            count_at(row, "rate_per_minute"), count_at(row, "concurrency"),
            json_array_size(json_object_get(row, "models")));
