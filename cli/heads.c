@@ -46,6 +46,7 @@ int heads_options(struct coordinator_options *o, const struct settings *s, const
         .model_name = settings_text(s, "model_name"),
         .chat_template = settings_text(s, "chat_template"),
         .api_key = settings_text(s, "api_key"),
+        .cors = settings_text(s, "cors"),
         .insecure_no_key = settings_switch(s, "insecure_no_key"),
     };
     o->control.n_adapters = n_adapters;

@@ -18,6 +18,8 @@ const struct setting setting_rows[] = {
     {"host", 0, SETTING_TEXT, HEADS, "127.0.0.1", 0, 0, "ADDRESS", "where the HTTP API listens"},
     {"port", 0, SETTING_COUNT, HEADS, "8080", 0, 65535, "PORT", "port of the HTTP API; 0 takes a free one"},
     {"api_key", 0, SETTING_TEXT, HEADS, NULL, 0, 0, "KEY", "clients must send it as a bearer token"},
+    {"cors", 0, SETTING_TEXT, HEADS, NULL, 0, 0, "ORIGIN",
+     "web pages of this origin (https://chat.example) may use the API; *: of every"},
     {"insecure_no_key", 0, SETTING_SWITCH, HEADS, NULL, 0, 0, NULL,
      "listen beyond this machine without any key: whoever can reach the port may use the model"},
     {"rate", 0, SETTING_COUNT, CMD_KEYS, "0", 0, 1000000, "N", "requests a minute of a new API key; 0: no limit"},

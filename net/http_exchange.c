@@ -243,6 +243,30 @@ static bool framing_is_clear(struct http_exchange *x)
     return lengths + (encoding != NULL) <= 1 && (encoding == NULL || strcasecmp(encoding, "chunked") == 0);
 }
 
+static bool cors_allows(const struct http_exchange *x, const char *origin)
+{
+    const char *cors = x->server->options.cors;
+    return cors != NULL && (strcmp(cors, "*") == 0 || strcmp(cors, origin) == 0);
+}
+
+/* What a browser must be told before a page of the allowed origin sees an answer; also answers its question
+ * whether it may ask, which carries no key. */
+static void put_cors(struct http_exchange *x, const char *method)
+{
+    const char *origin = http_request_header(x, MHD_HTTP_HEADER_ORIGIN);
+    const char *headers = http_request_header(x, "Access-Control-Request-Headers");
+    if (origin == NULL || !cors_allows(x, origin))
+        return;
+    http_reply_header(x, "Access-Control-Allow-Origin", origin);
+    http_reply_header(x, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ORIGIN);
+    if (strcmp(method, "OPTIONS") != 0 || http_request_header(x, "Access-Control-Request-Method") == NULL)
+        return;
+    http_reply_header(x, "Access-Control-Allow-Methods", "GET, POST");
+    if (headers != NULL)
+        http_reply_header(x, "Access-Control-Allow-Headers", headers);
+    http_reply(x, MHD_HTTP_NO_CONTENT, "text/plain", "", 0);
+}
+
 static bool check_origin(struct http_exchange *x)
 {
     const char *host = http_request_header(x, MHD_HTTP_HEADER_HOST);
@@ -251,7 +275,7 @@ static bool check_origin(struct http_exchange *x)
         return true;
     if (x->server->loopback && host != NULL && !http_host_is_local(host))
         refuse(x, MHD_HTTP_FORBIDDEN, "this server answers to names of this machine only (Host)");
-    else if (origin != NULL && !http_origin_allowed(origin, host))
+    else if (origin != NULL && !http_origin_allowed(origin, host) && !cors_allows(x, origin))
         refuse(x, MHD_HTTP_FORBIDDEN, "pages of another origin may not use this server (Origin)");
     return x->response == NULL;
 }
@@ -300,6 +324,9 @@ static void admit(struct http_exchange *x, const char *url, const char *method)
         return;
     }
     if (!check_origin(x))
+        return;
+    put_cors(x, method);
+    if (x->response != NULL)
         return;
     find_route(x, method);
     if (x->response == NULL && o->gate != NULL && !o->gate(o->arg, x, x->route))

@@ -63,6 +63,7 @@ struct http_options {
     uint16_t port;    /* 0: ephemeral */
     uint32_t connections_max; /* that do work; a few more are taken to tell their clients so (429) */
     bool any_host;    /* no check of Host and Origin: where a request needs a key that no web page has */
+    const char *cors; /* the origin whose pages may use the server, "*": every; NULL: none. Borrowed */
     const struct http_route *routes; /* borrowed */
     size_t n_routes;
     void *arg; /* of the handlers and of these: */

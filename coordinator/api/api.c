@@ -200,6 +200,7 @@ static int listen_http(struct api *a, const struct api_options *o, struct error 
         .routes = routes,
         .n_routes = COUNTOF(routes),
         .any_host = locked,
+        .cors = o->cors,
         .arg = a,
         .gate = gate,
         .release = release,

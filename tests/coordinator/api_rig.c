@@ -29,6 +29,7 @@ static int start_api(struct rig *r, const char *host, const char *api_key, bool 
         .ping_ms = 200,
         .state_dir = r->state_dir,
         .insecure_no_key = insecure,
+        .cors = "https://chat.example",
     };
     return api_start(&r->api, &o, e);
 }

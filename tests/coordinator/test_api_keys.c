@@ -1,4 +1,5 @@
 /* test_api_keys: users' keys over a socket: made, limited, counted, revoked, kept over a restart, and tampered with. */
+#include <arpa/inet.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -6,6 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -257,6 +260,56 @@ static void test_a_public_address_needs_a_key(void **state)
     mem_free(key);
 }
 
+/* The allowed origin is told so, with and without a key; another is refused as without CORS. */
+static void test_pages_of_one_origin_may_ask(void **state)
+{
+    struct rig *rig = *state;
+    struct reply r = rig_call(rig, "/v1/models", NULL, "Origin: https://chat.example");
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.headers, "Access-Control-Allow-Origin: https://chat.example\r\n"));
+    reply_free(&r);
+    assert_status(rig, "/v1/models", NULL, "Origin: https://chat.example.evil", 403);
+    char *key = make_key(rig, "{\"name\":\"alice\"}");
+    r = rig_call(rig, "/v1/models", NULL, "Origin: https://chat.example");
+    assert_int_equal(r.status, 401);
+    assert_non_null(strstr(r.headers, "Access-Control-Allow-Origin: https://chat.example\r\n"));
+    reply_free(&r);
+    mem_free(key);
+}
+
+/* A browser's question before its request; the whole answer as text. */
+static void ask_first(const struct rig *rig, const char *origin, char *out, size_t max)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(api_port(rig->api)) };
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    char *text = mem_printf("OPTIONS %s HTTP/1.1\r\nHost: localhost\r\nOrigin: %s\r\nConnection: close\r\n"
+                            "Access-Control-Request-Method: POST\r\n"
+                            "Access-Control-Request-Headers: authorization\r\n\r\n", CHAT, origin);
+    assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+    size_t n = 0;
+    for (ssize_t got = 1; got > 0 && n + 1 < max; n += got > 0 ? (size_t)got : 0)
+        got = recv(fd, out + n, max - 1 - n, 0);
+    out[n] = '\0';
+    close(fd);
+    mem_free(text);
+}
+
+static void test_a_browser_asks_first(void **state)
+{
+    struct rig *rig = *state;
+    char answer[4096], *key = make_key(rig, "{\"name\":\"alice\"}");
+    ask_first(rig, "https://chat.example", answer, sizeof(answer));
+    assert_memory_equal(answer, "HTTP/1.1 204", 12);
+    assert_non_null(strstr(answer, "Access-Control-Allow-Origin: https://chat.example\r\n"));
+    assert_non_null(strstr(answer, "Access-Control-Allow-Headers: authorization\r\n"));
+    ask_first(rig, "https://evil.example", answer, sizeof(answer));
+    assert_memory_equal(answer, "HTTP/1.1 403", 12);
+    assert_null(strstr(answer, "Access-Control"));
+    mem_free(key);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, rig_start_with_keys, rig_stop)
 
 int main(void)
@@ -271,6 +324,8 @@ int main(void)
         TEST(test_a_model_is_kept_from_a_key),
         TEST(test_a_tampered_store_opens_nothing),
         TEST(test_a_public_address_needs_a_key),
+        TEST(test_pages_of_one_origin_may_ask),
+        TEST(test_a_browser_asks_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
