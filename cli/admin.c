@@ -69,13 +69,16 @@ int invite_command(const struct settings *s, struct error *e)
     return r;
 }
 
+/* With a key of the API where one is given, else with the operator's token where it is to be had. */
 static int list_keys(const struct settings *s, struct error *e)
 {
     struct client c = {.key = settings_text(s, "api_key"), .stop = interrupt_seen};
     struct buffer body = {0};
-    char *url;
+    char *url, *token = NULL;
     size_t i;
     json_t *m;
+    if (!c.key && read_token(s, &token, NULL) == 0)
+        c.key = token;
     int r = cluster_url_for(s, &url, e);
     c.url = url;
     if (r == 0)
@@ -88,6 +91,7 @@ static int list_keys(const struct settings *s, struct error *e)
         json_decref(j);
     }
     buffer_close(&body);
+    mem_free(token);
     mem_free(url);
     return r;
 }
