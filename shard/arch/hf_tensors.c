@@ -372,7 +372,8 @@ static bool alike(const struct hf_source *a, const struct hf_source *b)
 {
     const struct st_tensor *s = a->parts[0].t, *t = b->parts[0].t;
     if (a->packed.type || b->packed.type)
-        return a->packed.type == b->packed.type && a->packed.rows == b->packed.rows && a->packed.cols == b->packed.cols;
+        return a->packed.type == b->packed.type && a->packed.rows == b->packed.rows &&
+               a->packed.cols == b->packed.cols && !a->packed.parts[PACKED_INDEX] == !b->packed.parts[PACKED_INDEX];
     return s->dtype == t->dtype && s->n_dims == t->n_dims &&
            memcmp(s->shape, t->shape, s->n_dims * sizeof(s->shape[0])) == 0;
 }

@@ -93,52 +93,65 @@ static int check_no_zeros(const struct packed_matrix *m, const struct packed_byt
     return 0;
 }
 
-/* A stable sort of the columns by group. starts: [n_groups + 1]. */
-static void sort_columns(const struct packed_matrix *m, const struct packed_bytes *b, uint32_t *starts,
-                         uint32_t *order)
+/* A stable sort of the columns by their groups, which are below n_groups. */
+static void sort_columns(const struct packed_matrix *m, const uint32_t *groups, uint32_t *order)
 {
+    uint32_t *starts = mem_array(m->n_groups + 1, sizeof(*starts));
     for (uint64_t c = 0; c < m->cols; c++)
-        starts[group_at(m, b, c) + 1]++;
+        starts[groups[c] + 1]++;
     for (uint64_t g = 0; g < m->n_groups; g++)
         starts[g + 1] += starts[g];
     for (uint64_t c = 0; c < m->cols; c++)
-        order[starts[group_at(m, b, c)]++] = (uint32_t)c;
+        order[starts[groups[c]]++] = (uint32_t)c;
+    mem_free(starts);
 }
 
-static int check_blocks(const struct packed_matrix *m, const struct packed_bytes *b, const uint32_t *order,
-                        struct error *e)
+static int check_blocks(const struct packed_matrix *m, const uint32_t *groups, const uint32_t *order, struct error *e)
 {
     for (uint64_t k = 0; k < m->cols; k++)
-        if (group_at(m, b, order[k]) != group_at(m, b, order[k - k % m->type->block_len]))
-            return error_set(e, ERR_UNSUPPORTED, "tensor %s: the columns of group %llu are no multiple of %u, which "
-                             "this version needs", m->parts[PACKED_INDEX]->name,
-                             (unsigned long long)group_at(m, b, order[k]), m->type->block_len);
+        if (groups[order[k]] != groups[order[k - k % m->type->block_len]])
+            return error_set(e, ERR_UNSUPPORTED, "tensor %s: the columns of group %u are no multiple of %u, which "
+                             "this version needs", m->parts[PACKED_INDEX]->name, groups[order[k]],
+                             m->type->block_len);
+    return 0;
+}
+
+/* The groups of all columns, out of a file that may change: what is checked here is what is used. */
+static int read_groups(const struct packed_matrix *m, const struct packed_bytes *b, uint32_t *groups, bool *moved,
+                       struct error *e)
+{
+    *moved = false;
+    for (uint64_t c = 0; c < m->cols; c++) {
+        uint64_t g = group_at(m, b, c);
+        if (g >= m->n_groups)
+            return error_set(e, ERR_CORRUPT, "tensor %s puts column %llu in group %lld of %llu",
+                             m->parts[PACKED_INDEX]->name, (unsigned long long)c, (long long)(int32_t)g,
+                             (unsigned long long)m->n_groups);
+        groups[c] = (uint32_t)g;
+        *moved = *moved || g != c / m->group;
+    }
     return 0;
 }
 
 int packed_order(const struct packed_matrix *m, const struct packed_bytes *b, uint32_t *order, bool *ordered,
                  struct error *e)
 {
-    const struct st_tensor *t = m->parts[PACKED_INDEX];
-    bool moved = false;
     *ordered = false;
     int r = check_shape(m, b, e);
     if (r == 0)
         r = check_no_zeros(m, b, e);
-    for (uint64_t c = 0; r == 0 && t && c < m->cols; c++) {
-        uint64_t g = group_at(m, b, c);
-        moved = moved || g != c / m->group;
-        if (g >= m->n_groups)
-            r = error_set(e, ERR_CORRUPT, "tensor %s puts column %llu in group %lld of %llu", t->name,
-                          (unsigned long long)c, (long long)(int32_t)g, (unsigned long long)m->n_groups);
-    }
-    if (r != 0 || !moved || m->type->block_len == 1)
+    if (r != 0 || !m->parts[PACKED_INDEX])
         return r;
-    uint32_t *starts = mem_array(m->n_groups + 1, sizeof(*starts));
-    sort_columns(m, b, starts, order);
-    mem_free(starts);
-    *ordered = true;
-    return check_blocks(m, b, order, e);
+    uint32_t *groups = mem_array(m->cols, sizeof(*groups));
+    bool moved;
+    r = read_groups(m, b, groups, &moved, e);
+    if (r == 0 && moved && m->type->block_len > 1) {
+        sort_columns(m, groups, order);
+        *ordered = true;
+        r = check_blocks(m, groups, order, e);
+    }
+    mem_free(groups);
+    return r;
 }
 
 /* ---- rows ---- */

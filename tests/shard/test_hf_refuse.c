@@ -501,13 +501,27 @@ static void test_folders_that_are_none(void **state)
     mem_free(path);
 }
 
+/* Experts are multiplied as one stack: with an order of columns in one, there has to be one in all. */
+static void test_an_expert_without_an_order(void **state)
+{
+    (void)state;
+    begin("../packed_models/gptq-qwen3_moe");
+    accept();
+    rename_tensor("model.layers.0.mlp.experts.1.gate_proj.g_idx", "model.layers.0.mlp.experts.1.gate_proj.gidx");
+    refuse(ERR_UNSUPPORTED, "differ in type or shape");
+    begin("../packed_models/gptq-qwen3_moe");
+    rename_tensor("model.layers.0.mlp.experts.0.gate_proj.g_idx", "model.layers.0.mlp.experts.0.gate_proj.gidx");
+    refuse(ERR_UNSUPPORTED, "differ in type or shape");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_configs), cmocka_unit_test(test_config_is_no_config),
         cmocka_unit_test(test_every_number_of_every_config), cmocka_unit_test(test_index),
         cmocka_unit_test(test_index_says_the_wrong_file), cmocka_unit_test(test_a_tensor_in_two_files),
-        cmocka_unit_test(test_tensors), cmocka_unit_test(test_left_out), cmocka_unit_test(test_folders_that_are_none),
+        cmocka_unit_test(test_tensors), cmocka_unit_test(test_an_expert_without_an_order),
+        cmocka_unit_test(test_left_out), cmocka_unit_test(test_folders_that_are_none),
     };
     return cmocka_run_group_tests(tests, open_copy, close_copy);
 }
