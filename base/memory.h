@@ -27,6 +27,8 @@ void mem_big_free(void *p, size_t bytes);
 /* What is in it is of no use any more: its pages go back to the system until they are written again. It may then hold
  * zeros or what it held. */
 void mem_big_rest(void *p, size_t bytes);
+/* The same of a mapped file's bytes: the pages that hold them need not stay, and are read again when asked for. */
+void mem_mapped_rest(const void *p, size_t bytes);
 
 /* *out = a*b, or false when that does not fit. */
 MUST_USE bool mem_mul(size_t a, size_t b, size_t *out);

@@ -2,10 +2,10 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "base/buffer.h"
 #include "base/memory.h"
+#include "base/path.h"
 #include "cli/command.h"
 #include "text/tokenizer.h"
 
@@ -111,8 +111,7 @@ static int decode(const struct tokenizer *t, const struct buffer *in, struct err
 static int open_tokenizer(const char *path, struct tokenizer **t, struct error *e)
 {
     struct gguf *g;
-    struct stat st;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+    if (path_is_folder(path))
         return tokenizer_open_folder(t, path, e);
     int r = gguf_open(&g, path, e);
     if (r == 0)

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <zmq.h>
 
 #include "base/clock.h"
@@ -279,9 +278,7 @@ static char *absolute_path(const char *path)
 /* A link is called by its own name, but "." by the folder's. */
 static char *name_of(const char *path, const char *absolute)
 {
-    struct stat st;
-    bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-    return model_name_of(folder ? absolute : path);
+    return model_name_of(path_is_folder(path) ? absolute : path);
 }
 
 static int parse_types(struct control *c, const struct control_options *o, struct error *e)

@@ -57,7 +57,7 @@ static int find_kind(const struct gguf *g, const struct kind_row **row, struct e
         return 0;
     }
     for (size_t i = 0; i < COUNTOF(kinds); i++) {
-        if (kind.len == strlen(kinds[i].name) && memcmp(kind.text, kinds[i].name, kind.len) == 0) {
+        if (gguf_string_is(kind, kinds[i].name)) {
             *row = &kinds[i];
             return 0;
         }

@@ -10,7 +10,7 @@ static const char a_end[] = ".lora_a", b_end[] = ".lora_b";
 static bool is(const struct gguf *g, const char *key, const char *want)
 {
     struct gguf_string s;
-    return gguf_get_string(g, key, &s) && s.len == strlen(want) && memcmp(s.text, want, s.len) == 0;
+    return gguf_get_string(g, key, &s) && gguf_string_is(s, want);
 }
 
 static int check_kind(const struct adapter *a, const struct gguf *g, struct error *e)

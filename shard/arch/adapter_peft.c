@@ -272,7 +272,7 @@ int adapter_peft_read(struct adapter *a, const char *folder, const struct safete
 {
     struct hf where = {.path = (char *)(uintptr_t)folder};
     struct peft p = {.a = a, .tensors = tensors, .e = e};
-    int r = hf_load_json(&where, CONFIG, HF_CONFIG_BYTES_MAX, false, &p.config, e);
+    int r = hf_load_json(&where, CONFIG, HF_CONFIG_BYTES_MAX, &p.config, e);
     if (r == 0)
         r = read_config(&p);
     fill_numbers(&p.numbers, adapter_hparams(a));
@@ -290,9 +290,8 @@ int adapter_peft_read(struct adapter *a, const char *folder, const struct safete
 bool adapter_peft_place(const char *path, char **folder, char **weights)
 {
     static const char end[] = ".safetensors";
-    struct stat st;
     size_t n = strlen(path), m = strlen(end);
-    bool is_folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    bool is_folder = path_is_folder(path);
     if (!is_folder && (n <= m || strcmp(path + n - m, end) != 0))
         return false;
     const char *slash = strrchr(path, '/');

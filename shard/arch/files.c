@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #include "base/memory.h"
 #include "base/path.h"
@@ -76,10 +75,9 @@ struct file_stretch *model_range_stretches(const struct model *m, const struct l
 
 char *model_locate(const char *path, const struct file_set_entry *entries, size_t n, size_t i)
 {
-    struct stat st;
     size_t prefix;
     uint32_t number, count;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+    if (path_is_folder(path))
         return path_join(path, entries[i].name);
     if (n == 1)
         return mem_strdup(path);
@@ -242,11 +240,14 @@ static size_t count_lacking(const struct model *m)
     for (size_t i = 0; i < arch_rule_count(); i++)
         n += arch_rule_at(i)->role >= ROLE_LAYER_COUNT && !model_tensor_find(m, arch_rule_at(i)->role, -1) &&
              arch_rule_applies(arch_rule_at(i), model_hparams(m), -1, &required) && required;
+    bool lacks[ARCH_LAYERS_MAX];
+    for (uint32_t layer = 0; layer < n_layers; layer++)
+        lacks[layer] = layer_lacks(m, layer) != NULL;
     for (uint32_t layer = 0; layer < n_layers; layer++) {
         uint32_t like = 0;
-        if (!layer_lacks(m, layer))
+        if (!lacks[layer])
             continue;
-        while (like < n_layers && (layer_lacks(m, like) || !same_kind(m, layer, like)))
+        while (like < n_layers && (lacks[like] || !same_kind(m, layer, like)))
             like++;
         if (like == n_layers)
             return SIZE_MAX;

@@ -8,7 +8,7 @@
  *
  * The parts: hf_folder (the files), hf_config (numbers), hf_rope, hf_families
  * (rows: one a model_type), hf_names (rows: one a tensor), hf_tensors (where
- * rows lie), hf_read.  Not for other folders: shard/arch/model.c opens it.
+ * rows lie), hf_read, hf_packed (what is quantised).  Not for other folders: shard/arch/model.c opens it.
  *
  * Immutable after open: any thread may read.                                 */
 #ifndef SHARD_ARCH_HF_H
@@ -23,8 +23,6 @@
 
 struct hf;
 
-/* True for a path of a folder. */
-bool hf_is_folder(const char *path);
 /* *g is the header, of which every tensor is one of *out: the same number names it. Caller closes both. */
 MUST_USE int hf_open(struct hf **out, struct gguf **g, const char *folder, struct error *e);
 void hf_close(struct hf **hf_p);

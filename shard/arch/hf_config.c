@@ -458,7 +458,7 @@ static void read_numbers(struct hf_config *c)
 int hf_config_open(struct hf_config *c, const struct hf *h, struct gguf_writer *w, struct error *e)
 {
     *c = (struct hf_config){.h = h, .w = w, .e = e};
-    int r = hf_load_json(h, CONFIG, HF_CONFIG_BYTES_MAX, false, &c->root, e);
+    int r = hf_load_json(h, CONFIG, HF_CONFIG_BYTES_MAX, &c->root, e);
     if (r == 0)
         r = find_family(c, e);
     if (r != 0)

@@ -12,22 +12,14 @@
 #define INDEX "model.safetensors.index.json"
 #define SINGLE "model.safetensors"
 
-bool hf_is_folder(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-int hf_load_json(const struct hf *h, const char *name, size_t bytes_max, bool optional, json_t **out, struct error *e)
+int hf_load_json(const struct hf *h, const char *name, size_t bytes_max, json_t **out, struct error *e)
 {
     char *path = path_join(h->path, name), *data = NULL;
     size_t len;
     json_error_t wrong;
-    int r = 0;
     *out = NULL;
-    if (!optional || path_exists(path))
-        r = path_read(path, bytes_max, &data, &len, e);
-    if (data) {
+    int r = path_read(path, bytes_max, &data, &len, e);
+    if (r == 0) {
         *out = json_loadb(data, len, JSON_REJECT_DUPLICATES, &wrong);
         if (!json_is_object(*out))
             r = error_set(e, ERR_CORRUPT, "%s: %s", path, *out ? "is no object" : wrong.text);
@@ -154,7 +146,7 @@ static int check_index(const struct hf *h, json_t *map, struct error *e)
 static int open_indexed(struct hf *h, struct error *e)
 {
     json_t *index;
-    int r = hf_load_json(h, INDEX, HF_JSON_BYTES_MAX, false, &index, e);
+    int r = hf_load_json(h, INDEX, HF_JSON_BYTES_MAX, &index, e);
     json_t *map = json_object_get(index, "weight_map");
     if (r == 0 && json_object_size(map) == 0)
         r = error_set(e, ERR_CORRUPT, "%s/" INDEX ": has no weight_map", h->path);

@@ -3,8 +3,6 @@
  * Rows of ours are rows of the packed matrix, in the order of the rules.  Where columns move, where ours are the
  * file's rows, and where no kernel takes anything but floats, the values are read as floats. */
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/memory.h"
 #include "shard/arch/hf_parts.h"
@@ -159,12 +157,6 @@ int hf_order(const struct hf *h, size_t tensor, uint32_t **out, struct error *e)
 
 /* ---- pages ---- */
 
-static void let_go(const uint8_t *bytes, uint64_t n)
-{
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes;
-    (void)madvise((void *)(start / page * page), (size_t)(start % page + n), MADV_DONTNEED);
-}
-
 /* All that a source holds, or a slice's share of it. */
 void hf_release_packed(const struct hf *h, const struct hf_tensor *t, uint64_t slice)
 {
@@ -173,6 +165,6 @@ void hf_release_packed(const struct hf *h, const struct hf_tensor *t, uint64_t s
     for (uint32_t k = 0; k < s->n_parts; k++) {
         const uint8_t *bytes = safetensors_bytes(h->files[s->parts[k].file].tensors, s->parts[k].t);
         uint64_t each = s->parts[k].t->bytes / shares;
-        let_go(bytes + share * each, each);
+        mem_mapped_rest(bytes + share * each, each);
     }
 }

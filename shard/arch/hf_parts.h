@@ -14,7 +14,6 @@ enum hf_limits {
     HF_CONFIG_BYTES_MAX = 4 << 20,
     HF_FILES_MAX = 4096,
     HF_BANDS_MAX = 3,
-    HF_PARTS_MAX = 5, /* tensors that together store one matrix */
     HF_NAME_BYTES = 320,
 };
 
@@ -45,9 +44,8 @@ struct hf {
     size_t n_tensors;
 };
 
-/* hf_folder.c.  load: an object; *out NULL where an optional file is not there. */
-MUST_USE int hf_load_json(const struct hf *h, const char *name, size_t bytes_max, bool optional, json_t **out,
-                          struct error *e);
+/* hf_folder.c.  load: an object. */
+MUST_USE int hf_load_json(const struct hf *h, const char *name, size_t bytes_max, json_t **out, struct error *e);
 MUST_USE int hf_open_files(struct hf *h, struct error *e);
 void hf_close_files(struct hf *h);
 /* All files, JSON first. */
@@ -122,7 +120,7 @@ enum hf_change { HF_AS_IS, HF_ADD_ONE, HF_MINUS_EXP };
 
 /* One matrix, or one of every slice, in the files. */
 struct hf_source {
-    struct hf_found parts[HF_PARTS_MAX]; /* the first holds the values; others what stored types need beside them */
+    struct hf_found parts[PACKED_PARTS]; /* the first holds the values; others what stored types need beside them */
     uint32_t n_parts;
     struct packed_matrix packed; /* without a type: a plain one */
 };
@@ -169,11 +167,12 @@ struct hf_name {
 size_t hf_name_count(void);
 const struct hf_name *hf_name_at(size_t i);
 
-/* hf_tensors.c: everything that the rows find, in the order in which it lies in the files, declared to c->w. */
-/* How a tensor of this row of names lies when it has so many rows and columns in the file: t's axes, and in ne[2] its
- * slices. False: the two do not go with the numbers, of which c needs no more than those of the model. */
+/* hf_tensors.c.  lay: how a tensor of this row of names lies when it has so many rows and columns in the file: t's
+ * axes, and in ne[2] its slices. False: the two do not go with the numbers, of which c needs no more than those of the
+ * model. */
 bool hf_lay(struct hf_tensor *t, enum hf_layout layout, const struct hf_config *c, uint64_t rows, uint64_t cols);
 bool hf_name_applies(const struct hf_name *name, const struct hf_config *c);
+/* Everything that the rows find, in the order in which it lies in the files, declared to c->w. */
 MUST_USE int hf_make_tensors(struct hf *h, struct hf_config *c, struct error *e);
 void hf_free_tensors(struct hf *h);
 

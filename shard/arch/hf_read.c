@@ -1,8 +1,6 @@
 /* hf_read: rows of a tensor from where they lie in the files. */
 #include <math.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/memory.h"
 #include "shard/arch/hf_parts.h"
@@ -121,9 +119,7 @@ void hf_release(const struct hf *h, size_t tensor, uint64_t slice)
         hf_release_packed(h, t, slice);
         return;
     }
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)slice_bytes(h, t, slice);
-    uint64_t bytes = t->file_rows * t->file_cols * t->from->block_bytes;
-    (void)madvise((void *)(start / page * page), (size_t)(start % page + bytes), MADV_DONTNEED);
+    mem_mapped_rest(slice_bytes(h, t, slice), t->file_rows * t->file_cols * t->from->block_bytes);
 }
 
 void hf_stretches(const struct hf *h, size_t tensor, void (*give)(void *arg, const struct file_stretch *s), void *arg)

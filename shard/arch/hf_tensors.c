@@ -303,12 +303,10 @@ static const struct qtype *float_type(enum st_dtype d)
 
 static int wrong_shape(const struct making *m, const struct st_tensor *s)
 {
-    char shape[128] = "";
-    size_t n = 0;
-    for (uint32_t i = 0; i < s->n_dims && n < sizeof(shape); i++)
-        n += (size_t)snprintf(shape + n, sizeof(shape) - n, "%s%llu", i ? " x " : "", (unsigned long long)s->shape[i]);
+    char shape[ST_SHAPE_BYTES];
     return error_set(m->e, ERR_CORRUPT, "%s/%s: tensor %s is %s, which does not go with the numbers of config.json",
-                     m->h->path, m->h->files[m->t->sources[0].parts[0].file].name, s->name, shape);
+                     m->h->path, m->h->files[m->t->sources[0].parts[0].file].name, s->name,
+                     st_shape_text(s, shape));
 }
 
 /* The file's tensor as slices of matrices. */

@@ -474,7 +474,7 @@ static void find_routers(struct hparams *h, const struct gguf *g)
 static void find_attending(struct hparams *h, struct reader *r)
 {
     char key[ARCH_KEY_BYTES];
-    uint64_t heads;
+    uint64_t heads = 0;
     arch_key(r->family, "attention.head_count_kv", key);
     for (uint32_t i = 0; r->status == 0 && h->arch->delta_by_channel && i < h->n_layers; i++) {
         if (!gguf_array_u64(r->g, key, i, &heads) || heads > 1)
@@ -504,11 +504,6 @@ static void find_indexers(struct hparams *h, struct reader *r)
     if (!h->layers[0].indexed)
         r->status = error_set(r->e, ERR_CORRUPT, "%s: %s leaves the first layer without an indexer", gguf_path(r->g),
                               key);
-}
-
-static bool is_text(struct gguf_string s, const char *text)
-{
-    return s.len == strlen(text) && memcmp(s.text, text, s.len) == 0;
 }
 
 /* YaRN whose growth of cos and sin is divided by that of a multiple m, or (compressed attention) left out altogether:
@@ -556,11 +551,11 @@ static void read_rope(struct hparams *h, struct reader *r)
     h->rope_kind = ROPE_KIND_NONE;
     if (is_long)
         h->rope_kind = ROPE_KIND_LONG;
-    else if (is_text(kind, "linear"))
+    else if (gguf_string_is(kind, "linear"))
         h->rope_kind = ROPE_KIND_LINEAR;
-    else if (is_text(kind, "yarn"))
+    else if (gguf_string_is(kind, "yarn"))
         h->rope_kind = ROPE_KIND_YARN;
-    else if (r->status == 0 && !is_text(kind, "none"))
+    else if (r->status == 0 && !gguf_string_is(kind, "none"))
         r->status = error_set(r->e, ERR_UNSUPPORTED, "%s: %s is \"%.*s\"; none, linear, yarn and longrope with its "
                                                      "tensors are supported",
                               gguf_path(r->g), key, (int)(kind.len < 40 ? kind.len : 40), kind.text);

@@ -1,10 +1,9 @@
 /* model: every tensor that the rules name, looked up once and checked for shape. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/memory.h"
+#include "base/path.h"
 #include "shard/arch/arch.h"
 #include "shard/arch/hf.h"
 
@@ -172,7 +171,7 @@ int model_open(struct model **out, const char *path, struct error *e)
 {
     struct model *m = mem_alloc(sizeof(*m));
     *out = NULL;
-    int r = hf_is_folder(path) ? hf_open(&m->folder, &m->file, path, e) : gguf_open(&m->file, path, e);
+    int r = path_is_folder(path) ? hf_open(&m->folder, &m->file, path, e) : gguf_open(&m->file, path, e);
     if (r == 0)
         r = hparams_read(&m->h, m->file, e);
     if (r == 0) {
@@ -302,6 +301,5 @@ void model_tensor_release(const struct model *m, const struct model_tensor *t, u
         return;
     }
     uint64_t slices = arch_extent(&m->h, t->rule->slices);
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes + slice * t->slice_stride;
-    (void)madvise((void *)(start / page * page), (size_t)(start % page + t->bytes / slices), MADV_DONTNEED);
+    mem_mapped_rest(bytes + slice * t->slice_stride, t->bytes / slices);
 }

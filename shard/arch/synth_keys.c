@@ -69,11 +69,6 @@ static void write_attending(struct synth *s)
     gguf_writer_i32s(s->w, arch_key(s->h.arch, "attention.head_count_kv", key), heads, s->h.n_layers);
 }
 
-static bool is_key(struct gguf_string key, const char *name)
-{
-    return key.len == strlen(name) && memcmp(key.text, name, key.len) == 0;
-}
-
 /* The lists that have an entry a token, with unused tokens for the rows of the embedding that have none. */
 static void copy_padded(struct synth *s, uint64_t n)
 {
@@ -116,8 +111,8 @@ static void copy_tokenizer(struct synth *s)
     for (size_t i = 0; i < gguf_key_count(s->tokenizer); i++) {
         struct gguf_string key = gguf_key_at(s->tokenizer, i);
         if (key.len > strlen(prefix) && memcmp(key.text, prefix, strlen(prefix)) == 0 &&
-            !is_key(key, "tokenizer.ggml.tokens") && !is_key(key, "tokenizer.ggml.token_type") &&
-            !is_key(key, "tokenizer.ggml.scores"))
+            !gguf_string_is(key, "tokenizer.ggml.tokens") && !gguf_string_is(key, "tokenizer.ggml.token_type") &&
+            !gguf_string_is(key, "tokenizer.ggml.scores"))
             gguf_writer_copy_key(s->w, s->tokenizer, i);
     }
     copy_padded(s, n);

@@ -133,12 +133,6 @@ static int compare_names(const void *a, const void *b)
     return strcmp((*(struct gguf_tensor *const *)a)->name, (*(struct gguf_tensor *const *)b)->name);
 }
 
-static int compare_offsets(const void *a, const void *b)
-{
-    uint64_t x = (*(struct gguf_tensor *const *)a)->offset, y = (*(struct gguf_tensor *const *)b)->offset;
-    return (x > y) - (x < y);
-}
-
 static int read_values(struct gguf *g, struct view *v, uint64_t n, struct error *e)
 {
     if (n > GGUF_KEYS_MAX || n > view_left(v) / VALUE_BYTES_MIN)
@@ -242,11 +236,10 @@ static int place_tensors(struct gguf *g, uint64_t alignment, struct error *e)
                              t->name);
         t->offset += g->header_bytes;
     }
-    qsort(g->by_name, g->n_tensors, sizeof(*g->by_name), compare_offsets);
     for (size_t i = 1; i < g->n_tensors; i++)
-        if (g->by_name[i - 1]->offset + g->by_name[i - 1]->bytes > g->by_name[i]->offset)
-            return error_set(e, ERR_CORRUPT, "%s: tensors %s and %s overlap", g->path, g->by_name[i - 1]->name,
-                             g->by_name[i]->name);
+        if (g->tensors[i - 1].offset + g->tensors[i - 1].bytes > g->tensors[i].offset)
+            return error_set(e, ERR_CORRUPT, "%s: tensors %s and %s overlap", g->path, g->tensors[i - 1].name,
+                             g->tensors[i].name);
     return gguf_index_tensors(g, e);
 }
 
@@ -270,7 +263,8 @@ static int check_keys(const struct gguf *g, uint64_t *alignment, struct error *e
     return 0;
 }
 
-int gguf_parse(struct gguf *g, struct error *e)
+/* The mapped bytes into everything else. */
+static int parse(struct gguf *g, struct error *e)
 {
     struct view v = view_of(g->map, g->map_bytes);
     uint32_t magic = view_u32(&v), version = view_u32(&v);
@@ -311,7 +305,7 @@ int gguf_open_memory(struct gguf **out, const char *path, char *header, size_t n
     g->owned = true;
     g->files = *files;
     *files = NULL;
-    int r = gguf_parse(g, e);
+    int r = parse(g, e);
     if (r != 0)
         gguf_close(&g);
     *out = g;
@@ -341,7 +335,7 @@ int gguf_open_one(struct gguf **out, const char *path, struct error *e)
     g->path = mem_strdup(path);
     g->map = map;
     g->file_bytes = g->map_bytes = (uint64_t)st.st_size;
-    int r = gguf_parse(g, e);
+    int r = parse(g, e);
     if (r != 0)
         gguf_close(&g);
     *out = g;

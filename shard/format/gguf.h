@@ -95,6 +95,7 @@ bool gguf_get_u64(const struct gguf *g, const char *key, uint64_t *out);
 bool gguf_get_f64(const struct gguf *g, const char *key, double *out);
 bool gguf_get_bool(const struct gguf *g, const char *key, bool *out);
 bool gguf_get_string(const struct gguf *g, const char *key, struct gguf_string *out);
+bool gguf_string_is(struct gguf_string s, const char *text);
 /* Arrays: count and element type; elements by index (numbers converted, false when out of range).
  * String elements are indexed at open, so access is O(1). */
 bool gguf_array(const struct gguf *g, const char *key, enum gguf_type *type, uint64_t *count);

@@ -36,8 +36,6 @@ struct gguf {
 MUST_USE int gguf_open_one(struct gguf **out, const char *path, struct error *e);
 /* Tensors by their names; two of one name are refused. */
 MUST_USE int gguf_index_tensors(struct gguf *g, struct error *e);
-/* The mapped bytes into everything else. */
-MUST_USE int gguf_parse(struct gguf *g, struct error *e);
 /* Bytes of a value of fixed size, 0 for strings, arrays and what is no type. */
 size_t gguf_type_bytes(uint32_t type);
 

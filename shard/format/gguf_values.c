@@ -142,6 +142,11 @@ bool gguf_get_string(const struct gguf *g, const char *key, struct gguf_string *
     return true;
 }
 
+bool gguf_string_is(struct gguf_string s, const char *text)
+{
+    return s.len == strlen(text) && memcmp(s.text, text, s.len) == 0;
+}
+
 bool gguf_array(const struct gguf *g, const char *key, enum gguf_type *type, uint64_t *count)
 {
     const struct gguf_value *v = find(g, key);

@@ -80,11 +80,8 @@ int gguf_writer_create_part(struct gguf_writer **out, const char *path, const ch
 
 struct gguf_writer *gguf_writer_memory(const char *path)
 {
-    struct gguf_writer *w = mem_alloc(sizeof(*w));
-    w->path = mem_strdup(path);
+    struct gguf_writer *w = make_writer(path, NULL);
     w->fd = -1;
-    buffer_init(&w->values, HEADER_BYTES_MAX);
-    buffer_init(&w->infos, HEADER_BYTES_MAX);
     return w;
 }
 

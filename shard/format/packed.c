@@ -32,6 +32,18 @@ const char *packed_text(const json_t *q, const char *key, const char *missing)
     return text ? text : missing;
 }
 
+int packed_block(const json_t *q, const char *key, uint64_t block[static 2], struct error *e)
+{
+    const json_t *sides = json_object_get(q, key);
+    for (size_t i = 0; sides && !json_is_null(sides) && i < 2; i++) {
+        int64_t side = json_integer_value(json_array_get(sides, i));
+        if (json_array_size(sides) != 2 || side < 1 || side > PACKED_SIDE_MAX)
+            return error_set(e, ERR_CORRUPT, "config.json: %s is not two sizes", key);
+        block[i] = (uint64_t)side;
+    }
+    return 0;
+}
+
 /* The part of a config that tells of quantisation, NULL where there is none. */
 static const json_t *find_config(const json_t *config, bool *old)
 {
@@ -85,11 +97,6 @@ void packed_close(struct packed **packed_p)
     *packed_p = NULL;
 }
 
-const char *packed_name(const struct packed *p)
-{
-    return p->scheme->name;
-}
-
 /* ---- the tensors of a module ---- */
 
 static void fail(struct packed_search *s, int status)
@@ -124,15 +131,10 @@ bool packed_set_cols(struct packed_search *s, struct packed_matrix *m, const str
 
 void packed_refuse(struct packed_search *s, const struct st_tensor *t, const char *words)
 {
-    char shape[SAFETENSORS_DIMS_MAX * 24] = "";
-    size_t at = 0;
-    if (s->status != 0 || !t)
-        return;
-    for (uint32_t i = 0; i < t->n_dims; i++)
-        at += (size_t)snprintf(shape + at, sizeof(shape) - at, "%s%llu", i ? " x " : "",
-                               (unsigned long long)t->shape[i]);
-    fail(s, error_set(s->e, ERR_UNSUPPORTED, "tensor %s (%s, %s) %s", t->name, st_dtype_name(t->dtype),
-                      at ? shape : "one value", words));
+    char shape[ST_SHAPE_BYTES];
+    if (s->status == 0 && t)
+        fail(s, error_set(s->e, ERR_UNSUPPORTED, "tensor %s (%s, %s) %s", t->name, st_dtype_name(t->dtype),
+                          st_shape_text(t, shape), words));
 }
 
 void packed_want(struct packed_search *s, const struct st_tensor *t, uint32_t n_dims, const uint64_t *shape)
@@ -183,7 +185,7 @@ void packed_scales(struct packed_search *s, struct packed_matrix *m, const struc
 int packed_find(const struct packed *p, const char *name, uint64_t cols, packed_lookup_fn lookup, void *arg,
                 struct packed_matrix *out, struct error *e)
 {
-    struct packed_search s = {.lookup = lookup, .arg = arg, .name = name, .cols = cols, .e = e};
+    struct packed_search s = {.lookup = lookup, .arg = arg, .name = name, .e = e};
     static const char ending[] = ".weight";
     size_t len = strlen(name), cut = sizeof(ending) - 1;
     *out = (struct packed_matrix){.slices = 1, .tile_rows = 1};

@@ -40,8 +40,6 @@ struct packed;
 /* config: all of config.json. *out NULL: nothing is quantised. */
 MUST_USE int packed_open(struct packed **out, const json_t *config, struct error *e);
 void packed_close(struct packed **packed_p);
-/* "GPTQ", "AWQ", "FP8", "compressed-tensors", "MXFP4" */
-const char *packed_name(const struct packed *p);
 
 /* The tensors that together store a matrix. */
 enum packed_part { PACKED_CODES, PACKED_SCALES, PACKED_ZEROS, PACKED_INDEX, PACKED_SHAPE, PACKED_PARTS };

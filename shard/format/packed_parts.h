@@ -34,14 +34,13 @@ struct packed_search {
     void *arg;
     const char *name;  /* the float tensor's */
     char module[PACKED_NAME_BYTES]; /* without ".weight" */
-    uint64_t cols;
     struct error *e;
     int status;
 };
 
 /* A row: how a method is configured, and how its modules are found (m->type stays NULL where there is nothing). */
 struct packed_scheme {
-    const char *method, *name;
+    const char *method; /* of quantization_config */
     int (*configure)(struct packed *p, const json_t *q, struct error *e);
     void (*find)(const struct packed *p, struct packed_search *s, struct packed_matrix *m);
 };
@@ -53,6 +52,8 @@ extern const struct packed_scheme packed_gptq, packed_awq, packed_fp8, packed_fb
 /* A number, a text of an object: `missing` when absent or null. An ERR_CORRUPT number is out of range or none. */
 MUST_USE int packed_number(const json_t *q, const char *key, int64_t missing, int64_t low, int64_t high, int64_t *out,
                            struct error *e);
+/* A list of two sizes, where it is not absent or null. */
+MUST_USE int packed_block(const json_t *q, const char *key, uint64_t block[static 2], struct error *e);
 const char *packed_text(const json_t *q, const char *key, const char *missing);
 
 /* The tensor called module + suffix; NULL when absent. */

@@ -99,7 +99,7 @@ static void find_gptq(const struct packed *p, struct packed_search *s, struct pa
     set_columns(p, s, m, rows, rows * m->bits / WORD_BITS);
 }
 
-const struct packed_scheme packed_gptq = {"gptq", "GPTQ", configure_gptq, find_gptq};
+const struct packed_scheme packed_gptq = {"gptq", configure_gptq, find_gptq};
 
 /* ---- AWQ ---- */
 
@@ -131,23 +131,16 @@ static void find_awq(const struct packed *p, struct packed_search *s, struct pac
     set_columns(p, s, m, words * (WORD_BITS / AWQ_BITS), words);
 }
 
-const struct packed_scheme packed_awq = {"awq", "AWQ", configure_awq, find_awq};
+const struct packed_scheme packed_awq = {"awq", configure_awq, find_awq};
 
 /* ---- FP8 ---- */
 
 static int configure_fp8(struct packed *p, const json_t *q, struct error *e)
 {
     const char *kind = packed_text(q, "fmt", "e4m3");
-    const json_t *block = json_object_get(q, "weight_block_size");
     if (!strstr(kind, "e4m3") || strstr(kind, "fnuz")) /* also called float8_e4m3fn */
         return error_set(e, ERR_UNSUPPORTED, "config.json: FP8 of the kind %s; e4m3 is read", kind);
-    for (size_t i = 0; block && !json_is_null(block) && i < 2; i++) {
-        int64_t side = json_integer_value(json_array_get(block, i));
-        if (json_array_size(block) != 2 || side < 1 || side > PACKED_SIDE_MAX)
-            return error_set(e, ERR_CORRUPT, "config.json: weight_block_size is not two sizes");
-        p->block[i] = (uint64_t)side;
-    }
-    return 0;
+    return packed_block(q, "weight_block_size", p->block, e);
 }
 
 static void find_fp8(const struct packed *p, struct packed_search *s, struct packed_matrix *m)
@@ -172,8 +165,8 @@ static void find_fp8(const struct packed *p, struct packed_search *s, struct pac
         packed_choose_fp8(m);
 }
 
-const struct packed_scheme packed_fp8 = {"fp8", "FP8", configure_fp8, find_fp8};
-const struct packed_scheme packed_fbgemm = {"fbgemm_fp8", "FP8", configure_fp8, find_fp8};
+const struct packed_scheme packed_fp8 = {"fp8", configure_fp8, find_fp8};
+const struct packed_scheme packed_fbgemm = {"fbgemm_fp8", configure_fp8, find_fp8};
 
 /* ---- MXFP4 ---- */
 
@@ -212,4 +205,4 @@ static void find_mxfp4(const struct packed *p, struct packed_search *s, struct p
     packed_want(s, scales, 3, (uint64_t[]){m->slices, m->rows, blocks});
 }
 
-const struct packed_scheme packed_mxfp4 = {"mxfp4", "MXFP4", configure_mxfp4, find_mxfp4};
+const struct packed_scheme packed_mxfp4 = {"mxfp4", configure_mxfp4, find_mxfp4};

@@ -49,7 +49,6 @@ static int check_order(const json_t *weights, struct error *e)
 static int read_shape(const json_t *weights, struct packed_group *g, struct error *e)
 {
     int64_t bits, group;
-    const json_t *block = json_object_get(weights, "block_structure");
     int r = packed_number(weights, "num_bits", BITS_MAX, 1, BITS_MAX, &bits, e);
     if (r == 0)
         r = packed_number(weights, "group_size", -1, -1, PACKED_SIDE_MAX, &group, e);
@@ -57,13 +56,9 @@ static int read_shape(const json_t *weights, struct packed_group *g, struct erro
         return r;
     g->bits = (uint32_t)bits;
     g->group = group > 0 ? (uint64_t)group : 0;
-    for (size_t i = 0; json_is_array(block) && i < 2; i++) {
-        int64_t side = json_integer_value(json_array_get(block, i));
-        if (side < 1 || side > PACKED_SIDE_MAX)
-            return error_set(e, ERR_CORRUPT, "config.json: block_structure is not two sizes");
-        g->block[i] = (uint64_t)side;
-    }
-    return check_order(weights, e);
+    if (json_is_array(json_object_get(weights, "block_structure"))) /* texts speak of sparsity */
+        r = packed_block(weights, "block_structure", g->block, e);
+    return r == 0 ? check_order(weights, e) : r;
 }
 
 static int add_group(struct packed *p, const json_t *group, const char *format, struct error *e)
@@ -267,4 +262,4 @@ static void find(const struct packed *p, struct packed_search *s, struct packed_
         find_bytes(p, s, m, plain);
 }
 
-const struct packed_scheme packed_tensors = {"compressed-tensors", "compressed-tensors", configure, find};
+const struct packed_scheme packed_tensors = {"compressed-tensors", configure, find};

@@ -43,6 +43,15 @@ static const struct {
     [ST_F32] = {"F32", 4}, [ST_I64] = {"I64", 8}, [ST_U64] = {"U64", 8}, [ST_F64] = {"F64", 8},
 };
 
+char *st_shape_text(const struct st_tensor *t, char text[static ST_SHAPE_BYTES])
+{
+    size_t n = 0;
+    snprintf(text, ST_SHAPE_BYTES, "one value");
+    for (uint32_t i = 0; i < t->n_dims; i++)
+        n += (size_t)snprintf(text + n, ST_SHAPE_BYTES - n, "%s%llu", i ? " x " : "", (unsigned long long)t->shape[i]);
+    return text;
+}
+
 const char *st_dtype_name(enum st_dtype d)
 {
     return dtypes[d].name;

@@ -25,6 +25,7 @@ enum safetensors_limits {
     SAFETENSORS_TENSORS_MAX = 1 << 20,
     SAFETENSORS_DIMS_MAX = 8,
     SAFETENSORS_NAME_MAX = 255,
+    ST_SHAPE_BYTES = SAFETENSORS_DIMS_MAX * 24, /* of a shape in words, with its NUL */
 };
 
 enum st_dtype {
@@ -56,6 +57,8 @@ const void *safetensors_bytes(const struct safetensors *s, const struct st_tenso
 /* A string of "__metadata__"; NULL when there is none. */
 const char *safetensors_meta(const struct safetensors *s, const char *key);
 const char *st_dtype_name(enum st_dtype d); /* "BF16" */
+/* "64 x 128", "one value"; returns text. */
+char *st_shape_text(const struct st_tensor *t, char text[static ST_SHAPE_BYTES]);
 size_t st_dtype_bytes(enum st_dtype d);
 
 #endif

@@ -5,8 +5,6 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/memory.h"
 #include "kernels/pool.h"
@@ -144,20 +142,11 @@ static void convert_part(void *arg, int part, int parts)
     }
 }
 
-/* The pages of what was read need not stay. */
-static void let_go(const uint8_t *bytes, uint64_t n)
-{
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes;
-    uintptr_t first = (start + page - 1) / page * page, last = (start + n) / page * page;
-    if (last > first)
-        (void)madvise((void *)first, last - first, MADV_DONTNEED);
-}
-
 static void release(const struct converter *c, const struct wanted *w, uint64_t first, uint64_t n)
 {
     uint64_t slice = w->ne[0] * w->ne[1];
     if (!c->m)
-        let_go(file_bytes(c, w->t, first), n / w->t->type->block_len * w->t->type->block_bytes);
+        mem_mapped_rest(file_bytes(c, w->t, first), n / w->t->type->block_len * w->t->type->block_bytes);
     for (uint64_t i = first / slice; c->m && i <= (first + n - 1) / slice; i++)
         model_release(c->m, w->t, i);
 }
@@ -181,7 +170,7 @@ int converter_run(struct converter *c, const struct wanted *w, const struct qtyp
     struct round r = {.c = c, .w = w, .to = to, .first = first, .n = n, .step = converter_step(c, w),
                       .limit = type_limit(to), .e = &own};
     *blocks = c->blocks;
-    let_go(c->lent, c->n_lent);
+    mem_mapped_rest(c->lent, c->n_lent);
     c->n_lent = 0;
     if (!c->m && to == w->t->type) {
         *blocks = c->lent = file_bytes(c, w->t, first);
@@ -206,7 +195,7 @@ int converter_open(struct converter **out, const struct model *m, const struct g
     c->m = m;
     c->g = g;
     c->piece_max = PIECE;
-    for (size_t i = 0; i < gguf_tensor_count(g); i++) {
+    for (size_t i = 0; m && i < gguf_tensor_count(g); i++) {
         uint64_t step = step_of(gguf_tensor_at(g, i)->ne[0]);
         c->piece_max = step > c->piece_max ? (size_t)step : c->piece_max;
     }

@@ -112,7 +112,7 @@ static void copy_keys(struct job *j)
         struct gguf_string key = gguf_key_at(j->g, i);
         bool keep = true;
         for (size_t k = 0; k < COUNTOF(own); k++)
-            keep = keep && !(key.len == strlen(own[k]) && memcmp(key.text, own[k], key.len) == 0);
+            keep = keep && !gguf_string_is(key, own[k]);
         if (keep)
             gguf_writer_copy_key(j->w, j->g, i);
     }

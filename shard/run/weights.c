@@ -22,10 +22,10 @@ static struct weight **place_of(struct weights *w, const struct model_tensor *t)
 }
 
 /* Advice about the whole pages that hold the tensor; what the system makes of it is its own affair. */
-static void advise(const void *bytes, uint64_t n, int advice)
+static void advise_reading(const void *bytes, uint64_t n)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes / page * page;
-    (void)madvise((void *)start, (size_t)((uintptr_t)bytes + n - start), advice);
+    (void)madvise((void *)start, (size_t)((uintptr_t)bytes + n - start), MADV_SEQUENTIAL);
 }
 
 struct filling {
@@ -63,7 +63,7 @@ static int load_tensor(struct weights *w, const struct model *m, const struct mo
         return error_context(e, "%s", t->info->name);
     desc.order = order;
     if (desc.bytes)
-        advise(desc.bytes, (desc.slices - 1) * t->slice_stride + t->bytes / desc.slices, MADV_SEQUENTIAL);
+        advise_reading(desc.bytes, (desc.slices - 1) * t->slice_stride + t->bytes / desc.slices);
     int r = w->device->backend->weight_create(w->device, place, &desc, e);
     mem_free(order);
     for (uint32_t i = 0; desc.bytes && i < desc.slices; i++)
