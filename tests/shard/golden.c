@@ -46,7 +46,7 @@ static void golden_read(struct golden *g, const char *dir, const char *file)
     mem_free(name);
 }
 
-static void golden_free(struct golden *g)
+void golden_free(struct golden *g)
 {
     mem_free(g->path);
     mem_free(g->tokens);

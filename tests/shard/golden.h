@@ -17,4 +17,6 @@ struct golden {
 /* Calls `check` for every golden whose family is known; skips the test where the folder is absent. */
 void golden_each(void (*check)(const struct golden *g));
 
+void golden_free(struct golden *g);
+
 #endif

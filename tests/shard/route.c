@@ -58,6 +58,16 @@ const float *route_logits(struct route *r, uint32_t i)
     return shard_logits(r->shards[r->n - 1], i);
 }
 
+double route_error(const float *a, const float *b, size_t n)
+{
+    double error = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        error += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        size += (double)b[i] * b[i];
+    }
+    return error / size;
+}
+
 uint32_t route_argmax(const float *logits, uint32_t n)
 {
     uint32_t best = 0;

@@ -33,6 +33,8 @@ void route_open(struct route *r, const struct route_options *o);
 void route_close(struct route *r);
 int route_step(struct route *r, const struct step_row *rows, uint32_t n, struct error *e);
 const float *route_logits(struct route *r, uint32_t i);
+/* Of n values of a beside b: the squares of the differences over the squares of b. */
+double route_error(const float *a, const float *b, size_t n);
 uint32_t route_argmax(const float *logits, uint32_t n);
 /* Logits [n, n_vocab] of `tokens` as sequence `id` from `position` on, in steps of `chunk` rows. Caller frees. */
 float *route_run(struct route *r, uint64_t id, uint32_t position, const int32_t *tokens, uint32_t n, uint32_t chunk);

@@ -38,16 +38,6 @@ static void text(int32_t *tokens)
         tokens[i] = (i * 37 + i * i % 13) % VOCAB;
 }
 
-static double nmse(const float *a, const float *b, size_t n)
-{
-    double error = 0, size = 0;
-    for (size_t i = 0; i < n; i++) {
-        error += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        size += (double)b[i] * (double)b[i];
-    }
-    return error / size;
-}
-
 /* The family's two adapters, the second counting half. */
 struct pair_of_adapters {
     struct model *model;
@@ -111,7 +101,7 @@ static void check_merged(const struct arch *a)
         struct route_options m = options("merged.gguf", NULL);
         route_open(&merged, &m);
         float *want = logits_of(&merged, 1, 0, TEXT), *got = logits_of(&r, 2 + (uint64_t)i, (uint16_t)(i + 1), TEXT);
-        double off = nmse(got, want, TEXT * VOCAB), away = nmse(base, want, TEXT * VOCAB);
+        double off = route_error(got, want, TEXT * VOCAB), away = route_error(base, want, TEXT * VOCAB);
         print_message("        %s, adapter %d: error %.2g (without it %.2g)\n", a->name, i + 1, off, away);
         if (!(off < 1e-9) || !(away > 1e-6))
             fail_msg("%s: the adapter at run time is not the merged one: %g, and without it %g", a->name, off, away);

@@ -10,90 +10,22 @@
 #include <jansson.h>
 
 #include "base/memory.h"
-#include "golden.h"
+#include "golden_check.h"
 #include "route.h"
 
 #define DEMO "tests/data/shoal-demo-q8_0.gguf"
 #define ANSWERS "tests/data/answers.json"
 
-static double nmse(const float *a, const float *b, size_t n)
-{
-    double error = 0, size = 0;
-    for (size_t i = 0; i < n; i++) {
-        error += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        size += (double)b[i] * b[i];
-    }
-    return error / size;
-}
-
-/* The greedy continuation after the prompt, token by token. */
-static void check_continuation(struct route *r, const struct golden *g, const float *last)
-{
-    int32_t got[GOLDEN_TOKENS_MAX];
-    route_greedy(r, 1, g->n, (int32_t)route_argmax(last, g->n_vocab), got, g->n_next);
-    assert_memory_equal(got, g->next, g->n_next * sizeof(int32_t));
-}
-
-static void check_logits(const struct golden *g)
-{
-    const char *const sets[] = {"scalar", "avx2", "avx512", "neon"};
-    for (size_t i = 0; i < COUNTOF(sets); i++) {
-        struct device *d;
-        if (backend_open(&d, "cpu", &(struct device_options){.threads = 1, .isa = sets[i]}, NULL) != 0)
-            continue;
-        backend_close(&d);
-        struct route r;
-        route_open(&r, &(struct route_options){.path = g->path, .isa = sets[i]});
-        assert_int_equal(model_hparams(r.model)->n_vocab, g->n_vocab);
-        float *logits = route_run(&r, 1, 0, g->tokens, g->n, g->n);
-        double error = nmse(logits, g->logits, (size_t)g->n * g->n_vocab);
-        print_message("        %s: error %.2g\n", sets[i], error);
-        assert_true(error < 1e-6);
-        check_continuation(&r, g, logits + (size_t)(g->n - 1) * g->n_vocab);
-        mem_free(logits);
-        route_close(&r);
-    }
-}
-
 static void test_golden_logits_and_continuation_come_out(void **state)
 {
     (void)state;
-    golden_each(check_logits);
-}
-
-static void check_split(const struct golden *g, const struct route_options *o, const float *whole)
-{
-    struct route r;
-    route_open(&r, o);
-    float *logits = route_run(&r, 1, 0, g->tokens, g->n, g->n);
-    assert_memory_equal(logits, whole, (size_t)g->n * g->n_vocab * sizeof(float));
-    check_continuation(&r, g, logits + (size_t)(g->n - 1) * g->n_vocab);
-    mem_free(logits);
-    route_close(&r);
-}
-
-enum { DEEP = 8 }; /* layers, of which all splits in three would be hundreds */
-
-static void check_splits(const struct golden *g)
-{
-    struct route r;
-    route_open(&r, &(struct route_options){.path = g->path});
-    uint32_t n_layers = model_hparams(r.model)->n_layers;
-    float *whole = route_run(&r, 1, 0, g->tokens, g->n, g->n);
-    route_close(&r);
-    assert_true(n_layers > 1);
-    for (uint32_t a = 1; a < n_layers; a++) {
-        check_split(g, &(struct route_options){.path = g->path, .n = 2, .cuts = {a}}, whole);
-        for (uint32_t b = a + 1; b < n_layers && (n_layers <= DEEP || b == a + 1); b++) /* of deep ones, the short */
-            check_split(g, &(struct route_options){.path = g->path, .n = 3, .cuts = {a, b}}, whole);
-    }
-    mem_free(whole);
+    golden_each(golden_check_logits);
 }
 
 static void test_golden_splits_give_the_same_bits(void **state)
 {
     (void)state;
-    golden_each(check_splits);
+    golden_each(golden_check_splits);
 }
 
 /* ---- the demo model ---- */

@@ -13,62 +13,30 @@
 #include <jansson.h>
 
 #include "base/memory.h"
-#include "base/path.h"
 #include "shard/run/convert.h"
 #include "tests/shard/folder.h"
-#include "tests/shard/route.h"
+#include "tests/shard/golden_check.h"
 
 #define FOLDER "tests/data/packed_models"
 
-enum { MODELS_MAX = 16, TOKENS_MAX = 32 };
-
 struct expected {
-    char path[256];
-    uint32_t n, n_next, n_vocab;
-    int32_t prompt[TOKENS_MAX], next[TOKENS_MAX];
-    float *logits; /* [n, n_vocab] */
+    struct golden g;
     json_t *types; /* a tensor's name in layer 1 to its type */
 };
 
-static json_t *load_json(const struct expected *x, const char *name)
-{
-    char path[320];
-    snprintf(path, sizeof(path), "%s/%s", x->path, name);
-    json_t *j = json_load_file(path, 0, NULL);
-    assert_non_null(j);
-    return j;
-}
-
-static uint32_t read_tokens(const json_t *list, int32_t *out)
-{
-    size_t n = json_array_size(list);
-    assert_true(n > 0 && n <= TOKENS_MAX);
-    for (size_t i = 0; i < n; i++)
-        out[i] = (int32_t)json_integer_value(json_array_get(list, i));
-    return (uint32_t)n;
-}
-
 static void expected_open(struct expected *x, const char *name)
 {
-    char path[320], *data;
-    size_t len;
-    snprintf(x->path, sizeof(x->path), FOLDER "/%.200s", name);
-    json_t *j = load_json(x, "expected.json");
-    x->n = read_tokens(json_object_get(j, "prompt"), x->prompt);
-    x->n_next = read_tokens(json_object_get(j, "next"), x->next);
-    json_decref(j);
-    x->types = load_json(x, "types.json");
-    snprintf(path, sizeof(path), "%s/logits.f32", x->path);
-    assert_int_equal(path_read(path, 1 << 20, &data, &len, NULL), 0);
-    x->n_vocab = (uint32_t)(len / sizeof(float) / x->n);
-    x->logits = mem_alloc(len);
-    memcpy(x->logits, data, len);
-    mem_free(data);
+    char path[320];
+    snprintf(path, sizeof(path), FOLDER "/%.200s", name);
+    golden_read_folder(&x->g, path);
+    snprintf(path, sizeof(path), FOLDER "/%.200s/types.json", name);
+    x->types = json_load_file(path, 0, NULL);
+    assert_non_null(x->types);
 }
 
 static void expected_close(struct expected *x)
 {
-    mem_free(x->logits);
+    golden_free(&x->g);
     json_decref(x->types);
 }
 
@@ -92,16 +60,6 @@ static void each_model(void (*check)(const struct expected *x))
     assert_true(models >= 8);
 }
 
-static double nmse(const float *a, const float *b, size_t n)
-{
-    double error = 0, size = 0;
-    for (size_t i = 0; i < n; i++) {
-        error += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        size += (double)b[i] * b[i];
-    }
-    return error / size;
-}
-
 /* ---- types and sizes ---- */
 
 /* What is loaded is what the header says: about as many bytes as the file has, which are those of codes and scales. */
@@ -111,7 +69,7 @@ static void check_resident(const struct expected *x, const struct model *m)
     struct shard_stats stats;
     struct layer_range all = {0, model_hparams(m)->n_layers, true, true};
     uint64_t floats = model_params_total(m) * sizeof(float);
-    route_open(&r, &(struct route_options){.path = x->path});
+    route_open(&r, &(struct route_options){.path = x->g.path});
     shard_stats(r.shards[0], &stats);
     assert_int_equal(stats.bytes_weights, model_range_bytes(m, &all));
     print_message("        %llu bytes, %.0f %% of floats\n", (unsigned long long)stats.bytes_weights,
@@ -126,7 +84,7 @@ static void check_types(const struct expected *x)
     struct error e = {0};
     const char *tensor;
     json_t *type;
-    if (model_open(&m, x->path, &e) != 0)
+    if (model_open(&m, x->g.path, &e) != 0)
         fail_msg("%s", e.text);
     json_object_foreach(x->types, tensor, type) {
         char name[GGUF_NAME_MAX + 1];
@@ -192,18 +150,15 @@ static void write_floats(const char *folder, const char *path)
 static void check_values(const struct expected *x)
 {
     char path[512];
-    int32_t got[TOKENS_MAX];
     struct route r;
     snprintf(path, sizeof(path), "%s", folder_path("floats.gguf"));
-    write_floats(x->path, path);
+    write_floats(x->g.path, path);
     route_open(&r, &(struct route_options){.path = path, .isa = "scalar"});
-    float *logits = route_run(&r, 1, 0, x->prompt, x->n, x->n);
-    double error = nmse(logits, x->logits, (size_t)x->n * x->n_vocab);
+    float *logits = route_run(&r, 1, 0, x->g.tokens, x->g.n, x->g.n);
+    double error = route_error(logits, x->g.logits, (size_t)x->g.n * x->g.n_vocab);
     print_message("        as floats: error %.2g\n", error);
     assert_true(error < 1e-10);
-    route_greedy(&r, 1, x->n, (int32_t)route_argmax(logits + (size_t)(x->n - 1) * x->n_vocab, x->n_vocab), got,
-                 x->n_next);
-    assert_memory_equal(got, x->next, x->n_next * sizeof(int32_t));
+    golden_check_continuation(&r, &x->g, logits + (size_t)(x->g.n - 1) * x->g.n_vocab);
     mem_free(logits);
     route_close(&r);
 }
@@ -220,13 +175,14 @@ static void test_packed_models_hold_the_values(void **state)
 static uint32_t far_rows(const struct expected *x, const char *isa, double bound, double *error)
 {
     struct route r;
-    route_open(&r, &(struct route_options){.path = x->path, .isa = isa});
-    assert_int_equal(model_hparams(r.model)->n_vocab, x->n_vocab);
-    float *logits = route_run(&r, 1, 0, x->prompt, x->n, x->n);
+    route_open(&r, &(struct route_options){.path = x->g.path, .isa = isa});
+    assert_int_equal(model_hparams(r.model)->n_vocab, x->g.n_vocab);
+    float *logits = route_run(&r, 1, 0, x->g.tokens, x->g.n, x->g.n);
     uint32_t far = 0;
     *error = 0;
-    for (uint32_t i = 0; i < x->n; i++) {
-        double one = nmse(logits + (size_t)i * x->n_vocab, x->logits + (size_t)i * x->n_vocab, x->n_vocab);
+    for (uint32_t i = 0; i < x->g.n; i++) {
+        double one = route_error(logits + (size_t)i * x->g.n_vocab, x->g.logits + (size_t)i * x->g.n_vocab,
+                                x->g.n_vocab);
         far += !(one < bound);
         *error = one < bound ? fmax(*error, one) : *error;
     }
@@ -240,7 +196,7 @@ static uint32_t far_rows(const struct expected *x, const char *isa, double bound
 static void check_logits(const struct expected *x)
 {
     static const char *const sets[] = {"scalar", "avx2", "avx512", "neon"};
-    bool floats = strstr(x->path, "fp8") != NULL;
+    bool floats = strstr(x->g.path, "fp8") != NULL;
     for (size_t i = 0; i < COUNTOF(sets); i++) {
         struct device *d;
         double error;
@@ -262,10 +218,10 @@ static void test_packed_models_give_the_logits(void **state)
 static void check_split(const struct expected *x)
 {
     struct route whole, cut;
-    route_open(&whole, &(struct route_options){.path = x->path});
-    route_open(&cut, &(struct route_options){.path = x->path, .cuts = {1}, .n = 2});
-    float *a = route_run(&whole, 1, 0, x->prompt, x->n, x->n), *b = route_run(&cut, 1, 0, x->prompt, x->n, 1);
-    assert_memory_equal(a, b, (size_t)x->n * x->n_vocab * sizeof(float));
+    route_open(&whole, &(struct route_options){.path = x->g.path});
+    route_open(&cut, &(struct route_options){.path = x->g.path, .cuts = {1}, .n = 2});
+    float *a = route_run(&whole, 1, 0, x->g.tokens, x->g.n, x->g.n), *b = route_run(&cut, 1, 0, x->g.tokens, x->g.n, 1);
+    assert_memory_equal(a, b, (size_t)x->g.n * x->g.n_vocab * sizeof(float));
     mem_free(a);
     mem_free(b);
     route_close(&whole);

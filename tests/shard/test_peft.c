@@ -50,16 +50,6 @@ static void read_expected(struct expected *x, const char *name)
     mem_free(data);
 }
 
-static double nmse(const float *a, const float *b, size_t n)
-{
-    double error = 0, size = 0;
-    for (size_t i = 0; i < n; i++) {
-        error += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        size += (double)b[i] * (double)b[i];
-    }
-    return error / size;
-}
-
 /* Logits with the adapter, from one shard or cut before a layer. */
 static float *run(const struct expected *x, const struct adapter *a, uint32_t cut)
 {
@@ -85,7 +75,7 @@ static void check(const char *name)
         fail_msg("%s: %s", name, e.text);
     size_t values = (size_t)x.n * x.n_vocab;
     float *whole = run(&x, a, 0);
-    double error = nmse(whole, x.logits, values);
+    double error = route_error(whole, x.logits, values);
     print_message("        %s: error %.2g\n", name, error);
     if (!(error < 1e-6))
         fail_msg("%s: error %g", name, error);
