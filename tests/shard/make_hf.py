@@ -33,6 +33,8 @@ ROUTED = dict(n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=1
               first_k_dense_replace=1)
 MLA = dict(q_lora_rank=16, kv_lora_rank=24, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12,
            num_key_value_heads=4)
+# With fewer heads it happens that several positions score exactly 0 (all heads below 0), and which of them are chosen is
+# nobody's rule: logits then differ as they may. Without such ties 2, 3 and 4 heads give transformers' logits too.
 INDEX = dict(index_topk=5, index_head_dim=8, index_n_heads=8)
 DELTA = dict(num_hidden_layers=4, head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4,
              linear_key_head_dim=8, linear_value_head_dim=12, shared_expert_intermediate_size=24)
