@@ -1,4 +1,4 @@
-/* api: the table of endpoints, who may use them, and the life of the server. */
+/* api: who may use the endpoints, and the life of the server. */
 #include "coordinator/api/api.h"
 
 #include <string.h>
@@ -10,38 +10,9 @@
 #include "coordinator/api/grammars.h"
 #include "coordinator/api/keys.h"
 #include "coordinator/api/private.h"
+#include "coordinator/api/routes.h"
 
 enum { CONNECTIONS_DEFAULT = 256, REQUEST_ID_MAX = 64 };
-
-enum {
-    FOR_USERS = HTTP_USER,         /* the API key, when one is set, or the operator's token */
-    FOR_OPERATOR = HTTP_USER << 1, /* the operator's token */
-};
-
-/* method, path, handler, flags, largest body.  What OpenAI clients call is there with and without /v1. */
-static const struct http_route routes[] = {
-    { "POST", "/v1/chat/completions", api_chat,        FOR_USERS | HTTP_BODY,    API_BODY_MAX },
-    { "POST", "/v1/completions",      api_completions, FOR_USERS | HTTP_BODY,    API_BODY_MAX },
-    { "GET",  "/v1/models",           api_models,      FOR_USERS,                0 },
-    { "GET",  "/v1/models/",          api_model,       FOR_USERS | HTTP_PREFIX,  0 },
-    { "POST", "/chat/completions",    api_chat,        FOR_USERS | HTTP_BODY,    API_BODY_MAX },
-    { "POST", "/completions",         api_completions, FOR_USERS | HTTP_BODY,    API_BODY_MAX },
-    { "GET",  "/models",              api_models,      FOR_USERS,                0 },
-    { "GET",  "/models/",             api_model,       FOR_USERS | HTTP_PREFIX,  0 },
-    { "POST", "/apply-template",      api_apply_template, FOR_USERS | HTTP_BODY, API_BODY_MAX },
-    { "GET",  "/health",              api_health,      0,                        0 },
-    { "GET",  "/v1/health",           api_health,      0,                        0 },
-    { "GET",  "/version",             api_version,     0,                        0 },
-    { "GET",  "/metrics",             api_metrics,     FOR_USERS,                0 },
-    { "GET",  "/status",              api_status,      FOR_USERS,                0 },
-    { "POST", "/shoal/logits",        api_logits,      FOR_USERS | HTTP_BODY,    API_BODY_MAX },
-    { "POST", "/admin/invite",        api_invite,      FOR_OPERATOR | HTTP_BODY, 64 << 10 },
-    { "POST", "/admin/revoke",        api_revoke,      FOR_OPERATOR | HTTP_BODY, 64 << 10 },
-    { "GET",  "/admin/keys",          api_keys_list,   FOR_OPERATOR,             0 },
-    { "POST", "/admin/keys",          api_keys_create, FOR_OPERATOR | HTTP_BODY, 64 << 10 },
-    { "POST", "/admin/keys/revoke",   api_keys_revoke, FOR_OPERATOR | HTTP_BODY, 64 << 10 },
-    { "GET",  "/admin/keys/usage",    api_keys_usage,  FOR_OPERATOR,             0 },
-};
 
 /* Time depends on what was given, not on how much of it is right. */
 static bool same_secret(const char *given, const char *secret)
@@ -184,6 +155,7 @@ static void api_free(struct api *a)
     mem_free(a->admin_token);
     mem_free(a->chat_error);
     mem_free(a->end_tokens);
+    mem_free(a->routes);
     grammars_destroy(&a->grammars);
     keys_close(&a->keys);
     mem_free(a);
@@ -193,12 +165,14 @@ static void api_free(struct api *a)
 static int listen_http(struct api *a, const struct api_options *o, struct error *e)
 {
     bool locked = o->api_key != NULL || (a->keys != NULL && keys_locked(a->keys));
+    size_t n_routes;
+    a->routes = api_http_routes(&n_routes);
     struct http_options http = {
         .host = o->host,
         .port = o->port,
         .connections_max = o->connections_max == 0 ? CONNECTIONS_DEFAULT : o->connections_max,
-        .routes = routes,
-        .n_routes = COUNTOF(routes),
+        .routes = a->routes,
+        .n_routes = n_routes,
         .any_host = locked,
         .cors = o->cors,
         .arg = a,

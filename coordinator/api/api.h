@@ -3,7 +3,7 @@
  * A handler turns one request into token ids, submits them to the engine, and
  * turns tokens back into text, JSON and server-sent events.  Everything that
  * can fail is tried before the 200 is sent.  Request fields are rows of
- * fields.c, endpoints rows of api.c; unknown fields are ignored, fields whose
+ * fields.c, endpoints rows of routes.c; unknown fields are ignored, fields whose
  * meaning would be lost (functions) are refused by name.
  *
  * Handlers run on the HTTP server's connection threads and share nothing but

@@ -23,6 +23,7 @@ struct api {
     size_t n_end_tokens;
     struct grammars *grammars;
     struct keys *keys; /* NULL: none are kept */
+    struct http_route *routes;
     struct http_server *server;
     /* counters of /metrics */
     atomic_ullong answered_2xx, answered_4xx, answered_5xx, vanished;
@@ -79,6 +80,7 @@ void api_health(void *arg, struct http_exchange *x);
 void api_metrics(void *arg, struct http_exchange *x);
 void api_status(void *arg, struct http_exchange *x);
 void api_version(void *arg, struct http_exchange *x);
+void api_openapi(void *arg, struct http_exchange *x);
 void api_logits(void *arg, struct http_exchange *x);
 void api_invite(void *arg, struct http_exchange *x);
 void api_revoke(void *arg, struct http_exchange *x);

@@ -22,7 +22,7 @@ static int start_api(struct rig *r, const char *host, const char *api_key, bool 
         .control = r->control,
         .tokenizer = r->tokenizer,
         .chat = r->chat,
-        .model_name = "org/demo:q8",
+        .model_name = RIG_NAME,
         .host = host,
         .api_key = api_key,
         .admin_token = RIG_ADMIN,

@@ -7,6 +7,7 @@
 #include "tests/coordinator/http_client.h"
 
 #define RIG_MODEL "tests/data/shoal-demo-q8_0.gguf"
+#define RIG_NAME "org/demo:q8" /* what it is served as */
 #define RIG_ADMIN "0123456789abcdef"
 
 struct rig {

@@ -1,0 +1,83 @@
+/* routes: one row an endpoint. */
+#include "coordinator/api/routes.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "coordinator/api/private.h"
+
+enum { ADMIN_BODY_MAX = 64 << 10, V1_LEN = 3 };
+
+#define WORK (FOR_USERS | HTTP_BODY)
+
+/* method, path, handler, flags, largest body; summary; request, response, event. */
+static const struct api_route routes[] = {
+    { "POST", "/v1/chat/completions", api_chat, WORK | ALSO_BARE, API_BODY_MAX,
+      "Continue a conversation.", "ChatRequest", "Chat", "ChatChunk" },
+    { "POST", "/v1/completions", api_completions, WORK | ALSO_BARE, API_BODY_MAX,
+      "Continue a text or token ids.", "CompletionRequest", "Completion", "Completion" },
+    { "GET", "/v1/models", api_models, FOR_USERS | ALSO_BARE, 0,
+      "The model, and as models of their own its adapters.", NULL, "ModelList", NULL },
+    { "GET", "/v1/models/", api_model, FOR_USERS | HTTP_PREFIX | ALSO_BARE, 0,
+      "One model by its id.", NULL, "Model", NULL },
+    { "POST", "/apply-template", api_apply_template, WORK, API_BODY_MAX,
+      "The text that the model would get of a conversation.", "TemplateRequest", "Template", NULL },
+    { "GET", "/v1/health", api_health, ALSO_BARE, 0,
+      "Whether the model can answer; else a 503 that says why.", NULL, "Health", NULL },
+    { "GET", "/version", api_version, 0, 0,
+      "The version of this server.", NULL, "Version", NULL },
+    { "GET", "/openapi.json", api_openapi, 0, 0,
+      "This document.", NULL, "OpenAPI", NULL },
+    { "GET", "/metrics", api_metrics, FOR_USERS, 0,
+      "Counters and gauges as Prometheus reads them.", NULL, "text/plain", NULL },
+    { "GET", "/status", api_status, FOR_USERS, 0,
+      "The whole picture of the cluster.", NULL, "Status", NULL },
+    { "POST", "/shoal/logits", api_logits, WORK, API_BODY_MAX,
+      "Logits of every token of a prompt, as rows of little-endian 32-bit floats.", "LogitsRequest",
+      "application/octet-stream", NULL },
+    { "POST", "/admin/invite", api_invite, FOR_OPERATOR | HTTP_BODY, ADMIN_BODY_MAX,
+      "An invite with which nodes join.", "InviteRequest", "Invite", NULL },
+    { "POST", "/admin/revoke", api_revoke, FOR_OPERATOR | HTTP_BODY, ADMIN_BODY_MAX,
+      "Remove a member from the cluster.", "RevokeRequest", "Revoked", NULL },
+    { "GET", "/admin/keys", api_keys_list, FOR_OPERATOR, 0,
+      "The API keys of users.", NULL, "KeyList", NULL },
+    { "POST", "/admin/keys", api_keys_create, FOR_OPERATOR | HTTP_BODY, ADMIN_BODY_MAX,
+      "Make an API key.", "KeyRequest", "Key", NULL },
+    { "POST", "/admin/keys/revoke", api_keys_revoke, FOR_OPERATOR | HTTP_BODY, ADMIN_BODY_MAX,
+      "Revoke an API key.", "RevokeRequest", "Revoked", NULL },
+    { "GET", "/admin/keys/usage", api_keys_usage, FOR_OPERATOR, 0,
+      "Requests and tokens of each key and day.", NULL, "UsageList", NULL },
+};
+
+size_t api_route_count(void)
+{
+    return COUNTOF(routes);
+}
+
+const struct api_route *api_route_at(size_t i)
+{
+    return &routes[i];
+}
+
+static struct http_route http_of(const struct api_route *r, size_t skip)
+{
+    return (struct http_route){
+        .method = r->method,
+        .path = r->path + skip,
+        .handle = r->handle,
+        .flags = r->flags,
+        .body_max = r->body_max,
+    };
+}
+
+struct http_route *api_http_routes(size_t *n)
+{
+    struct http_route *out = mem_array(2 * COUNTOF(routes), sizeof(*out));
+    *n = 0;
+    for (size_t i = 0; i < COUNTOF(routes); i++) {
+        out[(*n)++] = http_of(&routes[i], 0);
+        if (routes[i].flags & ALSO_BARE)
+            out[(*n)++] = http_of(&routes[i], V1_LEN);
+    }
+    return out;
+}
