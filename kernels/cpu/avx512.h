@@ -51,8 +51,12 @@ FORCE_INLINE void prefetch(const uint8_t *at, size_t bytes) {
 
 /* Memory is read fastest as one long stream that is asked for well ahead: a panel's rows are read one
  * after the other, each from its start to its end, and meanwhile the bytes that lie AHEAD_BYTES further. */
+FORCE_INLINE const uint8_t *ahead_of(const uint8_t *at, const uint8_t *end) {
+    return (size_t)(end - at) > AHEAD_BYTES ? at + AHEAD_BYTES : at;
+}
+
 FORCE_INLINE const uint8_t *panel_ahead(const struct panel *p, const uint8_t *at) {
-    return (size_t)(p->end - at) > AHEAD_BYTES ? at + AHEAD_BYTES : at;
+    return ahead_of(at, p->end);
 }
 
 /* Unpacking column block `b` of `bytes` bytes a row: ask for a like share of the panel n_p panels further. */

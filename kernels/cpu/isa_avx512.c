@@ -18,8 +18,10 @@ static bool usable(void)
 
 /* ---- float rows ---- */
 
-/* One row of w times up to four rows of x, each pair with its own accumulators. */
-FORCE_INLINE void dot_float(const void *w, const float *const *x, float *out, size_t n, const int n_x, load_fn load)
+/* One row of w times up to four rows of x, each pair with its own accumulators.  Meanwhile the bytes at `ahead`, which
+ * come later, are asked for: a value is value_bytes of them; 0: nothing is. */
+FORCE_INLINE void dot_float(const void *w, const uint8_t *ahead, const float *const *x, float *out, size_t n,
+                            const int n_x, const size_t value_bytes, load_fn load)
 {
     __m512 acc[4][4];
     for (int j = 0; j < n_x; j++)
@@ -27,6 +29,7 @@ FORCE_INLINE void dot_float(const void *w, const float *const *x, float *out, si
             acc[j][k] = _mm512_setzero_ps();
     size_t i = 0;
     for (; i + 64 <= n; i += 64) {
+        prefetch(ahead + i * value_bytes, 64 * value_bytes);
         for (int k = 0; k < 4; k++) {
             size_t at = i + 16 * (size_t)k;
             __m512 v = load(w, at, 0xffff);
@@ -46,16 +49,19 @@ FORCE_INLINE void dot_float(const void *w, const float *const *x, float *out, si
 }
 
 /* Four rows of x stay in the first cache while the rows of W pass by. */
-FORCE_INLINE void rows_float(const struct matmul_job *job, size_t first, size_t last, load_fn load)
+FORCE_INLINE void rows_float(const struct matmul_job *job, size_t first, size_t last, const size_t value_bytes,
+                             load_fn load)
 {
     const float *x[4];
     float out[4];
+    const uint8_t *end = job->w + last * job->w_stride;
     size_t j = 0;
     for (; j + 4 <= job->n_x; j += 4) {
         for (size_t k = 0; k < 4; k++)
             x[k] = job_x(job, j + k);
         for (size_t i = first; i < last; i++) {
-            dot_float(job->w + i * job->w_stride, x, out, job->cols, 4, load);
+            dot_float(job->w + i * job->w_stride, ahead_of(job->w + i * job->w_stride, end), x, out, job->cols, 4,
+                      value_bytes, load);
             for (size_t k = 0; k < 4; k++)
                 job->y[(j + k) * job->y_stride + i] = out[k];
         }
@@ -63,7 +69,8 @@ FORCE_INLINE void rows_float(const struct matmul_job *job, size_t first, size_t 
     for (; j < job->n_x; j++) {
         x[0] = job_x(job, j);
         for (size_t i = first; i < last; i++) {
-            dot_float(job->w + i * job->w_stride, x, out, job->cols, 1, load);
+            dot_float(job->w + i * job->w_stride, ahead_of(job->w + i * job->w_stride, end), x, out, job->cols, 1,
+                      value_bytes, load);
             job->y[j * job->y_stride + i] = out[0];
         }
     }
@@ -71,17 +78,17 @@ FORCE_INLINE void rows_float(const struct matmul_job *job, size_t first, size_t 
 
 void avx512_rows_f32(const struct matmul_job *job, size_t first, size_t last)
 {
-    rows_float(job, first, last, load_f32);
+    rows_float(job, first, last, sizeof(float), load_f32);
 }
 
 void avx512_rows_f16(const struct matmul_job *job, size_t first, size_t last)
 {
-    rows_float(job, first, last, load_f16);
+    rows_float(job, first, last, sizeof(uint16_t), load_f16);
 }
 
 void avx512_rows_bf16(const struct matmul_job *job, size_t first, size_t last)
 {
-    rows_float(job, first, last, load_bf16);
+    rows_float(job, first, last, sizeof(uint16_t), load_bf16);
 }
 
 /* Sixteen values of an FP8 block at a time: by way of half floats that are 256 times too small. */
@@ -110,12 +117,12 @@ FORCE_INLINE __m512 load_fp8_128(const void *p, size_t i, __mmask16 mask)
 
 void avx512_rows_fp8_32(const struct matmul_job *job, size_t first, size_t last)
 {
-    rows_float(job, first, last, load_fp8_32);
+    rows_float(job, first, last, 1, load_fp8_32);
 }
 
 void avx512_rows_fp8_128(const struct matmul_job *job, size_t first, size_t last)
 {
-    rows_float(job, first, last, load_fp8_128);
+    rows_float(job, first, last, 1, load_fp8_128);
 }
 
 /* ---- activations ---- */
@@ -159,7 +166,7 @@ static float dot_f32(const float *a, const float *b, size_t n)
 {
     float out;
     const float *x[1] = {a};
-    dot_float(b, x, &out, n, 1, load_f32);
+    dot_float(b, NULL, x, &out, n, 1, 0, load_f32);
     return out;
 }
 
@@ -167,7 +174,7 @@ static float dot_f16(const float *a, const uint16_t *b, size_t n)
 {
     float out;
     const float *x[1] = {a};
-    dot_float(b, x, &out, n, 1, load_f16);
+    dot_float(b, NULL, x, &out, n, 1, 0, load_f16);
     return out;
 }
 
