@@ -8,13 +8,22 @@
 
 #define FORCE_INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 8 };
+enum { LANES = 8, AHEAD_BYTES = 4096 };
 
 FORCE_INLINE float sum_lanes(__m256 v)
 {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+/* Hardware stops reading ahead at the end of a page: a row asks for as many bytes that come later. */
+FORCE_INLINE void prefetch_ahead(const uint8_t *row, size_t bytes, const uint8_t *end)
+{
+    if ((size_t)(end - row) < AHEAD_BYTES + bytes)
+        return;
+    for (size_t b = 0; b < bytes; b += 64)
+        _mm_prefetch((const char *)row + AHEAD_BYTES + b, _MM_HINT_T0);
 }
 
 void avx2_rows_q4_1(const struct matmul_job *job, size_t first, size_t last);

@@ -90,8 +90,10 @@ typedef void (*dot_fn)(const uint8_t *w, const void *const *x, float *out, size_
 
 FORCE_INLINE void rows_of(const struct matmul_job *job, size_t first, size_t last, dot_fn dot)
 {
+    const uint8_t *end = job->w + last * job->w_stride;
     for (size_t i = first; i < last; i++) {
         const uint8_t *w = job->w + i * job->w_stride;
+        prefetch_ahead(w, job->w_stride, end);
         for (size_t j = 0; j < job->n_x; j += X_MAX) {
             size_t n_x = job->n_x - j < X_MAX ? job->n_x - j : X_MAX;
             const void *x[X_MAX];
