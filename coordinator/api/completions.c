@@ -82,21 +82,27 @@ static int read_text(const struct api *a, const char *text, struct prompt *out, 
     return rc;
 }
 
+void text_of_tokens(const struct api *a, const struct token_list *tokens, struct buffer *text)
+{
+    struct buffer bytes;
+    struct stream s;
+    buffer_init(&bytes, TOKENIZER_TEXT_MAX);
+    tokenizer_decode_list(a->options.tokenizer, tokens->ids, tokens->count, true, &bytes);
+    if (stream_init(&s, NULL, 0, NULL) == 0) {
+        stream_push(&s, buffer_text(&bytes), bytes.len, text);
+        stream_finish(&s, text);
+        stream_close(&s);
+    }
+    buffer_close(&bytes);
+}
+
 /* The text of the ids, for echo. Caller frees. */
 static char *text_of(const struct api *a, const struct token_list *tokens)
 {
-    struct buffer bytes, text;
-    struct stream s;
-    buffer_init(&bytes, TOKENIZER_TEXT_MAX);
+    struct buffer text;
     buffer_init(&text, TOKENIZER_TEXT_MAX);
-    tokenizer_decode_list(a->options.tokenizer, tokens->ids, tokens->count, true, &bytes);
-    if (stream_init(&s, NULL, 0, NULL) == 0) {
-        stream_push(&s, buffer_text(&bytes), bytes.len, &text);
-        stream_finish(&s, &text);
-        stream_close(&s);
-    }
+    text_of_tokens(a, tokens, &text);
     char *copy = mem_strdup(buffer_text(&text));
-    buffer_close(&bytes);
     buffer_close(&text);
     return copy;
 }

@@ -4,24 +4,41 @@
 
 #include "base/buffer.h"
 #include "base/memory.h"
-#include "coordinator/api/private.h"
+#include "coordinator/api/about.h"
 
 /* ---- models ---- */
+
+/* llama.cpp's numbers of a model's file. */
+static json_t *meta_json(const struct model *m, const struct control_route *route)
+{
+    const struct hparams *h = model_hparams(m);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "n_vocab", (json_int_t)h->n_vocab, "n_ctx",
+                     (json_int_t)api_context(route), "n_ctx_train", (json_int_t)h->context, "n_embd",
+                     (json_int_t)h->n_embd, "n_layer", (json_int_t)h->n_layers, "n_params",
+                     (json_int_t)model_params_total(m), "n_params_active", (json_int_t)model_params_active(m), "size",
+                     (json_int_t)file_set_bytes(model_files(m)));
+}
 
 /* The model (0), or with one of its adapters. */
 static json_t *model_json(const struct api *a, uint32_t adapter)
 {
+    static const char *const loaded[] = {
+        [CONTROL_WAITING] = "unloaded", [CONTROL_LOADING] = "loading", [CONTROL_READY] = "loaded"};
     struct control_route route;
     control_route(a->options.control, &route);
     const struct model *m = control_model(a->options.control);
-    const struct hparams *h = model_hparams(m);
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s?, s:I, s:{s:I, s:I, s:I, s:I, s:I}}", "id", a->ids[adapter],
-                     "object", "model", "created", (json_int_t)a->started, "owned_by", "shoal", "root",
-                     a->ids[adapter], "parent", adapter ? a->model_name : NULL, "max_model_len",
-                     (json_int_t)api_context(&route),
-                     "meta", "n_vocab", (json_int_t)h->n_vocab, "n_ctx_train", (json_int_t)h->context, "n_embd",
-                     (json_int_t)h->n_embd, "n_params", (json_int_t)model_params_total(m), "size",
-                     (json_int_t)file_set_bytes(model_files(m)));
+    json_t *j = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s?, s:[]}", "id", a->ids[adapter], "object", "model", "created",
+                          (json_int_t)a->started, "owned_by", "shoal", "root", a->ids[adapter], "parent",
+                          adapter ? a->model_name : NULL, "permission");
+    json_t *more = json_pack("{s:I, s:I, s:s, s:s, s:o, s:{s:s}, s:{s:[s], s:[s]}, s:o}", "max_model_len",
+                             (json_int_t)api_context(&route), "context_length", (json_int_t)api_context(&route),
+                             "quantization", about_quantization(m), "family", model_hparams(m)->arch->name, "meta",
+                             meta_json(m, &route), "status", "value", loaded[route.state], "architecture",
+                             "input_modalities", "text", "output_modalities", "text", "placement",
+                             about_placement(&route));
+    json_object_update(j, more);
+    json_decref(more);
+    return j;
 }
 
 void api_models(void *arg, struct http_exchange *x)

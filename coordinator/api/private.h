@@ -74,6 +74,8 @@ uint32_t api_context(const struct control_route *route);
 void api_chat(void *arg, struct http_exchange *x);
 void api_apply_template(void *arg, struct http_exchange *x);
 void api_completions(void *arg, struct http_exchange *x);
+void api_tokenize(void *arg, struct http_exchange *x);
+void api_detokenize(void *arg, struct http_exchange *x);
 void api_models(void *arg, struct http_exchange *x);
 void api_model(void *arg, struct http_exchange *x);
 void api_health(void *arg, struct http_exchange *x);
