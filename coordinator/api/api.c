@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "coordinator/api/grammars.h"
 #include "coordinator/api/keys.h"
+#include "coordinator/api/meters.h"
 #include "coordinator/api/private.h"
 #include "coordinator/api/routes.h"
 
@@ -157,6 +158,7 @@ static void api_free(struct api *a)
     mem_free(a->end_tokens);
     mem_free(a->routes);
     grammars_destroy(&a->grammars);
+    meters_destroy(&a->meters);
     keys_close(&a->keys);
     mem_free(a);
 }
@@ -209,6 +211,7 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
     make_fingerprint(a);
     find_end_tokens(a);
     a->grammars = grammars_create(o->tokenizer);
+    a->meters = meters_create();
     int rc = o->state_dir == NULL ? 0 : keys_open(&a->keys, o->state_dir, e);
     if (rc == 0)
         rc = listen_http(a, o, e);

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "coordinator/api/meters.h"
 #include "coordinator/api/score.h"
 
 enum { TURN_MS = 20, TEXT_MAX = 64 << 20, INFOS_FIRST = 64 };
@@ -21,6 +22,7 @@ enum { TURN_MS = 20, TEXT_MAX = 64 << 20, INFOS_FIRST = 64 };
 struct choice {
     struct request *request; /* NULL: finished, or nothing to generate */
     const struct prompt *prompt;
+    struct watch watch;      /* of the request */
     struct score *score;     /* of the echoed prompt, until it is complete */
     struct stream stream;
     bool stream_open;
@@ -86,6 +88,7 @@ static int submit(struct generation *g, struct choice *c, const struct params *p
         .deadline_ms = clock_ms() + API_REQUEST_MS,
     };
     sampling_of(&o.sampling, p, index);
+    watch_start(&c->watch);
     return engine_submit(g->api->options.engine, &c->request, &o, &r->error);
 }
 
@@ -205,6 +208,8 @@ static void clear_shown(struct choice *c)
 static enum news show(struct generation *g, struct choice *c, const char *finish, struct piece *out)
 {
     c->finished = finish != NULL;
+    if (c->finished && !g->nothing_wanted)
+        watch_end(&c->watch, g->api->meters, c->prompt->tokens.count, finish);
     c->shown = true;
     *out = (struct piece){
         .choice = (uint32_t)(c - g->choices),
@@ -220,6 +225,7 @@ static enum news show(struct generation *g, struct choice *c, const char *finish
 static enum news on_token(struct generation *g, struct choice *c, const struct frame_result *t, struct piece *out)
 {
     g->completion_tokens++;
+    watch_token(&c->watch, g->api->meters);
     bool is_end = g->end_tokens && tokenizer_is_end(g->api->options.tokenizer, t->token);
     if (is_end)
         return NEWS_QUIET;
@@ -251,7 +257,11 @@ static enum news on_event(struct generation *g, struct choice *c, const struct e
 {
     switch (ev->kind) {
     case EVENT_TOKEN: return on_token(g, c, &ev->token, out);
-    case EVENT_DONE: return on_done(g, c, ev->finish == FINISH_STOP ? "stop" : "length", out);
+    case EVENT_DONE:
+        meters_add(g->api->meters, METER_QUEUE, (double)ev->queued_us / 1e6);
+        meters_add(g->api->meters, METER_PREFILL, (double)ev->prefill_us / 1e6);
+        meters_add(g->api->meters, METER_DECODE, (double)ev->decode_us / 1e6);
+        return on_done(g, c, ev->finish == FINISH_STOP ? "stop" : "length", out);
     case EVENT_FAILED:
         *e = ev->error;
         return NEWS_FAILED;

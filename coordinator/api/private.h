@@ -11,6 +11,7 @@
 
 struct grammars;
 struct keys;
+struct meters;
 
 struct api {
     struct api_options options;
@@ -22,6 +23,7 @@ struct api {
     int32_t *end_tokens; /* after which a generation ends */
     size_t n_end_tokens;
     struct grammars *grammars;
+    struct meters *meters;
     struct keys *keys; /* NULL: none are kept */
     struct http_route *routes;
     struct http_server *server;

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -160,6 +161,49 @@ static void test_ready_says_what_health_says(void **state)
     reply_free(&r);
 }
 
+/* ---- metrics ---- */
+
+/* The value of a line that begins so; -1: there is none. */
+static double metric(void **state, const char *line)
+{
+    struct reply r = call(state, "/metrics", NULL);
+    char *at = strstr(r.body, line);
+    double value = at == NULL || (at > r.body && at[-1] != '\n') ? -1 : strtod(at + strlen(line), NULL);
+    reply_free(&r);
+    return value;
+}
+
+#define OF_LABEL(name, label) "vllm:" name "{model_name=\"org/demo:q8\"," label "} "
+#define OF(name) "vllm:" name "{model_name=\"org/demo:q8\"} "
+
+static void test_metrics_have_vllms_names(void **state)
+{
+    struct rig *rig = *state;
+    assert_true(metric(state, OF("time_to_first_token_seconds_count")) == 0);
+    rig_say(rig, "Hello there", &(struct fake_script){ .token_ms = 15 });
+    struct token_list said = rig_tokens(rig, "Hello there");
+    double tokens = (double)said.count + 1;
+    struct reply r = call(state, "/v1/completions", "{\"prompt\":[5,6,7],\"n\":2}");
+    assert_int_equal(r.status, 200);
+    reply_free(&r);
+    r = call(state, "/v1/completions", "{\"prompt\":[5],\"max_tokens\":1}");
+    reply_free(&r);
+    assert_true(metric(state, OF("time_to_first_token_seconds_count")) == 3);
+    assert_true(metric(state, OF("time_to_first_token_seconds_sum")) > 0);
+    assert_true(metric(state, OF("inter_token_latency_seconds_count")) == 2 * (tokens - 1));
+    assert_true(metric(state, OF("e2e_request_latency_seconds_count")) == 3);
+    assert_true(metric(state, OF("request_prompt_tokens_sum")) == 7);
+    assert_true(metric(state, OF("request_generation_tokens_sum")) == 2 * tokens + 1);
+    assert_true(metric(state, OF("request_queue_time_seconds_count")) == 3);
+    assert_true(metric(state, OF_LABEL("request_success_total", "finished_reason=\"stop\"")) == 2);
+    assert_true(metric(state, OF_LABEL("request_success_total", "finished_reason=\"length\"")) == 1);
+    assert_true(metric(state, OF_LABEL("request_prompt_tokens_bucket", "le=\"1\"")) == 1);
+    assert_true(metric(state, OF_LABEL("request_prompt_tokens_bucket", "le=\"5\"")) == 3);
+    assert_true(metric(state, OF_LABEL("request_prompt_tokens_bucket", "le=\"+Inf\"")) == 3);
+    assert_true(metric(state, OF("num_requests_waiting")) >= 0);
+    token_list_free(&said);
+}
+
 int main(void)
 {
 #define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, rig_start, rig_stop)
@@ -170,6 +214,7 @@ int main(void)
         WITH_RIG(test_bad_tokenize_fields_are_named),
         WITH_RIG(test_models_say_what_they_are_and_where),
         WITH_RIG(test_ready_says_what_health_says),
+        WITH_RIG(test_metrics_have_vllms_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
