@@ -21,6 +21,7 @@ struct http_exchange {
     struct MHD_Connection *mhd;
     struct http_connection *connection;
     const struct http_route *route; /* NULL: none */
+    const struct http_route *near;  /* of the path, but not of the method; NULL: none */
     uint64_t begun_us;
     char path[HTTP_PATH_MAX];
     struct buffer body;
@@ -57,6 +58,11 @@ const char *http_rest(const struct http_exchange *x)
     if (x->route == NULL || (x->route->flags & HTTP_PREFIX) == 0)
         return "";
     return x->path + strlen(x->route->path);
+}
+
+const struct http_route *http_matched(const struct http_exchange *x)
+{
+    return x->route != NULL ? x->route : x->near;
 }
 
 const char *http_request_header(const struct http_exchange *x, const char *name)
@@ -203,25 +209,24 @@ static bool method_fits(const struct http_route *r, const char *method)
 static void find_route(struct http_exchange *x, const char *method)
 {
     const struct http_options *o = &x->server->options;
-    const struct http_route *other = NULL;
     for (size_t i = 0; i < o->n_routes && x->route == NULL; i++) {
         if (!path_fits(&o->routes[i], x->path))
             continue;
         if (method_fits(&o->routes[i], method))
             x->route = &o->routes[i];
         else
-            other = &o->routes[i];
+            x->near = &o->routes[i];
     }
     if (x->route != NULL)
         return;
-    if (other == NULL) {
+    if (x->near == NULL) {
         char *text = mem_printf("there is no %s here", x->path);
         refuse(x, MHD_HTTP_NOT_FOUND, text);
         mem_free(text);
         return;
     }
-    http_reply_header(x, MHD_HTTP_HEADER_ALLOW, other->method);
-    char *text = mem_printf("%s takes %s", x->path, other->method);
+    http_reply_header(x, MHD_HTTP_HEADER_ALLOW, x->near->method);
+    char *text = mem_printf("%s takes %s", x->path, x->near->method);
     refuse(x, MHD_HTTP_METHOD_NOT_ALLOWED, text);
     mem_free(text);
 }
@@ -261,7 +266,7 @@ static void put_cors(struct http_exchange *x, const char *method)
     http_reply_header(x, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ORIGIN);
     if (strcmp(method, "OPTIONS") != 0 || http_request_header(x, "Access-Control-Request-Method") == NULL)
         return;
-    http_reply_header(x, "Access-Control-Allow-Methods", "GET, POST");
+    http_reply_header(x, "Access-Control-Allow-Methods", "GET, POST, DELETE");
     if (headers != NULL)
         http_reply_header(x, "Access-Control-Allow-Headers", headers);
     http_reply(x, MHD_HTTP_NO_CONTENT, "text/plain", "", 0);

@@ -56,6 +56,7 @@ struct http_route {
     http_handler handle;
     unsigned flags;
     size_t body_max;
+    const void *row; /* the caller's */
 };
 
 struct http_options {
@@ -89,6 +90,8 @@ bool http_server_is_local(const struct http_server *s); /* only this machine can
 
 const char *http_path(const struct http_exchange *x); /* percent-decoded, without a trailing slash */
 const char *http_rest(const struct http_exchange *x); /* of a HTTP_PREFIX row, else "" */
+/* The row that takes the request, or one of its path where no row has its method; NULL: there is none. */
+const struct http_route *http_matched(const struct http_exchange *x);
 const char *http_request_header(const struct http_exchange *x, const char *name); /* NULL when absent */
 const char *http_body(const struct http_exchange *x, size_t *len);
 /* The body is no longer needed: its room is given back. */

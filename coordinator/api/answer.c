@@ -229,7 +229,7 @@ static enum http_produced put_end(const struct answer *w, struct buffer *out)
 static enum http_produced put_failure(const struct answer *w, struct buffer *out)
 {
     struct refusal r = { .error = w->error };
-    put_event(out, refusal_json(&r));
+    put_event(out, refusal_json(&r, ERRORS_OPENAI));
     return HTTP_END;
 }
 

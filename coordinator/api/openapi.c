@@ -59,11 +59,18 @@ static json_t *id_json(const char *method, const char *path)
     return j;
 }
 
+static const char *error_schema(const struct api_route *r)
+{
+    static const char *const names[] = {
+        [ERRORS_OPENAI] = "Error", [ERRORS_ANTHROPIC] = "AnthropicError", [ERRORS_OLLAMA] = "OllamaError"};
+    return names[r->errors];
+}
+
 static json_t *operation_json(const struct api_route *r, const char *path)
 {
     json_t *o = json_pack("{s:o, s:s, s:o, s:{s:o, s:{s:s, s:o}}}", "operationId", id_json(r->method, path), "summary",
                           r->summary, "security", security_json(r), "responses", "200", answer_json(r), "default",
-                          "description", "A refusal.", "content", json_content("Error"));
+                          "description", "A refusal.", "content", json_content(error_schema(r)));
     if (r->flags & HTTP_PREFIX)
         json_object_set_new(o, "parameters", json_pack("[{s:s, s:s, s:b, s:s, s:{s:s}}]", "name", "id", "in", "path",
                                                        "required", 1, "description", "It may have slashes.", "schema",

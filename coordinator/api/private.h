@@ -40,13 +40,20 @@ struct refusal {
     uint32_t retry_s; /* Retry-After of a 429 or 503; 0: a second */
 };
 
+/* How an endpoint's clients read errors. */
+enum error_form {
+    ERRORS_OPENAI,    /* {"error": {"message", "type", "param", "code"}} */
+    ERRORS_ANTHROPIC, /* {"type": "error", "error": {"type", "message"}} */
+    ERRORS_OLLAMA,    /* {"error": "message"} */
+};
+
 int refuse(struct refusal *r, int status, const char *param, const char *format, ...) PRINTF_LIKE(4, 5);
 /* The whole answer to a refused request. */
 void reply_refusal(struct http_exchange *x, const struct refusal *r);
 /* From an error of a layer below. */
 void reply_error(struct http_exchange *x, const struct error *e);
-/* {"error": {...}}; the caller's. */
-json_t *refusal_json(const struct refusal *r);
+/* The body of the answer; the caller's. */
+json_t *refusal_json(const struct refusal *r, enum error_form form);
 /* The whole answer; takes the JSON. */
 void reply_json(struct http_exchange *x, int status, json_t *takes);
 /* Text of a JSON value on one line; caller frees with mem_free. */

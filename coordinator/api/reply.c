@@ -1,4 +1,4 @@
-/* reply: answers as JSON, errors as OpenAI's error object, and bodies read as JSON. */
+/* reply: answers as JSON, errors in the form of the endpoint, and bodies read as JSON. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +7,7 @@
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "coordinator/api/private.h"
+#include "coordinator/api/routes.h"
 
 enum { JSON_FLAGS = JSON_COMPACT | JSON_REAL_PRECISION(9) };
 
@@ -34,27 +35,58 @@ static int http_of(const struct refusal *r)
     }
 }
 
-static const char *type_of(int http)
+struct type_row {
+    int http;
+    const char *type;
+};
+
+static const char *type_of(const struct type_row *rows, size_t n, int http, const char *other)
 {
-    static const struct {
-        int http;
-        const char *type;
-    } rows[] = {
-        { 401, "authentication_error" }, { 403, "permission_error" },   { 404, "not_found_error" },
-        { 429, "rate_limit_error" },     { 503, "unavailable_error" },
-    };
-    for (size_t i = 0; i < COUNTOF(rows); i++)
+    for (size_t i = 0; i < n; i++)
         if (rows[i].http == http)
             return rows[i].type;
-    return http >= 500 ? "server_error" : "invalid_request_error";
+    return http >= 500 ? other : "invalid_request_error";
 }
 
-json_t *refusal_json(const struct refusal *r)
+static json_t *openai_json(const struct refusal *r, int http)
+{
+    static const struct type_row rows[] = {
+        { 401, "authentication_error" }, { 403, "permission_error" },      { 404, "not_found_error" },
+        { 429, "rate_limit_error" },     { 501, "not_supported_error" },   { 503, "unavailable_error" },
+    };
+    const char *code = r->code != NULL ? r->code : http == 429 ? "rate_limit_exceeded" : NULL;
+    return json_pack("{s:{s:s, s:s, s:s?, s:s?}}", "error", "message", r->error.text, "type",
+                     type_of(rows, COUNTOF(rows), http, "server_error"), "param", r->param[0] == '\0' ? NULL : r->param,
+                     "code", code);
+}
+
+static json_t *anthropic_json(const struct refusal *r, int http)
+{
+    static const struct type_row rows[] = {
+        { 401, "authentication_error" }, { 403, "permission_error" }, { 404, "not_found_error" },
+        { 413, "request_too_large" },    { 429, "rate_limit_error" }, { 503, "overloaded_error" },
+    };
+    return json_pack("{s:s, s:{s:s, s:s}}", "type", "error", "error", "type",
+                     type_of(rows, COUNTOF(rows), http, "api_error"), "message", r->error.text);
+}
+
+json_t *refusal_json(const struct refusal *r, enum error_form form)
 {
     int http = http_of(r);
-    const char *code = r->code != NULL ? r->code : http == 429 ? "rate_limit_exceeded" : NULL;
-    return json_pack("{s:{s:s, s:s, s:s?, s:s?}}", "error", "message", r->error.text, "type", type_of(http), "param",
-                     r->param[0] == '\0' ? NULL : r->param, "code", code);
+    switch (form) {
+    case ERRORS_ANTHROPIC: return anthropic_json(r, http);
+    case ERRORS_OLLAMA: return json_pack("{s:s}", "error", r->error.text);
+    default: return openai_json(r, http);
+    }
+}
+
+/* Of the endpoint; where there is none, of those whose paths begin so. */
+static enum error_form form_of(const struct http_exchange *x)
+{
+    const struct http_route *route = http_matched(x);
+    if (route != NULL)
+        return ((const struct api_route *)route->row)->errors;
+    return strncmp(http_path(x), "/api/", 5) == 0 ? ERRORS_OLLAMA : ERRORS_OPENAI;
 }
 
 void reply_refusal(struct http_exchange *x, const struct refusal *r)
@@ -66,7 +98,7 @@ void reply_refusal(struct http_exchange *x, const struct refusal *r)
         http_reply_header(x, "Retry-After", seconds);
     else if (http >= 500)
         http_reply_header(x, "x-should-retry", "false");
-    reply_json(x, http, refusal_json(r));
+    reply_json(x, http, refusal_json(r, form_of(x)));
 }
 
 void reply_error(struct http_exchange *x, const struct error *e)

@@ -9,7 +9,7 @@
 
 #include <jansson.h>
 
-#include "net/http_server.h"
+#include "coordinator/api/private.h"
 
 enum api_flags {
     FOR_USERS = HTTP_USER,         /* the API key, when one is set, or the operator's token */
@@ -23,6 +23,7 @@ struct api_route {
     http_handler handle;
     unsigned flags;       /* also http_flags */
     size_t body_max;      /* bytes */
+    enum error_form errors;
     const char *summary;  /* a sentence */
     const char *request;  /* schema of the body; NULL: there is none */
     const char *response; /* schema of the 200, or a media type where it is not JSON */

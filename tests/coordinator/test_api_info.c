@@ -161,6 +161,19 @@ static void test_ready_says_what_health_says(void **state)
     reply_free(&r);
 }
 
+/* ---- forms of errors ---- */
+
+static void test_errors_of_ollamas_paths_are_texts(void **state)
+{
+    struct reply r = call(state, "/api/nothing", NULL);
+    assert_int_equal(r.status, 404);
+    assert_text(&r, "error", "there is no /api/nothing here");
+    reply_free(&r);
+    r = call(state, "/nothing", NULL);
+    assert_text(&r, "error.message", "there is no /nothing here");
+    reply_free(&r);
+}
+
 /* ---- metrics ---- */
 
 /* The value of a line that begins so; -1: there is none. */
@@ -214,6 +227,7 @@ int main(void)
         WITH_RIG(test_bad_tokenize_fields_are_named),
         WITH_RIG(test_models_say_what_they_are_and_where),
         WITH_RIG(test_ready_says_what_health_says),
+        WITH_RIG(test_errors_of_ollamas_paths_are_texts),
         WITH_RIG(test_metrics_have_vllms_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,14 +148,14 @@ static void done(void *arg, const struct http_route *route, int status, uint64_t
 }
 
 static const struct http_route routes[] = {
-    { "POST", "/echo", on_echo, HTTP_BODY, BIG },
-    { "GET", "/rest/", on_rest, HTTP_PREFIX, 0 },
-    { "GET", "/stream", on_stream, 0, 0 },
-    { "GET", "/endless", on_endless, 0, 0 },
-    { "GET", "/broken", on_broken, 0, 0 },
-    { "GET", "/wait", on_wait, 0, 0 },
-    { "GET", "/silence", on_silence, 0, 0 },
-    { "POST", "/closed", on_echo, HTTP_USER | HTTP_BODY, BIG },
+    { "POST", "/echo", on_echo, HTTP_BODY, BIG, NULL },
+    { "GET", "/rest/", on_rest, HTTP_PREFIX, 0, NULL },
+    { "GET", "/stream", on_stream, 0, 0, NULL },
+    { "GET", "/endless", on_endless, 0, 0, NULL },
+    { "GET", "/broken", on_broken, 0, 0, NULL },
+    { "GET", "/wait", on_wait, 0, 0, NULL },
+    { "GET", "/silence", on_silence, 0, 0, NULL },
+    { "POST", "/closed", on_echo, HTTP_USER | HTTP_BODY, BIG, NULL },
 };
 
 static int start(void **state)
