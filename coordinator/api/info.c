@@ -51,11 +51,11 @@ void api_models(void *arg, struct http_exchange *x)
 void api_model(void *arg, struct http_exchange *x)
 {
     const struct api *a = arg;
-    for (uint32_t i = 0; i <= a->options.n_adapters; i++)
-        if (strcmp(http_rest(x), a->ids[i]) == 0) {
-            reply_json(x, 200, model_json(a, i));
-            return;
-        }
+    uint32_t adapter;
+    if (api_model_named(a, http_rest(x), &adapter)) {
+        reply_json(x, 200, model_json(a, adapter));
+        return;
+    }
     struct refusal r = { 0 };
     (void)api_refuse_model(a, http_rest(x), &r);
     reply_refusal(x, &r);

@@ -93,7 +93,22 @@ static void add(json_t *paths, const struct api_route *r, const char *path)
     mem_free(name);
 }
 
-json_t *api_openapi_json(void)
+/* In examples "{model}" is the model that is served. */
+static void name_model(json_t *j, const char *model)
+{
+    const char *key, *text;
+    json_t *part;
+    size_t i;
+    json_object_foreach(j, key, part)
+        name_model(part, model);
+    json_array_foreach(j, i, part)
+        name_model(part, model);
+    text = json_string_value(j);
+    if (text != NULL && strcmp(text, "{model}") == 0)
+        json_string_set(j, model);
+}
+
+json_t *api_openapi_json(const char *model)
 {
     json_t *paths = json_object();
     for (size_t i = 0; i < api_route_count(); i++) {
@@ -103,6 +118,7 @@ json_t *api_openapi_json(void)
             add(paths, r, r->path + strlen("/v1"));
     }
     json_t *schemas = json_loadb((const char *)api_schemas, api_schemas_len, JSON_REJECT_DUPLICATES, NULL);
+    name_model(schemas, model);
     return json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:o, s:{s:{s:s, s:s}, s:{s:s, s:s, s:s}}}}", "openapi", "3.1.0",
                      "info", "title", "Shoal", "version", SHOAL_VERSION, "paths", paths, "components", "schemas",
                      schemas, "securitySchemes", "bearer", "type", "http", "scheme", "bearer", "key", "type", "apiKey",
@@ -111,6 +127,6 @@ json_t *api_openapi_json(void)
 
 void api_openapi(void *arg, struct http_exchange *x)
 {
-    (void)arg;
-    reply_json(x, 200, api_openapi_json());
+    const struct api *a = arg;
+    reply_json(x, 200, api_openapi_json(a->model_name));
 }

@@ -68,6 +68,8 @@ MUST_USE int json_body(json_t **out, struct http_exchange *x, struct refusal *r)
 /* A route covers the model; else ERR_UNAVAILABLE with the reason. */
 MUST_USE int api_ready(const struct api *a, struct control_route *route, struct refusal *r);
 
+/* Whether a model has this name: its id, or with the tag `latest` behind it; counts as api_find_model() does. */
+bool api_model_named(const struct api *a, const char *name, uint32_t *adapter);
 /* The adapter that a model's id asks for, counted from 1; 0: none, the model as it is. An absent model is this
  * server's: it has one. ERR_NOT_FOUND. */
 MUST_USE int api_find_model(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r);
@@ -91,6 +93,11 @@ void api_health(void *arg, struct http_exchange *x);
 void api_metrics(void *arg, struct http_exchange *x);
 void api_status(void *arg, struct http_exchange *x);
 void api_version(void *arg, struct http_exchange *x);
+void api_root(void *arg, struct http_exchange *x);
+void api_ollama_version(void *arg, struct http_exchange *x);
+void api_ollama_tags(void *arg, struct http_exchange *x);
+void api_ollama_ps(void *arg, struct http_exchange *x);
+void api_ollama_show(void *arg, struct http_exchange *x);
 void api_openapi(void *arg, struct http_exchange *x);
 void api_logits(void *arg, struct http_exchange *x);
 void api_invite(void *arg, struct http_exchange *x);

@@ -16,6 +16,17 @@ int api_refuse_model(const struct api *a, const char *id, struct refusal *r)
                   n > 1 ? "` and others (/v1/models)" : n ? "`" : "");
 }
 
+bool api_model_named(const struct api *a, const char *name, uint32_t *adapter)
+{
+    for (*adapter = 0; *adapter <= a->options.n_adapters; ++*adapter) {
+        size_t n = strlen(a->ids[*adapter]);
+        if (strncmp(name, a->ids[*adapter], n) == 0 && (name[n] == '\0' || strcmp(name + n, ":latest") == 0))
+            return true;
+    }
+    *adapter = 0;
+    return false;
+}
+
 int api_find_model(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r)
 {
     *adapter = 0;
@@ -27,10 +38,7 @@ int api_find_model(const struct api *a, const json_t *body, uint32_t *adapter, s
     const char *name = json_string_value(model);
     if (name[0] == '\0')
         return 0;
-    for (; *adapter <= a->options.n_adapters; ++*adapter)
-        if (strcmp(name, a->ids[*adapter]) == 0)
-            return 0;
-    return api_refuse_model(a, name, r);
+    return api_model_named(a, name, adapter) ? 0 : api_refuse_model(a, name, r);
 }
 
 int api_may_ask(const struct api *a, const struct http_exchange *x, uint32_t adapter, struct refusal *r)

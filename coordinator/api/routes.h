@@ -35,7 +35,7 @@ const struct api_route *api_route_at(size_t i);
 /* The rows as the server takes them, those ALSO_BARE twice. Caller frees. */
 struct http_route *api_http_routes(size_t *n);
 
-/* The document; the caller's. */
-json_t *api_openapi_json(void);
+/* The document, of a server of this model; the caller's. */
+json_t *api_openapi_json(const char *model);
 
 #endif

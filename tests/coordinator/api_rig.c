@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "base/memory.h"
 #include "base/path.h"
 #include "shard/arch/arch.h"
@@ -134,16 +135,35 @@ struct reply rig_call(const struct rig *r, const char *path, const char *body, c
     return http_call(api_port(r->api), path, body, header);
 }
 
-int rig_post_raw(const struct rig *r, const char *path, const char *body)
+int rig_send_raw(const struct rig *r, const char *text)
 {
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(api_port(r->api)) };
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0)
         return -1;
+    return send(fd, text, strlen(text), MSG_NOSIGNAL) > 0 ? fd : -1;
+}
+
+int rig_post_raw(const struct rig *r, const char *path, const char *body)
+{
     char *text = mem_printf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
                             path, strlen(body), body);
-    ssize_t sent = send(fd, text, strlen(text), MSG_NOSIGNAL);
+    int fd = rig_send_raw(r, text);
     mem_free(text);
-    return sent > 0 ? fd : -1;
+    return fd;
+}
+
+char *rig_read_raw(int fd)
+{
+    struct buffer out;
+    char part[4096];
+    ssize_t n;
+    buffer_init(&out, 1 << 20);
+    while ((n = recv(fd, part, sizeof(part), 0)) > 0)
+        buffer_add(&out, part, (size_t)n);
+    close(fd);
+    char *text = mem_strdup(buffer_text(&out));
+    buffer_close(&out);
+    return text;
 }

@@ -39,5 +39,9 @@ struct reply rig_call(const struct rig *r, const char *path, const char *body, c
 
 /* A raw connection that has sent a POST of the body. */
 int rig_post_raw(const struct rig *r, const char *path, const char *body);
+/* A raw connection that has sent the text. */
+int rig_send_raw(const struct rig *r, const char *text);
+/* All that comes until its end, and closes it; caller frees. */
+char *rig_read_raw(int fd);
 
 #endif

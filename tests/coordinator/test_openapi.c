@@ -33,7 +33,7 @@ static void test_every_route_is_described_and_nothing_else(void **state)
     (void)state;
     size_t n, described = 0;
     struct http_route *routes = api_http_routes(&n);
-    json_t *document = api_openapi_json(), *item;
+    json_t *document = api_openapi_json(RIG_NAME), *item;
     const char *path;
     for (size_t i = 0; i < n; i++) {
         json_t *o = operation_of(document, &routes[i]);
@@ -55,7 +55,7 @@ static void test_every_route_is_described_and_nothing_else(void **state)
 static void test_rows_are_whole(void **state)
 {
     (void)state;
-    json_t *document = api_openapi_json();
+    json_t *document = api_openapi_json(RIG_NAME);
     const json_t *schemas = json_object_get(json_object_get(document, "components"), "schemas");
     assert_true(json_object_size(schemas) > 10);
     for (size_t i = 0; i < api_route_count(); i++) {
@@ -90,7 +90,7 @@ static void check_references(const json_t *schemas, const json_t *j)
 static void test_references_lead_somewhere(void **state)
 {
     (void)state;
-    json_t *document = api_openapi_json();
+    json_t *document = api_openapi_json(RIG_NAME);
     check_references(json_object_get(json_object_get(document, "components"), "schemas"), document);
     json_decref(document);
 }
@@ -101,7 +101,7 @@ static void test_methods_are_as_described(void **state)
     const struct rig *rig = *state;
     size_t n;
     struct http_route *routes = api_http_routes(&n);
-    json_t *document = api_openapi_json();
+    json_t *document = api_openapi_json(RIG_NAME);
     for (size_t i = 0; i < n; i++) {
         const json_t *item = path_item(document, &routes[i]);
         char path[200];

@@ -1,0 +1,19 @@
+/* ollama: what the endpoints of Ollama's API share.  Not for other folders. */
+#ifndef COORDINATOR_API_OLLAMA_H
+#define COORDINATOR_API_OLLAMA_H
+
+#include "coordinator/api/private.h"
+
+/* The Ollama whose API this is: clients ask, and some want one that is new enough. */
+#define OLLAMA_VERSION "0.12.6"
+
+enum { OLLAMA_TIME_BYTES = 40 };
+
+/* "2026-01-31T12:00:00.123456789Z": of now; returns text. */
+const char *ollama_now(char text[static OLLAMA_TIME_BYTES]);
+/* The name under which clients are told of a model: with a tag. Caller frees. */
+char *ollama_name(const char *id);
+/* The model that the body's `model` (or `name`) asks for, which must be there. ERR_NOT_FOUND in Ollama's words. */
+MUST_USE int ollama_find(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r);
+
+#endif
