@@ -1,6 +1,6 @@
 # The OpenAI-compatible API and the coordinator that holds it all together.
 shoal_module(api
-    SOURCES coordinator.c api/api.c api/routes.c api/openapi.c api/reply.c api/request.c api/fields.c api/format.c api/grammars.c api/chat.c api/completions.c api/answer.c
+    SOURCES coordinator.c api/api.c api/routes.c api/openapi.c api/reply.c api/request.c api/fields.c api/format.c api/grammars.c api/chat.c api/chat_shape.c api/completions.c api/answer.c api/whole.c api/openai.c
             api/generation.c api/score.c api/info.c api/metrics.c api/meters.c api/about.c api/tokenize.c api/logits.c api/admin.c
             api/ollama_models.c
             api/keys.c api/keys_db.c api/keys_admin.c

@@ -15,19 +15,19 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "coordinator/api/keys.h"
+#include "coordinator/api/whole.h"
 
-enum { WAIT_MS = 100, ADMIT_MS = 3000, PROBE_MS = 250, WHOLE_MAX = 64 << 20, LOGPROB_LEAST = -9999 };
+enum { WAIT_MS = 100, ADMIT_MS = 3000, PROBE_MS = 250, LOGPROB_LEAST = -9999 };
 
 struct answer {
-    const struct api *api;
     struct http_exchange *x;
     const struct shape *shape;
     struct generation *generation;
+    struct answer_view view;
     char *id;
-    int64_t created;
-    uint32_t adapter;
-    bool logprobs, include_usage;
+    json_t *request;
     /* of a stream */
+    void *state; /* the shape's */
     bool opened;
     enum news news; /* what was awaited before the stream began */
     struct piece piece;
@@ -73,29 +73,34 @@ json_t *token_bytes_json(const struct api *a, int32_t id)
     return list;
 }
 
-static json_t *usage_json(const struct answer *w)
+void put_line(struct buffer *out, json_t *takes)
 {
-    uint64_t prompt, completion;
-    generation_usage(w->generation, &prompt, &completion);
-    return json_pack("{s:I, s:I, s:I, s:{s:i}, s:{s:i}}", "prompt_tokens", (json_int_t)prompt, "completion_tokens",
-                     (json_int_t)completion, "total_tokens", (json_int_t)(prompt + completion),
-                     "prompt_tokens_details", "cached_tokens", 0, "completion_tokens_details", "reasoning_tokens", 0);
+    char *text = json_text(takes);
+    buffer_add_text(out, text);
+    buffer_add_text(out, "\n");
+    mem_free(text);
+    json_decref(takes);
 }
 
-/* Takes the choices. */
-static json_t *envelope(const struct answer *w, const char *object, json_t *choices)
+void put_event(struct buffer *out, const char *name, json_t *takes)
 {
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:o}", "id", w->id, "object", object, "created", (json_int_t)w->created,
-                     "model", w->api->ids[w->adapter], "system_fingerprint", w->api->fingerprint, "choices", choices);
+    if (name != NULL) {
+        buffer_add_text(out, "event: ");
+        buffer_add_text(out, name);
+        buffer_add_text(out, "\n");
+    }
+    buffer_add_text(out, "data: ");
+    put_line(out, takes);
+    buffer_add_text(out, "\n");
 }
 
 /* What the request used, to its key, which is held until the answer's end is made. */
 static void count_usage(const struct answer *w)
 {
-    uint64_t prompt, completion;
-    generation_usage(w->generation, &prompt, &completion);
+    struct usage u;
+    generation_usage(w->generation, &u);
     if (http_held(w->x) != NULL)
-        keys_count(w->api->keys, http_held(w->x), prompt, completion);
+        keys_count(w->view.api->keys, http_held(w->x), u.prompt_tokens, u.completion_tokens);
 }
 
 static void answer_close(void *arg)
@@ -103,29 +108,21 @@ static void answer_close(void *arg)
     struct answer *w = arg;
     count_usage(w);
     generation_destroy(&w->generation);
+    if (w->shape->close != NULL && w->state != NULL)
+        w->shape->close(w->state);
+    mem_free(w->state);
+    json_decref(w->request);
     mem_free(w->id);
     mem_free(w);
 }
 
-/* ---- one object ---- */
-
-struct whole {
-    struct buffer text;
-    struct token_info *tokens;
-    size_t n_tokens;
-    const char *finish;
-};
-
-static void whole_add(struct whole *w, const struct piece *p)
+static struct answer_view *view_now(struct answer *w)
 {
-    buffer_add(&w->text, p->text, p->len);
-    if (p->n_tokens > 0) {
-        w->tokens = mem_resize(w->tokens, w->n_tokens + p->n_tokens, sizeof(*w->tokens));
-        memcpy(w->tokens + w->n_tokens, p->tokens, p->n_tokens * sizeof(*w->tokens));
-        w->n_tokens += p->n_tokens;
-    }
-    w->finish = p->finish;
+    generation_usage(w->generation, &w->view.usage);
+    return &w->view;
 }
+
+/* ---- one object ---- */
 
 static bool client_left(const struct answer *w)
 {
@@ -148,29 +145,19 @@ static enum news collect(struct answer *w, struct whole *wholes)
 
 static void reply_whole(struct answer *w, struct whole *wholes, uint32_t n)
 {
-    json_t *choices = json_array();
-    for (uint32_t i = 0; i < n; i++) {
-        struct piece all = {
-            .choice = i,
-            .text = buffer_text(&wholes[i].text),
-            .len = wholes[i].text.len,
-            .tokens = wholes[i].tokens,
-            .n_tokens = wholes[i].n_tokens,
-            .finish = wholes[i].finish,
-        };
-        json_array_append_new(choices, w->shape->whole(w->api, &all, w->logprobs));
-    }
-    json_t *j = envelope(w, w->shape->object, choices);
-    json_object_set_new(j, "usage", usage_json(w));
-    reply_json(w->x, 200, j);
+    struct choice_whole *choices = mem_array(n, sizeof(*choices));
+    for (uint32_t i = 0; i < n; i++)
+        whole_choice(&wholes[i], &choices[i]);
+    reply_json(w->x, 200, w->shape->whole(view_now(w), choices, n));
+    mem_free(choices);
 }
 
 static void answer_whole(struct answer *w)
 {
-    uint32_t n = generation_count(w->generation);
+    uint32_t n = w->view.n_choices;
     struct whole *wholes = mem_array(n, sizeof(*wholes));
     for (uint32_t i = 0; i < n; i++)
-        buffer_init(&wholes[i].text, WHOLE_MAX);
+        whole_init(&wholes[i]);
     enum news news = collect(w, wholes);
     if (news == NEWS_END)
         reply_whole(w, wholes, n);
@@ -178,66 +165,23 @@ static void answer_whole(struct answer *w)
         reply_error(w->x, &w->error);
     else
         http_abandon(w->x);
-    for (uint32_t i = 0; i < n; i++) {
-        buffer_close(&wholes[i].text);
-        mem_free(wholes[i].tokens);
-    }
+    for (uint32_t i = 0; i < n; i++)
+        whole_close(&wholes[i]);
     mem_free(wholes);
     answer_close(w);
 }
 
 /* ---- a stream ---- */
 
-static void put_event(struct buffer *out, json_t *takes)
-{
-    char *text = json_text(takes);
-    buffer_add_text(out, "data: ");
-    buffer_add_text(out, text);
-    buffer_add_text(out, "\n\n");
-    mem_free(text);
-    json_decref(takes);
-}
-
-/* choice NULL: none. */
-static void put_chunk(const struct answer *w, struct buffer *out, json_t *choice, json_t *usage)
-{
-    json_t *choices = json_array();
-    if (choice != NULL)
-        json_array_append_new(choices, choice);
-    json_t *j = envelope(w, w->shape->chunk_object, choices);
-    if (w->include_usage)
-        json_object_set_new(j, "usage", usage != NULL ? usage : json_null());
-    put_event(out, j);
-}
-
-static void put_piece(const struct answer *w, struct buffer *out, const struct piece *p)
-{
-    if (p->len > 0 || p->n_tokens > 0)
-        put_chunk(w, out, w->shape->delta(w->api, p, w->logprobs), NULL);
-    if (p->finish != NULL)
-        put_chunk(w, out, w->shape->ending(p), NULL);
-}
-
-static enum http_produced put_end(const struct answer *w, struct buffer *out)
-{
-    if (w->include_usage)
-        put_chunk(w, out, NULL, usage_json(w));
-    buffer_add_text(out, "data: [DONE]\n\n");
-    return HTTP_END;
-}
-
-static enum http_produced put_failure(const struct answer *w, struct buffer *out)
-{
-    struct refusal r = { .error = w->error };
-    put_event(out, refusal_json(&r, ERRORS_OPENAI));
-    return HTTP_END;
-}
-
 static void put_ping_when_due(struct answer *w, struct buffer *out, uint64_t now_ms)
 {
     uint64_t silent = now_ms - w->sent_ms;
-    uint64_t due = http_half_closed(w->x) ? PROBE_MS : w->api->options.ping_ms;
-    if (silent >= due)
+    uint64_t due = http_half_closed(w->x) ? PROBE_MS : w->view.api->options.ping_ms;
+    if (silent < due)
+        return;
+    if (w->shape->ping != NULL)
+        w->shape->ping(view_now(w), out);
+    else
         buffer_add_text(out, ":\n\n");
 }
 
@@ -246,21 +190,20 @@ static enum http_produced produce(void *arg, struct buffer *out)
     struct answer *w = arg;
     if (http_gone(w->x))
         return HTTP_BROKEN;
-    if (!w->opened && w->shape->opening != NULL)
-        for (uint32_t i = 0; i < generation_count(w->generation); i++)
-            put_chunk(w, out, w->shape->opening(i), NULL);
+    if (!w->opened && w->shape->begin != NULL)
+        w->shape->begin(view_now(w), w->state, out);
     w->opened = true;
     enum news news = w->news;
     if (news == NEWS_NONE || news == NEWS_QUIET)
         news = generation_next(w->generation, out->len > 0 ? 0 : WAIT_MS, &w->piece, &w->error);
     w->news = NEWS_NONE;
-    enum http_produced more = HTTP_MORE;
+    enum http_produced more = news == NEWS_END || news == NEWS_FAILED ? HTTP_END : HTTP_MORE;
     if (news == NEWS_PIECE)
-        put_piece(w, out, &w->piece);
+        w->shape->piece(view_now(w), w->state, &w->piece, out);
     else if (news == NEWS_END)
-        more = put_end(w, out);
+        w->shape->end(view_now(w), w->state, out);
     else if (news == NEWS_FAILED)
-        more = put_failure(w, out);
+        w->shape->fail(view_now(w), w->state, &w->error, out);
     else
         put_ping_when_due(w, out, clock_ms());
     if (out->len > 0)
@@ -283,11 +226,33 @@ static void answer_stream(struct answer *w)
     w->sent_ms = clock_ms();
     http_reply_header(w->x, "Cache-Control", "no-cache");
     http_reply_header(w->x, "X-Accel-Buffering", "no");
-    http_stream(w->x, "text/event-stream", produce, w, answer_close);
+    if (w->shape->state_bytes > 0)
+        w->state = mem_alloc(w->shape->state_bytes);
+    http_stream(w->x, w->shape->media_type, produce, w, answer_close);
+}
+
+static struct answer *answer_open(const struct api *a, const struct shape *shape, const struct params *p,
+                                  const json_t *request)
+{
+    struct answer *w = mem_alloc(sizeof(*w));
+    w->shape = shape;
+    w->id = random_id(shape->id_prefix);
+    w->request = json_incref((json_t *)(uintptr_t)request);
+    w->view = (struct answer_view){
+        .api = a,
+        .id = w->id,
+        .model = a->ids[p->adapter],
+        .request = w->request,
+        .created = clock_unix(),
+        .begun_us = clock_us(),
+        .logprobs = p->top_logprobs >= 0,
+        .include_usage = p->include_usage,
+    };
+    return w;
 }
 
 void answer(const struct api *a, struct http_exchange *x, const struct shape *shape, const struct params *p,
-            struct prompt *prompts, size_t n_prompts, uint32_t context)
+            const json_t *request, struct prompt *prompts, size_t n_prompts, uint32_t context)
 {
     struct refusal r = { 0 };
     struct generation *g = NULL;
@@ -295,16 +260,10 @@ void answer(const struct api *a, struct http_exchange *x, const struct shape *sh
         reply_refusal(x, &r);
         return;
     }
-    struct answer *w = mem_alloc(sizeof(*w));
-    w->api = a;
+    struct answer *w = answer_open(a, shape, p, request);
     w->x = x;
-    w->shape = shape;
     w->generation = g;
-    w->id = random_id(shape->id_prefix);
-    w->created = clock_unix();
-    w->adapter = p->adapter;
-    w->logprobs = p->top_logprobs >= 0;
-    w->include_usage = p->include_usage;
+    w->view.n_choices = generation_count(g);
     if (p->stream)
         answer_stream(w);
     else

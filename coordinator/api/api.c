@@ -74,7 +74,7 @@ static void put_request_id(struct http_exchange *x)
         http_reply_header(x, "x-request-id", given);
         return;
     }
-    char *id = random_id("req");
+    char *id = random_id("req-");
     http_reply_header(x, "x-request-id", id);
     mem_free(id);
 }

@@ -1,67 +1,10 @@
-/* chat: POST /v1/chat/completions. */
+/* chat: conversations: POST /v1/chat/completions, and what other families' endpoints translate to it. */
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
-#include "coordinator/api/answer.h"
+#include "coordinator/api/chat.h"
 #include "coordinator/api/request.h"
-
-/* ---- the shape of the answer ---- */
-
-static json_t *token_json(const struct api *a, int32_t id, float logprob)
-{
-    return json_pack("{s:o, s:o, s:o}", "token", token_text_json(a, id), "logprob", logprob_json(logprob), "bytes",
-                     token_bytes_json(a, id));
-}
-
-static json_t *logprobs_json(const struct api *a, const struct piece *p)
-{
-    json_t *content = json_array();
-    for (size_t i = 0; i < p->n_tokens; i++) {
-        const struct token_info *t = &p->tokens[i];
-        json_t *top = json_array();
-        for (uint32_t k = 0; k < t->n_top; k++)
-            json_array_append_new(top, token_json(a, t->top[k].token, t->top[k].logprob));
-        json_t *j = token_json(a, t->id, t->logprob);
-        json_object_set_new(j, "top_logprobs", top);
-        json_array_append_new(content, j);
-    }
-    return json_pack("{s:o, s:n}", "content", content, "refusal");
-}
-
-static json_t *opening(uint32_t choice)
-{
-    return json_pack("{s:i, s:{s:s, s:s}, s:n, s:n}", "index", (int)choice, "delta", "role", "assistant", "content", "",
-                     "logprobs", "finish_reason");
-}
-
-static json_t *delta(const struct api *a, const struct piece *p, bool logprobs)
-{
-    return json_pack("{s:i, s:{s:s%}, s:o, s:n}", "index", (int)p->choice, "delta", "content", p->text, p->len,
-                     "logprobs", logprobs ? logprobs_json(a, p) : json_null(), "finish_reason");
-}
-
-static json_t *ending(const struct piece *p)
-{
-    return json_pack("{s:i, s:{}, s:n, s:s}", "index", (int)p->choice, "delta", "logprobs", "finish_reason", p->finish);
-}
-
-static json_t *whole(const struct api *a, const struct piece *p, bool logprobs)
-{
-    return json_pack("{s:i, s:{s:s, s:s%, s:n}, s:o, s:s}", "index", (int)p->choice, "message", "role", "assistant",
-                     "content", p->text, p->len, "refusal", "logprobs", logprobs ? logprobs_json(a, p) : json_null(),
-                     "finish_reason", p->finish);
-}
-
-static const struct shape chat_shape = {
-    .id_prefix = "chatcmpl",
-    .object = "chat.completion",
-    .chunk_object = "chat.completion.chunk",
-    .opening = opening,
-    .delta = delta,
-    .ending = ending,
-    .whole = whole,
-};
 
 /* ---- the prompt ---- */
 
@@ -161,14 +104,25 @@ static int chat_prompt(const struct api *a, const json_t *body, struct prompt **
     return rc;
 }
 
-void api_chat(void *arg, struct http_exchange *x)
+void chat_answer(const struct api *a, struct http_exchange *x, json_t *takes_body, const json_t *original,
+                 const struct shape *shape)
 {
     struct generation_request q;
-    if (request_open(&q, arg, x, FOR_CHAT) != 0)
+    if (request_open(&q, a, x, takes_body, original, FOR_CHAT) != 0)
         return;
-    int rc = chat_prompt(arg, q.body, &q.prompts, &q.refusal);
+    int rc = chat_prompt(a, q.body, &q.prompts, &q.refusal);
     q.n_prompts = q.prompts == NULL ? 0 : 1;
-    request_answer(&q, rc, &chat_shape);
+    request_answer(&q, rc, shape);
+}
+
+void api_chat(void *arg, struct http_exchange *x)
+{
+    struct refusal r = { 0 };
+    json_t *body = NULL;
+    if (json_body(&body, x, &r) == 0)
+        chat_answer(arg, x, body, body, &openai_chat_shape);
+    else
+        reply_refusal(x, &r);
 }
 
 void api_apply_template(void *arg, struct http_exchange *x)

@@ -10,6 +10,8 @@
 #include "coordinator/api/request.h"
 #include "coordinator/api/tokens.h"
 
+#define OBJECT "text_completion"
+
 /* ---- the shape of the answer ---- */
 
 static json_t *top_json(const struct api *a, const struct token_info *t)
@@ -23,11 +25,11 @@ static json_t *top_json(const struct api *a, const struct token_info *t)
     return top;
 }
 
-static json_t *logprobs_json(const struct api *a, const struct piece *p)
+static json_t *logprobs_json(const struct api *a, const struct token_info *infos, size_t n)
 {
     json_t *tokens = json_array(), *logprobs = json_array(), *tops = json_array(), *offsets = json_array();
-    for (size_t i = 0; i < p->n_tokens; i++) {
-        const struct token_info *t = &p->tokens[i];
+    for (size_t i = 0; i < n; i++) {
+        const struct token_info *t = &infos[i];
         bool known = !isnan(t->logprob);
         json_array_append_new(tokens, token_text_json(a, t->id));
         json_array_append_new(logprobs, known ? logprob_json(t->logprob) : json_null());
@@ -38,36 +40,43 @@ static json_t *logprobs_json(const struct api *a, const struct piece *p)
                      "text_offset", offsets);
 }
 
-static json_t *choice_json(const struct api *a, const struct piece *p, bool logprobs, const char *finish)
+static void completion_piece(struct answer_view *v, void *state, const struct piece *p, struct buffer *out)
 {
-    return json_pack("{s:i, s:s%, s:o, s:s?}", "index", (int)p->choice, "text", p->text, p->len, "logprobs",
-                     logprobs ? logprobs_json(a, p) : json_null(), "finish_reason", finish);
+    bool logprobs = v->logprobs && p->finish == NULL;
+    (void)state;
+    json_t *choice = json_pack("{s:i, s:s%, s:o, s:s?}", "index", (int)p->choice, "text", p->text, p->len, "logprobs",
+                               logprobs ? logprobs_json(v->api, p->tokens, p->n_tokens) : json_null(), "finish_reason",
+                               p->finish);
+    openai_chunk(v, OBJECT, choice, NULL, out);
 }
 
-static json_t *delta(const struct api *a, const struct piece *p, bool logprobs)
+static void completion_end(struct answer_view *v, void *state, struct buffer *out)
 {
-    return choice_json(a, p, logprobs, NULL);
+    (void)state;
+    openai_end(v, OBJECT, out);
 }
 
-static json_t *ending(const struct piece *p)
+static json_t *completion_whole(struct answer_view *v, const struct choice_whole *choices, uint32_t n)
 {
-    return json_pack("{s:i, s:s, s:n, s:s}", "index", (int)p->choice, "text", "", "logprobs", "finish_reason",
-                     p->finish);
-}
-
-static json_t *whole(const struct api *a, const struct piece *p, bool logprobs)
-{
-    return choice_json(a, p, logprobs, p->finish);
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < n; i++) {
+        const struct choice_whole *c = &choices[i];
+        json_t *logprobs = v->logprobs ? logprobs_json(v->api, c->tokens, c->n_tokens) : json_null();
+        json_array_append_new(list, json_pack("{s:i, s:s%, s:o, s:s}", "index", (int)i, "text", c->text, c->text_len,
+                                              "logprobs", logprobs, "finish_reason", c->finish));
+    }
+    json_t *j = openai_envelope(v, OBJECT, list);
+    json_object_set_new(j, "usage", usage_json(&v->usage));
+    return j;
 }
 
 static const struct shape completion_shape = {
-    .id_prefix = "cmpl",
-    .object = "text_completion",
-    .chunk_object = "text_completion",
-    .opening = NULL,
-    .delta = delta,
-    .ending = ending,
-    .whole = whole,
+    .id_prefix = "cmpl-",
+    .media_type = "text/event-stream",
+    .piece = completion_piece,
+    .end = completion_end,
+    .fail = openai_fail,
+    .whole = completion_whole,
 };
 
 /* ---- prompts ---- */
@@ -158,7 +167,13 @@ static int completion_prompts(struct generation_request *q)
 void api_completions(void *arg, struct http_exchange *x)
 {
     struct generation_request q;
-    if (request_open(&q, arg, x, FOR_COMPLETION) != 0)
+    struct refusal r = { 0 };
+    json_t *body = NULL;
+    if (json_body(&body, x, &r) != 0) {
+        reply_refusal(x, &r);
+        return;
+    }
+    if (request_open(&q, arg, x, body, body, FOR_COMPLETION) != 0)
         return;
     int rc = completion_prompts(&q);
     request_answer(&q, rc, &completion_shape);

@@ -17,7 +17,13 @@
 #include "coordinator/api/meters.h"
 #include "coordinator/api/score.h"
 
-enum { TURN_MS = 20, TEXT_MAX = 64 << 20, INFOS_FIRST = 64 };
+enum { TURN_MS = 20, TEXT_MAX = 64 << 20, INFOS_FIRST = 64, PARTS_FIRST = 8 };
+
+/* A stretch of a choice's text. */
+struct part {
+    enum piece_kind kind;
+    size_t at, len;
+};
 
 struct choice {
     struct request *request; /* NULL: finished, or nothing to generate */
@@ -26,11 +32,15 @@ struct choice {
     struct score *score;     /* of the echoed prompt, until it is complete */
     struct stream stream;
     bool stream_open;
-    struct buffer text;      /* of the piece under way */
+    struct buffer text;      /* of the pieces that wait */
+    struct part *parts;      /* [n_parts] wait to be handed out, from next_part on */
+    size_t n_parts, parts_room, next_part;
+    const char *finish;      /* comes after them; NULL: the choice goes on */
     struct token_info *infos; /* [n_infos] wait for text */
     size_t n_infos, infos_room;
     size_t offset; /* characters so far */
-    bool echo_due, finished, shown; /* shown: text and infos were handed out and are to be cleared */
+    bool echo_due, finished;
+    bool infos_shown;        /* with a part: they are to be cleared */
 };
 
 struct generation {
@@ -42,7 +52,7 @@ struct generation {
     struct choice *choices;
     uint32_t n_choices;
     uint32_t turn;
-    uint64_t prompt_tokens, completion_tokens;
+    struct usage usage;
     struct buffer bytes; /* of one token */
 };
 
@@ -121,7 +131,7 @@ int generation_start(struct generation **out, const struct api *a, const struct 
     g->choices = mem_array(g->n_choices, sizeof(*g->choices));
     buffer_init(&g->bytes, TOKENIZER_TOKEN_MAX);
     for (size_t i = 0; i < n_prompts; i++)
-        g->prompt_tokens += prompts[i].tokens.count;
+        g->usage.prompt_tokens += prompts[i].tokens.count;
     int rc = 0;
     for (uint32_t i = 0; i < g->n_choices && rc == 0; i++)
         rc = choice_start(g, i, p, context, r);
@@ -141,6 +151,7 @@ static void choice_close(struct choice *c)
         stream_close(&c->stream);
     buffer_close(&c->text);
     mem_free(c->infos);
+    mem_free(c->parts);
 }
 
 void generation_destroy(struct generation **g_p)
@@ -164,10 +175,9 @@ uint32_t generation_count(const struct generation *g)
     return g->n_choices;
 }
 
-void generation_usage(const struct generation *g, uint64_t *prompt_tokens, uint64_t *completion_tokens)
+void generation_usage(const struct generation *g, struct usage *out)
 {
-    *prompt_tokens = g->prompt_tokens;
-    *completion_tokens = g->completion_tokens;
+    *out = g->usage;
 }
 
 /* ---- pieces ---- */
@@ -195,78 +205,132 @@ static void token_bytes(struct generation *g, int32_t id, bool special)
     tokenizer_decode(g->api->options.tokenizer, id, special, &g->bytes);
 }
 
-/* Forget what the piece before has shown. */
-static void clear_shown(struct choice *c)
+/* Put text that was appended to c->text since `at` into the line. */
+static void part_add(struct choice *c, enum piece_kind kind, size_t at)
 {
-    if (!c->shown)
+    struct part *last = c->n_parts > c->next_part ? &c->parts[c->n_parts - 1] : NULL;
+    if (last != NULL && last->kind == kind) {
+        last->len = c->text.len - last->at;
         return;
-    buffer_clear(&c->text);
-    c->n_infos = 0;
-    c->shown = false;
+    }
+    if (c->n_parts == c->parts_room) {
+        c->parts_room = c->parts_room == 0 ? PARTS_FIRST : c->parts_room * 2;
+        c->parts = mem_resize(c->parts, c->parts_room, sizeof(*c->parts));
+    }
+    c->parts[c->n_parts++] = (struct part){ kind, at, c->text.len - at };
 }
 
-static enum news show(struct generation *g, struct choice *c, const char *finish, struct piece *out)
+/* Forget what was handed out. */
+static void clear_shown(struct choice *c)
 {
-    c->finished = finish != NULL;
-    if (c->finished && !g->nothing_wanted)
-        watch_end(&c->watch, g->api->meters, c->prompt->tokens.count, finish);
-    c->shown = true;
-    *out = (struct piece){
-        .choice = (uint32_t)(c - g->choices),
-        .text = buffer_text(&c->text),
-        .len = c->text.len,
-        .tokens = c->infos,
-        .n_tokens = c->n_infos,
-        .finish = finish,
-    };
+    if (c->infos_shown)
+        c->n_infos = 0;
+    c->infos_shown = false;
+    if (c->next_part == c->n_parts) {
+        buffer_clear(&c->text);
+        c->n_parts = c->next_part = 0;
+    }
+}
+
+static void show_part(struct choice *c, struct piece *out)
+{
+    const struct part *part = &c->parts[c->next_part++];
+    out->kind = part->kind;
+    out->text = buffer_text(&c->text) + part->at;
+    out->len = part->len;
+    out->tokens = c->infos;
+    out->n_tokens = c->n_infos;
+    c->infos_shown = true;
+}
+
+static void show_finish(struct generation *g, struct choice *c, struct piece *out)
+{
+    int stopped = stream_stopped(&c->stream);
+    out->text = "";
+    out->finish = c->finish;
+    out->stop_word = stopped >= 0 ? c->stream.stops[stopped] : NULL;
+    c->finished = true;
+    if (!g->nothing_wanted)
+        watch_end(&c->watch, g->api->meters, c->prompt->tokens.count, c->finish);
+}
+
+/* The next piece that waits. */
+static enum news show(struct generation *g, struct choice *c, struct piece *out)
+{
+    *out = (struct piece){ .choice = (uint32_t)(c - g->choices) };
+    if (c->next_part < c->n_parts)
+        show_part(c, out);
+    else if (c->finish != NULL)
+        show_finish(g, c, out);
+    else
+        return NEWS_QUIET;
     return NEWS_PIECE;
 }
 
-static enum news on_token(struct generation *g, struct choice *c, const struct frame_result *t, struct piece *out)
+static bool something_waits(const struct choice *c)
 {
-    g->completion_tokens++;
-    watch_token(&c->watch, g->api->meters);
-    bool is_end = g->end_tokens && tokenizer_is_end(g->api->options.tokenizer, t->token);
-    if (is_end)
-        return NEWS_QUIET;
-    token_bytes(g, t->token, false);
+    return c->next_part < c->n_parts || c->finish != NULL;
+}
+
+/* ---- events ---- */
+
+static void note_token(struct generation *g, struct choice *c, const struct frame_result *t)
+{
     if (g->want_infos) {
         struct token_info *info = info_add(c);
         *info = (struct token_info){ .id = t->token, .logprob = t->logprob, .n_top = t->n_top, .offset = c->offset };
         memcpy(info->top, t->top, sizeof(info->top));
     }
     c->offset += count_characters(buffer_text(&g->bytes), g->bytes.len);
-    if (!stream_push(&c->stream, buffer_text(&g->bytes), g->bytes.len, &c->text)) {
-        request_release(&c->request);
-        if (c->text.len == 0)
-            c->n_infos = 0;
-        return show(g, c, "stop", out);
-    }
-    return c->text.len > 0 ? show(g, c, NULL, out) : NEWS_QUIET;
 }
 
-static enum news on_done(struct generation *g, struct choice *c, const char *finish, struct piece *out)
+static void on_token(struct generation *g, struct choice *c, const struct frame_result *t)
 {
+    g->usage.completion_tokens++;
+    watch_token(&c->watch, g->api->meters);
+    if (g->end_tokens && tokenizer_is_end(g->api->options.tokenizer, t->token))
+        return;
+    token_bytes(g, t->token, false);
+    note_token(g, c, t);
+    size_t at = c->text.len;
+    bool more = stream_push(&c->stream, buffer_text(&g->bytes), g->bytes.len, &c->text);
+    if (c->text.len > at)
+        part_add(c, PIECE_TEXT, at);
+    if (more)
+        return;
     request_release(&c->request);
-    stream_finish(&c->stream, &c->text);
-    return show(g, c, finish, out);
+    c->finish = "stop";
+    if (c->text.len == at)
+        c->n_infos = 0; /* what the stop string swallowed */
 }
 
-static enum news on_event(struct generation *g, struct choice *c, const struct event *ev, struct piece *out,
-                          struct error *e)
+static void on_done(struct generation *g, struct choice *c, const struct event *ev)
 {
-    switch (ev->kind) {
-    case EVENT_TOKEN: return on_token(g, c, &ev->token, out);
-    case EVENT_DONE:
-        meters_add(g->api->meters, METER_QUEUE, (double)ev->queued_us / 1e6);
-        meters_add(g->api->meters, METER_PREFILL, (double)ev->prefill_us / 1e6);
-        meters_add(g->api->meters, METER_DECODE, (double)ev->decode_us / 1e6);
-        return on_done(g, c, ev->finish == FINISH_STOP ? "stop" : "length", out);
-    case EVENT_FAILED:
-        *e = ev->error;
-        return NEWS_FAILED;
-    default: return NEWS_QUIET;
+    static const enum meter meters[] = { METER_QUEUE, METER_PREFILL, METER_DECODE };
+    const uint64_t us[] = { ev->queued_us, ev->prefill_us, ev->decode_us };
+    uint64_t *most[] = { &g->usage.queued_us, &g->usage.prefill_us, &g->usage.decode_us };
+    for (size_t i = 0; i < COUNTOF(us); i++) {
+        meters_add(g->api->meters, meters[i], (double)us[i] / 1e6);
+        *most[i] = us[i] > *most[i] ? us[i] : *most[i];
     }
+    request_release(&c->request);
+    size_t at = c->text.len;
+    stream_finish(&c->stream, &c->text);
+    if (c->text.len > at || c->n_infos > 0)
+        part_add(c, PIECE_TEXT, at);
+    c->finish = ev->finish == FINISH_STOP ? "stop" : "length";
+}
+
+/* False: the generation has failed. */
+static bool on_event(struct generation *g, struct choice *c, const struct event *ev, struct error *e)
+{
+    if (ev->kind == EVENT_TOKEN)
+        on_token(g, c, &ev->token);
+    else if (ev->kind == EVENT_DONE)
+        on_done(g, c, ev);
+    else if (ev->kind == EVENT_FAILED)
+        *e = ev->error;
+    return ev->kind != EVENT_FAILED;
 }
 
 /* ---- echo ---- */
@@ -297,7 +361,8 @@ static enum news echo(struct generation *g, struct choice *c, uint64_t wait_ms, 
     }
     c->echo_due = false;
     buffer_add_text(&c->text, c->prompt->text);
-    return show(g, c, g->nothing_wanted ? "length" : NULL, out);
+    part_add(c, PIECE_TEXT, 0);
+    return show(g, c, out);
 }
 
 /* ---- turns ---- */
@@ -310,7 +375,9 @@ static enum news choice_next(struct generation *g, struct choice *c, uint64_t wa
     if (c->echo_due)
         return echo(g, c, wait_ms, out, e);
     if (g->nothing_wanted)
-        return show(g, c, "length", out);
+        c->finish = "length";
+    if (something_waits(c))
+        return show(g, c, out);
     struct event *ev = NULL;
     int rc = request_next(c->request, &ev, wait_ms);
     if (rc == ERR_TIMEOUT)
@@ -319,9 +386,9 @@ static enum news choice_next(struct generation *g, struct choice *c, uint64_t wa
         error_set(e, rc, "the request ended early: %s", status_words(rc));
         return NEWS_FAILED;
     }
-    enum news news = on_event(g, c, ev, out, e);
+    bool well = on_event(g, c, ev, e);
     event_free(ev);
-    return news;
+    return well ? show(g, c, out) : NEWS_FAILED;
 }
 
 enum news generation_next(struct generation *g, uint64_t wait_ms, struct piece *out, struct error *e)

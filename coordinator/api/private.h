@@ -58,7 +58,7 @@ json_t *refusal_json(const struct refusal *r, enum error_form form);
 void reply_json(struct http_exchange *x, int status, json_t *takes);
 /* Text of a JSON value on one line; caller frees with mem_free. */
 char *json_text(const json_t *j);
-/* "prefix-" and 24 random characters; caller frees. */
+/* The prefix and 24 random characters; caller frees. */
 char *random_id(const char *prefix);
 void random_fill(void *bytes, size_t n);
 

@@ -142,7 +142,7 @@ char *random_id(const char *prefix)
     for (size_t i = 0; i < sizeof(bytes); i++)
         text[i] = letters[bytes[i] % 62];
     text[sizeof(bytes)] = '\0';
-    return mem_printf("%s-%s", prefix, text);
+    return mem_printf("%s%s", prefix, text);
 }
 
 /* Depth and number of values before anything is allocated for them; the parser checks the rest. */

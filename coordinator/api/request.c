@@ -71,18 +71,20 @@ static void request_close(struct generation_request *q)
     mem_free(q->prompts);
     params_close(&q->params);
     json_decref(q->body);
+    json_decref(q->original);
 }
 
-int request_open(struct generation_request *q, const struct api *a, struct http_exchange *x, enum endpoint endpoint)
+int request_open(struct generation_request *q, const struct api *a, struct http_exchange *x, json_t *takes_body,
+                 const json_t *original, enum endpoint endpoint)
 {
     memset(q, 0, sizeof(*q));
     q->api = a;
     q->x = x;
     q->endpoint = endpoint;
+    q->body = takes_body;
+    q->original = json_incref((json_t *)(uintptr_t)original);
     uint32_t adapter = 0;
-    int rc = json_body(&q->body, x, &q->refusal);
-    if (rc == 0)
-        rc = api_find_model(a, q->body, &adapter, &q->refusal);
+    int rc = api_find_model(a, q->body, &adapter, &q->refusal);
     if (rc == 0)
         rc = api_may_ask(a, x, adapter, &q->refusal);
     if (rc == 0)
@@ -127,7 +129,7 @@ void request_answer(struct generation_request *q, int rc, const struct shape *sh
     if (rc != 0) {
         reply_refusal(q->x, &q->refusal);
     } else {
-        answer(q->api, q->x, shape, &q->params, q->prompts, q->n_prompts, api_context(&q->route));
+        answer(q->api, q->x, shape, &q->params, q->original, q->prompts, q->n_prompts, api_context(&q->route));
         q->prompts = NULL; /* taken */
         q->n_prompts = 0;
     }

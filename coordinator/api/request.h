@@ -8,6 +8,7 @@ struct generation_request {
     const struct api *api;
     struct http_exchange *x;
     json_t *body;
+    json_t *original; /* what the client sent */
     struct params params;
     struct control_route route;
     struct prompt *prompts;
@@ -16,10 +17,10 @@ struct generation_request {
     struct refusal refusal;
 };
 
-/* Reads the body, the model's name, the parameters, and whether a route is there; a refusal was sent when
- * this is not 0. */
+/* Reads the model's name, the parameters, and whether a route is there; a refusal was sent when this is not 0.
+ * Takes the body; holds `original`, which may be the same. */
 MUST_USE int request_open(struct generation_request *q, const struct api *a, struct http_exchange *x,
-                          enum endpoint endpoint);
+                          json_t *takes_body, const json_t *original, enum endpoint endpoint);
 /* rc: of making the prompts. Checks their length, answers, and frees everything. */
 void request_answer(struct generation_request *q, int rc, const struct shape *shape);
 
