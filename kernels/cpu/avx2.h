@@ -17,14 +17,21 @@ FORCE_INLINE float sum_lanes(__m256 v)
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* Hardware stops reading ahead at the end of a page: a row asks for as many bytes that come later. */
-FORCE_INLINE void prefetch_ahead(const uint8_t *row, size_t bytes, const uint8_t *end)
+/* Hardware stops reading ahead at the end of a page: who reads `bytes` at `at` asks for as many that come later. */
+FORCE_INLINE void prefetch_ahead(const uint8_t *at, size_t bytes, size_t ahead, const uint8_t *end)
 {
-    if ((size_t)(end - row) < AHEAD_BYTES + bytes)
+    if ((size_t)(end - at) < ahead + bytes)
         return;
     for (size_t b = 0; b < bytes; b += 64)
-        _mm_prefetch((const char *)row + AHEAD_BYTES + b, _MM_HINT_T0);
+        _mm_prefetch((const char *)at + ahead + b, _MM_HINT_T0);
 }
+
+/* Many rows of x, eight rows of W at a time; the same bits as one at a time. */
+void avx2_panels_q4_0(const struct matmul_job *job, size_t first, size_t last);
+void avx2_panels_q8_0(const struct matmul_job *job, size_t first, size_t last);
+void avx2_panels_q4_k(const struct matmul_job *job, size_t first, size_t last);
+void avx2_panels_q5_k(const struct matmul_job *job, size_t first, size_t last);
+void avx2_panels_q6_k(const struct matmul_job *job, size_t first, size_t last);
 
 void avx2_rows_q4_1(const struct matmul_job *job, size_t first, size_t last);
 void avx2_rows_q5_0(const struct matmul_job *job, size_t first, size_t last);

@@ -1,9 +1,9 @@
 /* isa_avx2: one row of W at a time against up to four rows of x, which share its unpacking.
  *
- * Quantised blocks: integer sums are exact, so they may be made in any order;
- * their eight parts go, block after block, to one accumulator of eight float
- * lanes, and one tree adds the lanes.  Float rows: accumulators over strides,
- * a masked rest, the same tree.  Every step that rounds is written as one
+ * Quantised blocks: integer sums are exact, so they may be made in any order.
+ * Those of blocks of 32 go to eight float sums in turn, which one tree adds;
+ * those of blocks of 256 to one.  Float rows: accumulators over strides, a
+ * masked rest, the same tree.  Every step that rounds is written as one
  * intrinsic (never a product that a compiler may or may not fuse into a sum):
  * so the bits of a pair do not depend on how many rows of x there are.       */
 #include "kernels/cpu/forms.h"
@@ -22,6 +22,7 @@
 
 enum {
     X_MAX = 4,   /* rows of x that share the unpacking of a row of W */
+    PANEL_X_MIN = 6,
     F16C_BIT = 1 << 29,
 };
 
@@ -93,7 +94,7 @@ FORCE_INLINE void rows_of(const struct matmul_job *job, size_t first, size_t las
     const uint8_t *end = job->w + last * job->w_stride;
     for (size_t i = first; i < last; i++) {
         const uint8_t *w = job->w + i * job->w_stride;
-        prefetch_ahead(w, job->w_stride, end);
+        prefetch_ahead(w, job->w_stride, AHEAD_BYTES, end);
         for (size_t j = 0; j < job->n_x; j += X_MAX) {
             size_t n_x = job->n_x - j < X_MAX ? job->n_x - j : X_MAX;
             const void *x[X_MAX];
@@ -194,55 +195,130 @@ FORCE_INLINE void dot_row_fp8_128(const uint8_t *w, const void *const *x, float 
 
 /* ---- blocks of 32: signed bytes times signed bytes ---- */
 
-/* A block's 32 values as signed bytes and its scale. */
-typedef __m256i (*block32_fn)(const uint8_t *block, float *d);
+/* A block of 32: where its values are, and what they are. */
+struct block32 {
+    __m256i (*open)(const uint8_t *block);
+    size_t bytes;   /* the scale, a half float, comes first */
+    int32_t bias;   /* 0: values are signed, else unsigned and so much too large */
+};
 
-FORCE_INLINE __m256i block_q8_0(const uint8_t *block, float *d)
+FORCE_INLINE __m256i block_q8_0(const uint8_t *block)
 {
-    const struct q8_0 *b = (const void *)block;
-    *d = _cvtsh_ss(b->d);
-    return _mm256_loadu_si256((const void *)b->qs);
+    return _mm256_loadu_si256((const void *)((const struct q8_0 *)(const void *)block)->qs);
 }
 
-FORCE_INLINE __m256i block_q4_0(const uint8_t *block, float *d)
+FORCE_INLINE __m256i block_q4_0(const uint8_t *block)
 {
-    const struct q4_0 *b = (const void *)block;
-    __m128i bytes = _mm_loadu_si128((const void *)b->qs);
-    __m256i both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
-    *d = _cvtsh_ss(b->d);
-    return _mm256_sub_epi8(_mm256_and_si256(both, _mm256_set1_epi8(15)), _mm256_set1_epi8(8));
+    __m128i bytes = _mm_loadu_si128((const void *)((const struct q4_0 *)(const void *)block)->qs);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes), _mm256_set1_epi8(15));
 }
 
-/* |w| is unsigned (128 at most) and x takes w's sign: no pair of products passes 2 * 128 * 127 < 2^15. */
-FORCE_INLINE void dot_block32(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x,
-                              size_t block_bytes, block32_fn open)
+FORCE_INLINE short half_bits(const uint8_t *at)
 {
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256 acc[X_MAX];
-    for (int j = 0; j < n_x; j++)
-        acc[j] = _mm256_setzero_ps();
-    for (size_t b = 0; b < n / 32; b++) {
-        float d;
-        __m256i q = open(w + b * block_bytes, &d), magnitude = _mm256_abs_epi8(q);
-        for (int j = 0; j < n_x; j++) {
-            const struct q8_block *xb = (const struct q8_block *)x[j] + b;
-            __m256i signed_x = _mm256_sign_epi8(_mm256_loadu_si256((const void *)xb->q), q);
-            __m256i sum = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, signed_x), ones);
-            acc[j] = _mm256_fmadd_ps(_mm256_set1_ps(d * xb->scale), _mm256_cvtepi32_ps(sum), acc[j]);
+    short bits;
+    memcpy(&bits, at, sizeof bits);
+    return bits;
+}
+
+/* The scales of eight blocks. */
+FORCE_INLINE __m256 scales_of(const uint8_t *w, size_t bytes)
+{
+    return _mm256_cvtph_ps(_mm_setr_epi16(half_bits(w), half_bits(w + bytes), half_bits(w + 2 * bytes),
+                                          half_bits(w + 3 * bytes), half_bits(w + 4 * bytes),
+                                          half_bits(w + 5 * bytes), half_bits(w + 6 * bytes),
+                                          half_bits(w + 7 * bytes)));
+}
+
+/* Lane b: the eight parts of sums[b] added up. */
+FORCE_INLINE __m256i add_parts(const __m256i sums[LANES])
+{
+    __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+    __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[4], sums[5]), _mm256_hadd_epi32(sums[6], sums[7]));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+/* Of signed values |w| is unsigned (128 at most) and x takes w's sign: no pair of products passes
+ * 2 * 128 * 127 < 2^15. */
+FORCE_INLINE __m256i parts_of(__m256i q, const struct q8_block *x, int32_t bias)
+{
+    __m256i xq = _mm256_loadu_si256((const void *)x->q);
+    __m256i pairs = bias ? _mm256_maddubs_epi16(q, xq)
+                         : _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(xq, q));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+/* Eight blocks, a lane each. */
+FORCE_INLINE void dot_eight(const uint8_t *w, const struct q8_block *const *x, __m256 *acc, int n_x,
+                            const struct block32 *t)
+{
+    __m256i q[LANES];
+    __m256 d = scales_of(w, t->bytes);
+    for (int b = 0; b < LANES; b++)
+        q[b] = t->open(w + (size_t)b * t->bytes);
+    for (int j = 0; j < n_x; j++) {
+        const struct q8_block *b = x[j];
+        __m256i parts[LANES];
+        for (int k = 0; k < LANES; k++)
+            parts[k] = parts_of(q[k], b + k, t->bias);
+        __m256i sums = add_parts(parts);
+        if (t->bias) {
+            __m256i all = _mm256_setr_epi32(b[0].sum, b[1].sum, b[2].sum, b[3].sum, b[4].sum, b[5].sum, b[6].sum,
+                                            b[7].sum);
+            sums = _mm256_sub_epi32(sums, _mm256_mullo_epi32(all, _mm256_set1_epi32(t->bias)));
         }
+        __m256 scale = _mm256_setr_ps(b[0].scale, b[1].scale, b[2].scale, b[3].scale, b[4].scale, b[5].scale,
+                                      b[6].scale, b[7].scale);
+        acc[j] = _mm256_fmadd_ps(_mm256_mul_ps(d, scale), _mm256_cvtepi32_ps(sums), acc[j]);
     }
+}
+
+/* The last blocks of a row, fewer than eight: zeros follow them. */
+FORCE_INLINE void dot_rest(const uint8_t *w, const struct q8_block *const *x, __m256 *acc, size_t n, int n_x,
+                           const struct block32 *t)
+{
+    uint8_t w_part[LANES * sizeof(struct q8_0)] = {0};
+    struct q8_block x_part[X_MAX][LANES];
+    const struct q8_block *parts[X_MAX];
+    memset(x_part, 0, sizeof x_part);
+    memcpy(w_part, w, n * t->bytes);
+    for (int j = 0; j < n_x; j++) {
+        memcpy(x_part[j], x[j], n * sizeof x_part[j][0]);
+        parts[j] = x_part[j];
+    }
+    dot_eight(w_part, parts, acc, n_x, t);
+}
+
+FORCE_INLINE void dot_block32(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x,
+                              const struct block32 *t)
+{
+    const struct q8_block *at[X_MAX];
+    __m256 acc[X_MAX];
+    size_t b = 0, n_blocks = n / 32;
+    for (int j = 0; j < n_x; j++) {
+        acc[j] = _mm256_setzero_ps();
+        at[j] = x[j];
+    }
+    for (; b + LANES <= n_blocks; b += LANES) {
+        dot_eight(w + b * t->bytes, at, acc, n_x, t);
+        for (int j = 0; j < n_x; j++)
+            at[j] += LANES;
+    }
+    if (b < n_blocks)
+        dot_rest(w + b * t->bytes, at, acc, n_blocks - b, n_x, t);
     for (int j = 0; j < n_x; j++)
         out[j] = sum_lanes(acc[j]);
 }
 
 FORCE_INLINE void dot_row_q8_0(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
 {
-    dot_block32(w, x, out, n, n_x, sizeof(struct q8_0), block_q8_0);
+    const struct block32 t = {block_q8_0, sizeof(struct q8_0), 0};
+    dot_block32(w, x, out, n, n_x, &t);
 }
 
 FORCE_INLINE void dot_row_q4_0(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
 {
-    dot_block32(w, x, out, n, n_x, sizeof(struct q4_0), block_q4_0);
+    const struct block32 t = {block_q4_0, sizeof(struct q4_0), 8};
+    dot_block32(w, x, out, n, n_x, &t);
 }
 
 /* ---- blocks of 256: unsigned quants in eight groups of 32, scales of 16 bits ---- */
@@ -336,25 +412,28 @@ FORCE_INLINE void k_sums(const uint8_t *block, const struct q8k_block *const *x,
     }
 }
 
-/* acc += the block's product: the sums by d, less the offset, for Q6_K an integer of the same scale. */
-FORCE_INLINE __m256 k_add(__m256 acc, __m256i sum, const struct q8k_block *x, const struct k_head *h,
-                          bool has_mins)
+FORCE_INLINE int32_t sum_parts(__m256i v)
+{
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+/* acc += the block's product: the sum by d, less the offset, for Q6_K an integer of the same scale. */
+FORCE_INLINE float k_add(float acc, __m256i sum, const struct q8k_block *x, const struct k_head *h, bool has_mins)
 {
     __m256i offset = _mm256_madd_epi16(h->offset, _mm256_loadu_si256((const void *)x->sums));
     if (!has_mins)
         sum = _mm256_sub_epi32(sum, _mm256_slli_epi32(offset, 5));
-    acc = _mm256_fmadd_ps(_mm256_set1_ps(h->d * x->scale), _mm256_cvtepi32_ps(sum), acc);
-    if (has_mins)
-        acc = _mm256_fnmadd_ps(_mm256_set1_ps(h->dmin * x->scale), _mm256_cvtepi32_ps(offset), acc);
-    return acc;
+    acc = fmaf(h->d * x->scale, (float)sum_parts(sum), acc);
+    return has_mins ? fmaf(-(h->dmin * x->scale), (float)sum_parts(offset), acc) : acc;
 }
 
 FORCE_INLINE void dot_k(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x,
                         const struct k_type *t)
 {
-    __m256 acc[X_MAX];
     for (int j = 0; j < n_x; j++)
-        acc[j] = _mm256_setzero_ps();
+        out[j] = 0;
     for (size_t b = 0; b < n / 256; b++) {
         const struct q8k_block *xb[X_MAX];
         struct k_head h;
@@ -364,10 +443,8 @@ FORCE_INLINE void dot_k(const uint8_t *w, const void *const *x, float *out, size
         t->head(w + b * t->block_bytes, &h);
         k_sums(w + b * t->block_bytes, xb, &h, sum, n_x, t);
         for (int j = 0; j < n_x; j++)
-            acc[j] = k_add(acc[j], sum[j], xb[j], &h, t->has_mins);
+            out[j] = k_add(out[j], sum[j], xb[j], &h, t->has_mins);
     }
-    for (int j = 0; j < n_x; j++)
-        out[j] = sum_lanes(acc[j]);
 }
 
 FORCE_INLINE void dot_row_q4_k(const uint8_t *w, const void *const *x, float *out, size_t n, int n_x)
@@ -397,12 +474,23 @@ FORCE_INLINE void dot_row_q6_k(const uint8_t *w, const void *const *x, float *ou
 ROWS(f32)
 ROWS(f16)
 ROWS(bf16)
-ROWS(q8_0)
-ROWS(q4_0)
-ROWS(q4_k)
-ROWS(q5_k)
-ROWS(q6_k)
 #undef ROWS
+
+/* Many rows of x are worth unpacking eight rows of W at a time for. */
+#define ROWS_OR_PANELS(type)                                                         \
+    static void rows_##type(const struct matmul_job *job, size_t first, size_t last) \
+    {                                                                                \
+        if (job->n_x >= PANEL_X_MIN)                                                 \
+            avx2_panels_##type(job, first, last);                                    \
+        else                                                                         \
+            rows_of(job, first, last, dot_row_##type);                               \
+    }
+ROWS_OR_PANELS(q8_0)
+ROWS_OR_PANELS(q4_0)
+ROWS_OR_PANELS(q4_k)
+ROWS_OR_PANELS(q5_k)
+ROWS_OR_PANELS(q6_k)
+#undef ROWS_OR_PANELS
 
 static void avx2_rows_fp8_32(const struct matmul_job *job, size_t first, size_t last)
 {

@@ -176,7 +176,7 @@ FORCE_INLINE void rows32(const struct matmul_job *job, size_t first, size_t last
     const uint8_t *end = job->w + last * job->w_stride;
     for (size_t i = first; i < last; i++) {
         const uint8_t *w = job->w + i * job->w_stride;
-        prefetch_ahead(w, job->w_stride, end);
+        prefetch_ahead(w, job->w_stride, AHEAD_BYTES, end);
         for (size_t j = 0; j < job->n_x; j += X_SHARE) {
             size_t n_x = job->n_x - j < X_SHARE ? job->n_x - j : X_SHARE;
             if (n_x == 1) /* a constant, so that the accumulators stay in registers */
@@ -335,7 +335,7 @@ FORCE_INLINE void rows256(const struct matmul_job *job, size_t first, size_t las
     const uint8_t *end = job->w + last * job->w_stride;
     for (size_t i = first; i < last; i++) {
         const uint8_t *w = job->w + i * job->w_stride;
-        prefetch_ahead(w, job->w_stride, end);
+        prefetch_ahead(w, job->w_stride, AHEAD_BYTES, end);
         for (size_t j = 0; j < job->n_x; j += X_SHARE) {
             size_t n_x = job->n_x - j < X_SHARE ? job->n_x - j : X_SHARE;
             if (n_x == 1)
