@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "coordinator/api/answer.h"
+#include "coordinator/api/completions.h"
 #include "coordinator/api/request.h"
 #include "coordinator/api/tokens.h"
 
@@ -164,17 +164,22 @@ static int completion_prompts(struct generation_request *q)
     return rc;
 }
 
-void api_completions(void *arg, struct http_exchange *x)
+void completion_answer(const struct api *a, struct http_exchange *x, json_t *takes_body, const json_t *original,
+                       const struct shape *shape)
 {
     struct generation_request q;
-    struct refusal r = { 0 };
-    json_t *body = NULL;
-    if (json_body(&body, x, &r) != 0) {
-        reply_refusal(x, &r);
-        return;
-    }
-    if (request_open(&q, arg, x, body, body, FOR_COMPLETION) != 0)
+    if (request_open(&q, a, x, takes_body, original, FOR_COMPLETION) != 0)
         return;
     int rc = completion_prompts(&q);
-    request_answer(&q, rc, &completion_shape);
+    request_answer(&q, rc, shape);
+}
+
+void api_completions(void *arg, struct http_exchange *x)
+{
+    struct refusal r = { 0 };
+    json_t *body = NULL;
+    if (json_body(&body, x, &r) == 0)
+        completion_answer(arg, x, body, body, &completion_shape);
+    else
+        reply_refusal(x, &r);
 }

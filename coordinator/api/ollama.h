@@ -2,7 +2,7 @@
 #ifndef COORDINATOR_API_OLLAMA_H
 #define COORDINATOR_API_OLLAMA_H
 
-#include "coordinator/api/private.h"
+#include "coordinator/api/answer.h"
 
 /* The Ollama whose API this is: clients ask, and some want one that is new enough. */
 #define OLLAMA_VERSION "0.12.6"
@@ -15,5 +15,10 @@ const char *ollama_now(char text[static OLLAMA_TIME_BYTES]);
 char *ollama_name(const char *id);
 /* The model that the body's `model` (or `name`) asks for, which must be there. ERR_NOT_FOUND in Ollama's words. */
 MUST_USE int ollama_find(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r);
+
+/* How answers look: of /api/chat and /api/generate. */
+extern const struct shape ollama_chat_shape, ollama_generate_shape;
+/* The answer of a request that gave the model nothing to do ("load", "unload"), in that shape; the caller's. */
+json_t *ollama_idle_json(const json_t *request, bool chat, const char *reason);
 
 #endif
