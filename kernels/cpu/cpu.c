@@ -6,6 +6,8 @@
 
 #include "base/memory.h"
 
+enum { COPY_BYTES = 2 << 20 /* of weights at a time: a huge page */ };
+
 static void cpu_close(struct device *d);
 
 static int cpu_open(struct device **out, const struct device_options *o, struct error *e)
@@ -50,17 +52,40 @@ static void cpu_facts(struct device *d, struct device_facts *out)
              out->cores == 1 ? "" : "s");
 }
 
-static int fill_weight(struct weight *w, const struct weight_desc *desc, struct error *e)
+struct filling {
+    struct weight *w;
+    const uint8_t *from;
+    size_t stride; /* bytes from a slice to the next in `from` */
+    struct tiles tiles; /* pieces of COPY_BYTES, each of one slice */
+};
+
+/* Threads copy at once, so that one's page faults do not hold up the others. */
+static void copy_part(void *arg, int part, int parts)
 {
-    size_t stride = desc->slice_stride ? desc->slice_stride : w->slice_bytes;
-    int r = 0;
-    for (uint32_t i = 0; r == 0 && i < desc->slices; i++) {
-        uint8_t *to = (uint8_t *)w->bytes + i * w->slice_bytes;
-        if (desc->bytes)
-            memcpy(to, (const uint8_t *)desc->bytes + i * stride, w->slice_bytes);
-        else
-            r = desc->fill(desc->fill_arg, i, 0, desc->rows, to, e);
+    struct filling *f = arg;
+    size_t first, last, size = f->w->slice_bytes, pieces = (size + COPY_BYTES - 1) / COPY_BYTES;
+    (void)part, (void)parts;
+    while (tiles_take(&f->tiles, &first, &last)) {
+        for (; first < last; first++) {
+            size_t slice = first / pieces, at = first % pieces * COPY_BYTES;
+            memcpy((uint8_t *)f->w->bytes + slice * size + at, f->from + slice * f->stride + at,
+                   size - at < COPY_BYTES ? size - at : COPY_BYTES);
+        }
     }
+}
+
+static int fill_weight(struct cpu *c, struct weight *w, const struct weight_desc *desc, struct error *e)
+{
+    if (desc->bytes) {
+        struct filling f = {.w = w, .from = desc->bytes,
+                            .stride = desc->slice_stride ? desc->slice_stride : w->slice_bytes};
+        f.tiles = (struct tiles){.total = desc->slices * ((w->slice_bytes + COPY_BYTES - 1) / COPY_BYTES), .tile = 1};
+        pool_run(c->pool, copy_part, &f);
+        return 0;
+    }
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < desc->slices; i++)
+        r = desc->fill(desc->fill_arg, i, 0, desc->rows, (uint8_t *)w->bytes + i * w->slice_bytes, e);
     return r;
 }
 
@@ -103,7 +128,7 @@ static int cpu_weight_create(struct device *d, struct weight **out, const struct
         w->order = mem_array((size_t)desc->slices * desc->cols, sizeof(*w->order));
         memcpy(w->order, desc->order, (size_t)desc->slices * desc->cols * sizeof(*w->order));
     }
-    r = fill_weight(w, desc, e);
+    r = fill_weight(c, w, desc, e);
     if (r == 0)
         *out = w;
     else

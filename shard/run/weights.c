@@ -21,11 +21,18 @@ static struct weight **place_of(struct weights *w, const struct model_tensor *t)
     }
 }
 
-/* Advice about the whole pages that hold the tensor; what the system makes of it is its own affair. */
-static void advise_reading(const void *bytes, uint64_t n)
+/* Asks for the whole pages that hold the tensor before they are needed: the disk reads the next one while this one is
+ * copied. What the system makes of it is its own affair. */
+static void read_ahead(const struct model *m, const struct model_tensor *t)
 {
+    const uint8_t *bytes = model_tensor_bytes(m, t);
+    if (!bytes)
+        return;
+    uint64_t slices = arch_extent(model_hparams(m), t->rule->slices);
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes / page * page;
-    (void)madvise((void *)start, (size_t)((uintptr_t)bytes + n - start), MADV_SEQUENTIAL);
+    size_t n = (uintptr_t)bytes + (size_t)((slices - 1) * t->slice_stride + t->bytes / slices) - start;
+    (void)madvise((void *)start, n, MADV_SEQUENTIAL);
+    (void)madvise((void *)start, n, MADV_WILLNEED);
 }
 
 struct filling {
@@ -62,8 +69,6 @@ static int load_tensor(struct weights *w, const struct model *m, const struct mo
     if (model_order(m, t->info, &order, e) != 0)
         return error_context(e, "%s", t->info->name);
     desc.order = order;
-    if (desc.bytes)
-        advise_reading(desc.bytes, (desc.slices - 1) * t->slice_stride + t->bytes / desc.slices);
     int r = w->device->backend->weight_create(w->device, place, &desc, e);
     mem_free(order);
     for (uint32_t i = 0; desc.bytes && i < desc.slices; i++)
@@ -106,8 +111,13 @@ int weights_load(struct weights *w, struct device *d, const struct model *m, con
     for (size_t i = 0; r == 0 && i < n; i++) {
         if (progress->call && progress->call(progress->arg, w->bytes, total) != 0)
             r = error_set(e, ERR_CANCELLED, "loading was stopped");
-        else
+        else {
+            if (i == 0)
+                read_ahead(m, list[0]);
+            if (i + 1 < n)
+                read_ahead(m, list[i + 1]);
             r = load_tensor(w, m, list[i], e);
+        }
         w->bytes += list[i]->bytes;
     }
     mem_free(list);
