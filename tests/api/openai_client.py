@@ -26,19 +26,19 @@ def skip(why):
     sys.exit(SKIPPED)
 
 
-def into_venv(folder):
+def into_venv(folder, package="openai"):
     """Go on in a Python that has the package."""
     python = pathlib.Path(folder).resolve() / "bin" / "python"
     if pathlib.Path(sys.prefix).resolve() == python.parent.parent:
         return
-    has = [str(python), "-c", "import openai"]
+    has = [str(python), "-c", f"import {package}"]
     if not python.exists() or subprocess.run(has, capture_output=True).returncode != 0:
         if subprocess.run([sys.executable, "-m", "venv", folder], capture_output=True).returncode != 0:
             skip("this Python has no venv module")
-        install = [str(python), "-m", "pip", "install", "--quiet", "--timeout", "20", "--retries", "1", "openai"]
+        install = [str(python), "-m", "pip", "install", "--quiet", "--timeout", "20", "--retries", "1", package]
         done = subprocess.run(install, capture_output=True, text=True)
         if done.returncode != 0:
-            skip(f"pip could not install openai: {done.stderr.strip().splitlines()[-1:]}")
+            skip(f"pip could not install {package}: {done.stderr.strip().splitlines()[-1:]}")
     os.execv(python, [str(python)] + sys.argv)
 
 
