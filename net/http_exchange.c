@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -205,6 +206,21 @@ static bool method_fits(const struct http_route *r, const char *method)
     return strcmp(r->method, method) == 0 || (strcmp(r->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
 }
 
+/* 405, with the methods that the path takes. */
+static void refuse_method(struct http_exchange *x)
+{
+    const struct http_options *o = &x->server->options;
+    char methods[64] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < o->n_routes && n < sizeof(methods) / 2; i++)
+        if (path_fits(&o->routes[i], x->path))
+            n += (size_t)snprintf(methods + n, sizeof(methods) - n, "%s%.10s", n > 0 ? ", " : "", o->routes[i].method);
+    http_reply_header(x, MHD_HTTP_HEADER_ALLOW, methods);
+    char *text = mem_printf("%s takes %s", x->path, methods);
+    refuse(x, MHD_HTTP_METHOD_NOT_ALLOWED, text);
+    mem_free(text);
+}
+
 /* Sets x->route, or refuses with 404 or 405. */
 static void find_route(struct http_exchange *x, const char *method)
 {
@@ -225,10 +241,7 @@ static void find_route(struct http_exchange *x, const char *method)
         mem_free(text);
         return;
     }
-    http_reply_header(x, MHD_HTTP_HEADER_ALLOW, x->near->method);
-    char *text = mem_printf("%s takes %s", x->path, x->near->method);
-    refuse(x, MHD_HTTP_METHOD_NOT_ALLOWED, text);
-    mem_free(text);
+    refuse_method(x);
 }
 
 static enum MHD_Result count_length(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)

@@ -92,7 +92,7 @@ static int render(const struct api *a, const json_t *body, struct jinja_output *
     return rc;
 }
 
-static int chat_prompt(const struct api *a, const json_t *body, struct prompt **out, struct refusal *r)
+int chat_prompt(const struct api *a, const json_t *body, struct prompt **out, struct refusal *r)
 {
     struct jinja_output text;
     int rc = render(a, body, &text, r);

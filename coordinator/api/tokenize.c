@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "coordinator/api/answer.h"
+#include "coordinator/api/chat.h"
 #include "coordinator/api/tokens.h"
 
 /* A switch that may be absent. */
@@ -30,18 +30,35 @@ static int encode(const struct api *a, const json_t *body, const json_t *text, b
                             &r->error);
 }
 
+/* vLLM's third shape: the ids of a conversation, as the model would get them. */
+static int read_messages(const struct api *a, const json_t *body, struct token_list *out, struct refusal *r)
+{
+    struct prompt *prompt = NULL;
+    int rc = chat_prompt(a, body, &prompt, r);
+    if (prompt != NULL) {
+        *out = prompt->tokens;
+        prompt->tokens = (struct token_list){ 0 };
+        prompt_free(prompt);
+    }
+    mem_free(prompt);
+    return rc;
+}
+
 static int read_ids(const struct api *a, const json_t *body, struct token_list *out, struct refusal *r)
 {
     bool ends = false;
     const json_t *content = json_object_get(body, "content"), *prompt = json_object_get(body, "prompt");
-    if (content != NULL && prompt != NULL)
-        return refuse(r, ERR_INVALID, "prompt", "content and prompt are both given; one can be");
+    bool messages = json_object_get(body, "messages") != NULL;
+    if ((content != NULL) + (prompt != NULL) + messages > 1)
+        return refuse(r, ERR_INVALID, "prompt", "only one of content, prompt and messages can be given");
+    if (messages)
+        return read_messages(a, body, out, r);
     int rc = read_switch(body, content != NULL ? "add_special" : "add_special_tokens", content == NULL, &ends, r);
     if (rc != 0)
         return rc;
     if (!json_is_string(content) && !json_is_string(prompt))
         return refuse(r, ERR_INVALID, content != NULL ? "content" : "prompt",
-                      "a text is needed: content, or prompt");
+                      "a text is needed as content or prompt, or messages");
     return encode(a, body, content != NULL ? content : prompt, ends, out, r);
 }
 

@@ -62,6 +62,20 @@ static void test_tokenize_takes_both_shapes(void **state)
     token_list_free(&ids);
 }
 
+static void test_tokenize_takes_conversations(void **state)
+{
+    struct token_list ids = rig_tokens(*state, "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n");
+    struct reply r = call(state, "/tokenize", "{\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}");
+    assert_int_equal(r.status, 200);
+    assert_ids(&r, &ids);
+    reply_free(&r);
+    token_list_free(&ids);
+    r = call(state, "/tokenize", "{\"messages\":[{\"role\":5}]}");
+    assert_int_equal(r.status, 400);
+    assert_text(&r, "error.param", "messages[0]");
+    reply_free(&r);
+}
+
 static void test_pieces_are_texts_or_bytes(void **state)
 {
     struct reply r = call(state, "/tokenize", "{\"content\":\"Hi\\u1F98\",\"with_pieces\":true}");
@@ -108,6 +122,7 @@ static void test_bad_tokenize_fields_are_named(void **state)
         { "/tokenize", "{}", "prompt", 400 },
         { "/tokenize", "{\"content\":5}", "content", 400 },
         { "/tokenize", "{\"content\":\"a\",\"prompt\":\"b\"}", "prompt", 400 },
+        { "/tokenize", "{\"content\":\"a\",\"messages\":[]}", "prompt", 400 },
         { "/tokenize", "{\"content\":\"a\",\"with_pieces\":1}", "with_pieces", 400 },
         { "/tokenize", "{\"content\":\"a\",\"add_special\":\"no\"}", "add_special", 400 },
         { "/tokenize", "{\"prompt\":\"a\",\"parse_special\":2}", "parse_special", 400 },
@@ -222,6 +237,7 @@ int main(void)
 #define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, rig_start, rig_stop)
     const struct CMUnitTest tests[] = {
         WITH_RIG(test_tokenize_takes_both_shapes),
+        WITH_RIG(test_tokenize_takes_conversations),
         WITH_RIG(test_pieces_are_texts_or_bytes),
         WITH_RIG(test_detokenize_gives_the_text_back),
         WITH_RIG(test_bad_tokenize_fields_are_named),

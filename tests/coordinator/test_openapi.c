@@ -118,6 +118,39 @@ static void test_methods_are_as_described(void **state)
     json_decref(document);
 }
 
+static void test_all_methods_of_a_path_are_named(void **state)
+{
+    int fd = rig_send_raw(*state, "PUT /admin/keys HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
+                          "Connection: close\r\n\r\n");
+    char *answer = rig_read_raw(fd);
+    assert_memory_equal(answer, "HTTP/1.1 405 ", 13);
+    assert_non_null(strstr(answer, "Allow: GET, POST\r\n"));
+    mem_free(answer);
+}
+
+/* A slash at the end changes nothing. */
+static void test_a_trailing_slash_is_nothing(void **state)
+{
+    const struct rig *rig = *state;
+    size_t n;
+    struct http_route *routes = api_http_routes(&n);
+    for (size_t i = 0; i < n; i++) {
+        bool prefix = (routes[i].flags & HTTP_PREFIX) != 0;
+        const char *body = strcmp(routes[i].method, "GET") == 0 ? NULL : "{]";
+        char paths[2][200];
+        for (int slash = 0; slash < 2; slash++)
+            snprintf(paths[slash], sizeof(paths[slash]), "%s%s%s", routes[i].path, prefix ? RIG_NAME : "",
+                     slash ? "/" : "");
+        struct reply a = rig_call(rig, paths[0], body, "Authorization: Bearer " RIG_ADMIN);
+        struct reply b = rig_call(rig, paths[1], body, "Authorization: Bearer " RIG_ADMIN);
+        if (a.status != b.status)
+            fail_msg("%s: %d, %s: %d", paths[0], a.status, paths[1], b.status);
+        reply_free(&a);
+        reply_free(&b);
+    }
+    mem_free(routes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +158,8 @@ int main(void)
         cmocka_unit_test(test_rows_are_whole),
         cmocka_unit_test(test_references_lead_somewhere),
         cmocka_unit_test_setup_teardown(test_methods_are_as_described, rig_start, rig_stop),
+        cmocka_unit_test_setup_teardown(test_all_methods_of_a_path_are_named, rig_start, rig_stop),
+        cmocka_unit_test_setup_teardown(test_a_trailing_slash_is_nothing, rig_start, rig_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
