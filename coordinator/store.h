@@ -1,7 +1,7 @@
 /* store: what a coordinator must not forget: members, invites, revoked keys, the roster's serial.
  *
- * One SQLite file in state_dir, 0600 like the keys beside it, held by one
- * coordinator at a time.  Every change is one transaction that is on the disk
+ * One SQLite file in state_dir (database.h), 0600 like the keys beside it, held
+ * by one coordinator at a time.  Every change is one transaction that is on the disk
  * before the call returns; what changes the roster raises its serial in the
  * same transaction.  One thread (the control actor) owns a store.            */
 #ifndef COORDINATOR_STORE_H

@@ -67,20 +67,16 @@ static void on_row(void *arg, const struct keys_row *row)
 
 /* ---- the writer ---- */
 
-struct delta {
-    int64_t id;
-    struct keys_used used;
-};
-
-/* Under the lock: what is to be written; revoked keys that nobody holds are forgotten. */
-static size_t collect(struct keys *k, struct delta *deltas)
+/* Under the lock: what is to be written, into used[KEYS_MAX]; revoked keys that nobody holds are forgotten. */
+static size_t collect(struct keys *k, const char *day, struct keys_used *used)
 {
     size_t n = 0, kept = 0;
     for (size_t i = 0; i < k->n; i++) {
         struct key *key = k->keys[i];
         if (key->requests != 0 || key->prompt_tokens != 0 || key->completion_tokens != 0)
-            deltas[n++] = (struct delta){ key->id, { NULL, NULL, NULL, key->requests, key->prompt_tokens,
-                                                     key->completion_tokens } };
+            used[n++] = (struct keys_used){ .key = key->id, .day = day, .requests = key->requests,
+                                            .prompt_tokens = key->prompt_tokens,
+                                            .completion_tokens = key->completion_tokens };
         key->requests = key->prompt_tokens = key->completion_tokens = 0;
         if (key->revoked && key->running == 0)
             key_free(key);
@@ -94,23 +90,18 @@ static size_t collect(struct keys *k, struct delta *deltas)
 /* The database's lock is held. What cannot be written is lost, and said. */
 static void write_usage(struct keys *k)
 {
-    struct delta *deltas = mem_array(KEYS_MAX, sizeof(*deltas));
+    struct keys_used *used = mem_array(KEYS_MAX, sizeof(*used));
     struct error e = { 0 };
     char day[sizeof("2026-01-31")];
     struct tm tm;
-    time_t now = time(NULL);
+    time_t now = (time_t)clock_unix();
     strftime(day, sizeof(day), "%Y-%m-%d", gmtime_r(&now, &tm));
     pthread_mutex_lock(&k->lock);
-    size_t n = collect(k, deltas);
+    size_t n = collect(k, day, used);
     pthread_mutex_unlock(&k->lock);
-    int rc = 0;
-    for (size_t i = 0; i < n && rc == 0; i++) {
-        deltas[i].used.day = day;
-        rc = keys_db_count(k->db, deltas[i].id, &deltas[i].used, &e);
-    }
-    if (rc != 0)
+    if (keys_db_count(k->db, used, n, &e) != 0)
         log_warn("api", "usage of API keys was not written: %s", e.text);
-    mem_free(deltas);
+    mem_free(used);
 }
 
 static void *writer(void *arg)

@@ -1,20 +1,15 @@
-/* keys_db: small statements, prepared when they are needed. */
+/* keys_db: keys and their use as tables. */
 #include "coordinator/api/keys_db.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sqlite3.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/memory.h"
-#include "base/path.h"
+#include "coordinator/database.h"
 
 enum { VERSION = 1, APPLICATION = 0x53484B31 }; /* "SHK1" */
 
 struct keys_db {
-    sqlite3 *db;
-    char *path;
+    struct database d;
 };
 
 static const char schema[] =
@@ -28,96 +23,15 @@ static const char schema[] =
     "PRAGMA user_version = 1;";
 _Static_assert(APPLICATION == 1397246769 && VERSION == 1, "the schema says these numbers as text");
 
-static int fail(const struct keys_db *k, struct error *e)
-{
-    int code = sqlite3_errcode(k->db) & 0xFF;
-    if (code == SQLITE_BUSY || code == SQLITE_LOCKED)
-        return error_set(e, ERR_CONFLICT, "another coordinator uses %s", k->path);
-    if (code == SQLITE_CONSTRAINT)
-        return error_set(e, ERR_CONFLICT, "a key of that name exists already");
-    return error_set(e, code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? ERR_CORRUPT : ERR_IO, "%s: %s", k->path,
-                     sqlite3_errmsg(k->db));
-}
-
-static int execute(struct keys_db *k, const char *sql, struct error *e)
-{
-    return sqlite3_exec(k->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : fail(k, e);
-}
-
-static int prepare(struct keys_db *k, sqlite3_stmt **q, const char *sql, struct error *e)
-{
-    return sqlite3_prepare_v2(k->db, sql, -1, q, NULL) == SQLITE_OK ? 0 : fail(k, e);
-}
-
-/* Run a prepared change to its end. */
-static int finish(struct keys_db *k, sqlite3_stmt *q, struct error *e)
-{
-    int r = sqlite3_step(q) == SQLITE_DONE ? 0 : fail(k, e);
-    sqlite3_finalize(q);
-    return r;
-}
-
-static int number(struct keys_db *k, const char *sql, int64_t *out, struct error *e)
-{
-    sqlite3_stmt *q;
-    int r = prepare(k, &q, sql, e);
-    if (r != 0)
-        return r;
-    if (sqlite3_step(q) == SQLITE_ROW)
-        *out = sqlite3_column_int64(q, 0);
-    else
-        r = fail(k, e);
-    sqlite3_finalize(q);
-    return r;
-}
-
-static int check_version(struct keys_db *k, struct error *e)
-{
-    int64_t application = 0, version = 0, tables = 0;
-    int r = number(k, "PRAGMA application_id", &application, e);
-    if (r == 0)
-        r = number(k, "PRAGMA user_version", &version, e);
-    if (r == 0)
-        r = number(k, "SELECT count(*) FROM sqlite_master", &tables, e);
-    if (r != 0)
-        return r;
-    if (application == 0 && version == 0 && tables == 0)
-        return execute(k, schema, e);
-    if (application != APPLICATION)
-        return error_set(e, ERR_CORRUPT, "%s was not made by a coordinator", k->path);
-    if (version != VERSION)
-        return error_set(e, ERR_UNSUPPORTED, "%s was made by another version of shoal (%lld, this one knows %d)",
-                         k->path, (long long)version, VERSION);
-    return 0;
-}
-
-static int open_locked(struct keys_db *k, struct error *e)
-{
-    int fd = open(k->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600); /* sqlite itself would make it 0644 */
-    if (fd < 0)
-        return error_set(e, ERR_IO, "cannot open %s: %s", k->path, strerror(errno));
-    close(fd);
-    if (sqlite3_open_v2(k->path, &k->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
-        return k->db ? fail(k, e) : error_set(e, ERR_MEMORY, "no memory to open %s", k->path);
-    int r = execute(k, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;"
-                       "BEGIN IMMEDIATE", e);
-    if (r == 0)
-        r = check_version(k, e);
-    return r == 0 ? execute(k, "COMMIT", e) : r;
-}
+static const struct database_kind kind = { "api-keys.db", schema, APPLICATION, VERSION };
 
 int keys_db_open(struct keys_db **out, const char *state_dir, struct error *e)
 {
-    int r = path_make_dirs(state_dir, 0700, e);
-    if (r != 0)
-        return r;
     struct keys_db *k = mem_alloc(sizeof(*k));
-    k->path = path_join(state_dir, "api-keys.db");
-    r = open_locked(k, e);
+    int r = database_open(&k->d, state_dir, &kind, e);
     if (r != 0)
         keys_db_close(&k);
-    else
-        *out = k;
+    *out = k;
     return r;
 }
 
@@ -126,18 +40,16 @@ void keys_db_close(struct keys_db **db)
     struct keys_db *k = *db;
     if (!k)
         return;
-    sqlite3_close(k->db);
-    mem_free(k->path);
+    database_close(&k->d);
     mem_free(k);
     *db = NULL;
 }
 
 int keys_db_ever(struct keys_db *k, bool *ever, struct error *e)
 {
-    int64_t n = 0;
-    int r = number(k, "SELECT count(*) FROM keys", &n, e);
+    int64_t n = database_number(database_prepare(&k->d, "SELECT count(*) FROM keys", ""), -1);
     *ever = n != 0;
-    return r;
+    return n < 0 ? database_fail(&k->d, e) : 0;
 }
 
 bool keys_name_ok(const char *name)
@@ -179,79 +91,72 @@ static bool read_row(sqlite3_stmt *q, struct keys_row *row)
 
 int keys_db_load(struct keys_db *k, void (*each)(void *arg, const struct keys_row *row), void *arg, struct error *e)
 {
-    sqlite3_stmt *q;
-    int code = SQLITE_DONE, r = prepare(k, &q, "SELECT id, name, label, hash, rate, concurrency, models, created "
-                                        "FROM keys WHERE revoked IS NULL ORDER BY id", e);
-    if (r != 0)
-        return r;
+    sqlite3_stmt *q = database_prepare(&k->d, "SELECT id, name, label, hash, rate, concurrency, models, created "
+                                       "FROM keys WHERE revoked IS NULL ORDER BY id", "");
+    int code = SQLITE_ERROR, r = 0;
     struct keys_row row;
-    while (r == 0 && (code = sqlite3_step(q)) == SQLITE_ROW) {
+    while (q && r == 0 && (code = sqlite3_step(q)) == SQLITE_ROW) {
         if (read_row(q, &row))
             each(arg, &row);
         else
-            r = error_set(e, ERR_CORRUPT, "%s has a key that no coordinator wrote", k->path);
+            r = error_set(e, ERR_CORRUPT, "%s has a key that no coordinator wrote", k->d.path);
     }
     if (r == 0 && code != SQLITE_DONE)
-        r = fail(k, e);
+        r = database_fail(&k->d, e);
     sqlite3_finalize(q);
     return r;
 }
 
 int keys_db_add(struct keys_db *k, struct keys_row *row, struct error *e)
 {
-    sqlite3_stmt *q;
-    int r = prepare(k, &q, "INSERT INTO keys (name, label, hash, rate, concurrency, models, created) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)", e);
-    if (r != 0)
-        return r;
-    sqlite3_bind_text(q, 1, row->name, -1, SQLITE_TRANSIENT);
-    sqlite3_bind_text(q, 2, row->label, -1, SQLITE_TRANSIENT);
-    sqlite3_bind_blob(q, 3, row->hash, KEYS_HASH_BYTES, SQLITE_TRANSIENT);
-    sqlite3_bind_int64(q, 4, row->rate);
-    sqlite3_bind_int64(q, 5, row->concurrency);
-    sqlite3_bind_text(q, 6, row->models, -1, SQLITE_TRANSIENT);
-    sqlite3_bind_int64(q, 7, row->created);
-    r = finish(k, q, e);
-    row->id = sqlite3_last_insert_rowid(k->db);
+    sqlite3_stmt *q = database_prepare(&k->d, "INSERT INTO keys "
+                                       "(name, label, hash, rate, concurrency, models, created) "
+                                       "VALUES (?, ?, ?, ?, ?, ?, ?)", "ttbiiti", row->name, row->label,
+                                       (const void *)row->hash, (int)KEYS_HASH_BYTES, (sqlite3_int64)row->rate,
+                                       (sqlite3_int64)row->concurrency, row->models, (sqlite3_int64)row->created);
+    int r = database_finish(&k->d, q, e);
+    if (r != 0 && (sqlite3_errcode(k->d.db) & 0xFF) == SQLITE_CONSTRAINT)
+        return error_set(e, ERR_CONFLICT, "a key of that name exists already");
+    row->id = sqlite3_last_insert_rowid(k->d.db);
     return r;
 }
 
 int keys_db_revoke(struct keys_db *k, int64_t id, struct error *e)
 {
-    sqlite3_stmt *q;
-    int r = prepare(k, &q, "UPDATE keys SET revoked = unixepoch() WHERE id = ?", e);
-    if (r != 0)
-        return r;
-    sqlite3_bind_int64(q, 1, id);
-    return finish(k, q, e);
+    return database_finish(&k->d, database_prepare(&k->d, "UPDATE keys SET revoked = unixepoch() WHERE id = ?", "i",
+                                                   (sqlite3_int64)id), e);
 }
 
-int keys_db_count(struct keys_db *k, int64_t id, const struct keys_used *more, struct error *e)
+static int count_one(struct keys_db *k, const struct keys_used *more, struct error *e)
 {
-    sqlite3_stmt *q;
-    int r = prepare(k, &q, "INSERT INTO usage VALUES (?, ?, ?, ?, ?) ON CONFLICT (key, day) DO UPDATE SET "
-                    "requests = requests + excluded.requests, prompt = prompt + excluded.prompt, "
-                    "completion = completion + excluded.completion", e);
-    if (r != 0)
+    sqlite3_stmt *q = database_prepare(&k->d, "INSERT INTO usage VALUES (?, ?, ?, ?, ?) "
+                                       "ON CONFLICT (key, day) DO UPDATE SET requests = requests + excluded.requests, "
+                                       "prompt = prompt + excluded.prompt, "
+                                       "completion = completion + excluded.completion", "itiii",
+                                       (sqlite3_int64)more->key, more->day, (sqlite3_int64)more->requests,
+                                       (sqlite3_int64)more->prompt_tokens, (sqlite3_int64)more->completion_tokens);
+    return database_finish(&k->d, q, e);
+}
+
+int keys_db_count(struct keys_db *k, const struct keys_used *more, size_t n, struct error *e)
+{
+    int r = n == 0 ? 0 : database_begin(&k->d, e);
+    if (n == 0 || r != 0)
         return r;
-    sqlite3_bind_int64(q, 1, id);
-    sqlite3_bind_text(q, 2, more->day, -1, SQLITE_TRANSIENT);
-    sqlite3_bind_int64(q, 3, (int64_t)more->requests);
-    sqlite3_bind_int64(q, 4, (int64_t)more->prompt_tokens);
-    sqlite3_bind_int64(q, 5, (int64_t)more->completion_tokens);
-    return finish(k, q, e);
+    for (size_t i = 0; i < n && r == 0; i++)
+        r = count_one(k, &more[i], e);
+    return database_end(&k->d, r, e);
 }
 
 int keys_db_usage(struct keys_db *k, void (*each)(void *arg, const struct keys_used *used), void *arg,
                   struct error *e)
 {
-    sqlite3_stmt *q;
-    int code, r = prepare(k, &q, "SELECT name, label, day, requests, prompt, completion FROM usage "
-                          "JOIN keys ON keys.id = usage.key ORDER BY day, keys.id", e);
-    if (r != 0)
-        return r;
-    while ((code = sqlite3_step(q)) == SQLITE_ROW) {
+    sqlite3_stmt *q = database_prepare(&k->d, "SELECT name, label, day, requests, prompt, completion, keys.id "
+                                       "FROM usage JOIN keys ON keys.id = usage.key ORDER BY day, keys.id", "");
+    int code = SQLITE_ERROR;
+    while (q && (code = sqlite3_step(q)) == SQLITE_ROW) {
         struct keys_used used = {
+            .key = sqlite3_column_int64(q, 6),
             .name = text_at(q, 0),
             .label = text_at(q, 1),
             .day = text_at(q, 2),
@@ -261,8 +166,7 @@ int keys_db_usage(struct keys_db *k, void (*each)(void *arg, const struct keys_u
         };
         each(arg, &used);
     }
-    if (code != SQLITE_DONE)
-        r = fail(k, e);
+    int r = code == SQLITE_DONE ? 0 : database_fail(&k->d, e);
     sqlite3_finalize(q);
     return r;
 }

@@ -5,6 +5,7 @@
 #define COORDINATOR_API_KEYS_DB_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -28,6 +29,7 @@ struct keys_row {
 };
 
 struct keys_used {
+    int64_t key; /* its id */
     const char *name, *label, *day; /* "2026-01-31", UTC */
     uint64_t requests, prompt_tokens, completion_tokens;
 };
@@ -44,7 +46,8 @@ MUST_USE int keys_db_load(struct keys_db *db, void (*each)(void *arg, const stru
                           struct error *e);
 MUST_USE int keys_db_add(struct keys_db *db, struct keys_row *row, struct error *e); /* sets row->id */
 MUST_USE int keys_db_revoke(struct keys_db *db, int64_t id, struct error *e);
-MUST_USE int keys_db_count(struct keys_db *db, int64_t id, const struct keys_used *more, struct error *e);
+/* Key, day and numbers of all n count, in one transaction. */
+MUST_USE int keys_db_count(struct keys_db *db, const struct keys_used *more, size_t n, struct error *e);
 MUST_USE int keys_db_usage(struct keys_db *db, void (*each)(void *arg, const struct keys_used *used), void *arg,
                            struct error *e);
 /* Letters, digits, '.', '_' and '-': safe in a terminal, a log and a shell; not like a key. */
