@@ -100,7 +100,8 @@ static void count_usage(const struct answer *w)
     struct usage u;
     generation_usage(w->generation, &u);
     if (http_held(w->x) != NULL)
-        keys_count(w->view.api->keys, http_held(w->x), u.prompt_tokens, u.completion_tokens);
+        keys_count(w->view.api->keys, http_held(w->x), u.prompt_tokens + u.scored_tokens,
+                   u.completion_tokens);
 }
 
 static void answer_close(void *arg)

@@ -112,8 +112,10 @@ static int choice_start(struct generation *g, uint32_t i, const struct params *p
     c->stream_open = rc == 0;
     if (rc == 0 && !g->nothing_wanted)
         rc = submit(g, c, p, i, context, r);
-    if (rc == 0 && p->echo && g->want_infos)
+    if (rc == 0 && p->echo && g->want_infos) {
+        g->usage.scored_tokens += g->nothing_wanted ? 0 : c->prompt->tokens.count;
         rc = score_start(&c->score, g->api, &c->prompt->tokens, p->adapter, (uint32_t)p->top_logprobs, &r->error);
+    }
     return rc;
 }
 

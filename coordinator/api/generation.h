@@ -49,6 +49,7 @@ struct piece {
 /* Of all choices together, so far. */
 struct usage {
     uint64_t prompt_tokens, completion_tokens;
+    uint64_t scored_tokens;    /* of prompts that went through the model once more, for their log-probabilities */
     uint64_t reasoning_tokens; /* of completion_tokens */
     uint64_t queued_us, prefill_us, decode_us; /* of the choice that took longest; 0 until one has ended */
 };

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "coordinator/api/keys.h"
 #include "coordinator/api/request.h"
 #include "coordinator/api/tokens.h"
 
@@ -21,9 +22,17 @@ struct logits {
     uint32_t rows, next;
 };
 
+/* What goes through the model is on the bill of the request's key, which is held until the answer's end is made. */
+static void count_usage(const struct logits *l)
+{
+    if (l->request != NULL && http_held(l->x) != NULL)
+        keys_count(l->api->keys, http_held(l->x), l->rows, 0);
+}
+
 static void logits_close(void *arg)
 {
     struct logits *l = arg;
+    count_usage(l);
     if (l->first != NULL)
         event_free(l->first);
     if (l->request != NULL)
@@ -69,6 +78,8 @@ static enum http_produced produce(void *arg, struct buffer *out)
         return HTTP_BROKEN;
     enum http_produced p = take(l, ev, out);
     event_free(ev);
+    if (p == HTTP_END)
+        count_usage(l);
     return p;
 }
 

@@ -174,6 +174,39 @@ static void test_usage_is_counted(void **state)
     mem_free(key);
 }
 
+static json_int_t billed(struct rig *rig, const char *what)
+{
+    struct reply r = rig_call(rig, "/admin/keys/usage", NULL, OPERATOR);
+    json_int_t sum = 0;
+    size_t i;
+    json_t *row;
+    json_array_foreach((json_t *)reply_at(&r, "data"), i, row)
+        sum += json_integer_value(json_object_get(row, what));
+    reply_free(&r);
+    return sum;
+}
+
+/* Raw logits, and prompts that are scored, go through the model as others do. */
+static void test_scored_tokens_are_counted(void **state)
+{
+    struct rig *rig = *state;
+    rig_say(rig, "Hi", NULL);
+    char *key = make_key(rig, "{\"name\":\"alice\"}");
+    assert_status(rig, "/shoal/logits", "{\"tokens\":[1,2,3]}", key, 200);
+    assert_int_equal(billed(rig, "prompt_tokens"), 3);
+    assert_status(rig, "/shoal/logits", "{\"tokens\":[]}", key, 400);
+    assert_int_equal(billed(rig, "prompt_tokens"), 3);
+    assert_status(rig, "/v1/completions", "{\"prompt\":[1,2,3,4],\"echo\":true,\"logprobs\":1,\"max_tokens\":0}", key,
+                  200);
+    assert_int_equal(billed(rig, "prompt_tokens"), 3 + 4);
+    assert_status(rig, "/v1/completions", "{\"prompt\":[1,2,3,4],\"echo\":true,\"logprobs\":1,\"max_tokens\":1}", key,
+                  200);
+    assert_int_equal(billed(rig, "prompt_tokens"), 3 + 4 + 2 * 4);
+    assert_int_equal(billed(rig, "completion_tokens"), 1);
+    assert_int_equal(billed(rig, "requests"), 4);
+    mem_free(key);
+}
+
 static void test_what_is_no_key_is_refused(void **state)
 {
     static const struct {
@@ -320,6 +353,7 @@ int main(void)
         TEST(test_concurrency_is_given_back),
         TEST(test_two_at_once_are_one_too_many),
         TEST(test_usage_is_counted),
+        TEST(test_scored_tokens_are_counted),
         TEST(test_what_is_no_key_is_refused),
         TEST(test_a_model_is_kept_from_a_key),
         TEST(test_a_tampered_store_opens_nothing),
