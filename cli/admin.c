@@ -96,11 +96,12 @@ static int list_keys(const struct settings *s, struct error *e)
     return r;
 }
 
-static int revoke_key(const struct settings *s, const char *who, struct error *e)
+/* A node by /admin/revoke, a user's key by /admin/keys/revoke. */
+static int revoke_key(const struct settings *s, const char *path, const char *who, struct error *e)
 {
     json_t *answer, *body = json_object();
     json_object_set_new(body, "who", json_string(who));
-    int r = call_admin(s, "/admin/revoke", body, &answer, e);
+    int r = call_admin(s, path, body, &answer, e);
     if (r == 0)
         printf("%s is revoked\n", who);
     json_decref(answer);
@@ -131,17 +132,6 @@ static int create_api_key(const struct settings *s, const char *name, struct err
         puts(key);
         fprintf(stderr, "This is the only time that the key is shown.\n");
     }
-    json_decref(answer);
-    return r;
-}
-
-static int revoke_api_key(const struct settings *s, const char *who, struct error *e)
-{
-    json_t *answer, *body = json_object();
-    json_object_set_new(body, "who", json_string(who));
-    int r = call_admin(s, "/admin/keys/revoke", body, &answer, e);
-    if (r == 0)
-        printf("%s is revoked\n", who);
     json_decref(answer);
     return r;
 }
@@ -188,7 +178,7 @@ static int api_keys_command(const struct settings *s, const char *what, const ch
     if (strcmp(what, "create") == 0 && who)
         return create_api_key(s, who, e);
     if (strcmp(what, "revoke-api") == 0 && who)
-        return revoke_api_key(s, who, e);
+        return revoke_key(s, "/admin/keys/revoke", who, e);
     if (strcmp(what, "api") == 0 && !who)
         return print_rows(s, "/admin/keys", print_key, e);
     if (strcmp(what, "usage") == 0 && !who)
@@ -203,6 +193,6 @@ int keys_command(const struct settings *s, struct error *e)
     if (strcmp(what, "list") == 0 && !who)
         return list_keys(s, e);
     if (strcmp(what, "revoke") == 0 && who)
-        return revoke_key(s, who, e);
+        return revoke_key(s, "/admin/revoke", who, e);
     return api_keys_command(s, what, who, e);
 }
