@@ -70,7 +70,7 @@ static void set_limits(struct engine *en)
     uint32_t chunks = (uint32_t)((en->n_vocab * sizeof(float) + FRAME_CHUNK_MAX - 1) / FRAME_CHUNK_MAX);
     en->limits = (struct schedule_limits){
         .stages = r->n_stages, .rows_max = clamp(r->batch_rows_max, FRAME_ROWS_MAX),
-        .logits_rows_max = clamp(LOGITS_FRAMES / chunks, FRAME_ROWS_MAX),
+        .values_rows_max = clamp(LOGITS_FRAMES / chunks, FRAME_ROWS_MAX),
         .sequences_max = clamp(r->sequences_max, FRAME_SEQUENCES_MAX), .page_tokens = KV_PAGE_TOKENS,
         .pages = r->kv_tokens / KV_PAGE_TOKENS + (r->kv_tokens % KV_PAGE_TOKENS != 0)};
 }

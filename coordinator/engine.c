@@ -17,13 +17,13 @@ enum { GREETING_TICK_MS = 5, RATES_MS = 1000 };
 
 const struct engine_tuning engine_tuning_default = {
     .tick_ms = 100, .greet_ms = 10000, .lost_ms = 1500, .step_floor_ms = 30000, .route_wait_ms = 30000,
-    .logits_bytes_max = 64 << 20};
+    .values_bytes_max = 64 << 20};
 
 /* ---- sessions ---- */
 
 void engine_end_session(struct engine *en, struct session *s)
 {
-    en->n_logits -= s->logits;
+    en->n_readers -= s->every_row;
     session_remove(&en->sessions, s);
 }
 
@@ -104,13 +104,13 @@ static void take_submission(struct engine *en, struct request *r)
     struct session *s = session_add(&en->sessions, &(struct session_new){
         .prompt = r->prompt, .n_prompt = (uint32_t)r->n_prompt, .generate_max = r->max_tokens,
         .open_bytes = SCHEDULE_OPEN_BYTES + r->sampling.n_bias * SCHEDULE_BIAS_BYTES,
-        .logits = r->logits, .deadline_ms = r->deadline_ms, .owner = r});
+        .every_row = r->row_end - r->row_next == r->n_prompt, .deadline_ms = r->deadline_ms, .owner = r});
     en->waiting_counted++;
     if (!s) {
         request_failed(&r, ERR_BUSY, "too many requests wait");
         return;
     }
-    en->n_logits += s->logits;
+    en->n_readers += s->every_row;
     if (atomic_load(&r->released)) {
         cancel_session(en, s);
         return;
@@ -267,6 +267,7 @@ int engine_start_tuned(struct engine **out, struct control *c, const struct engi
     en->control = c;
     en->tuning = *t;
     en->n_vocab = model_hparams(control_model(c))->n_vocab;
+    en->n_embd = model_hparams(control_model(c))->n_embd;
     en->zmq_context = link_context(1);
     en->submits = queue_create(ENGINE_WAITING_MAX);
     en->bell = doorbell_create();

@@ -30,6 +30,9 @@ enum engine_limits {
 struct engine;
 struct request;
 
+/* Rows of the prompt of which the values after the last norm come back. */
+enum hidden_rows { HIDDEN_NONE, HIDDEN_FIRST, HIDDEN_LAST, HIDDEN_ALL };
+
 struct request_options {
     const int32_t *prompt;
     size_t n_prompt;
@@ -40,18 +43,19 @@ struct request_options {
     struct grammar *grammar;   /* that the answer must follow, NULL: none. Held; end_tokens must be its model's */
     uint32_t adapter;          /* 0: none, else one of control_adapter_name(). ERR_INVALID: there is no such one */
     bool logits;               /* deliver EVENT_LOGITS for every prompt row instead of sampling */
+    enum hidden_rows hidden;   /* or EVENT_HIDDEN for some of them; not both */
     uint64_t deadline_ms;      /* clock_ms() after which it is given up; 0: none */
 };
 
-enum event_kind { EVENT_TOKEN, EVENT_LOGITS, EVENT_DONE, EVENT_FAILED };
+enum event_kind { EVENT_TOKEN, EVENT_LOGITS, EVENT_HIDDEN, EVENT_DONE, EVENT_FAILED };
 enum finish_reason { FINISH_STOP, FINISH_LENGTH };
 
 struct event {
     enum event_kind kind;
     struct frame_result token;   /* EVENT_TOKEN */
-    uint32_t row;                /* EVENT_LOGITS: prompt index */
-    float *logits;               /* EVENT_LOGITS: n_vocab, freed by event_free */
-    uint32_t n_vocab;
+    uint32_t row;                /* EVENT_LOGITS, EVENT_HIDDEN: prompt index */
+    float *values;               /* [n_values] of the row, freed by event_free */
+    uint32_t n_values;           /* the vocabulary's size, or a hidden row's */
     enum finish_reason finish;   /* EVENT_DONE */
     struct error error;          /* EVENT_FAILED */
     uint64_t queued_us, prefill_us, decode_us; /* EVENT_DONE: where its time went */

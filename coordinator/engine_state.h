@@ -24,7 +24,7 @@ struct engine_tuning {
     uint32_t lost_ms;       /* a stage's connection may be away for so long */
     uint32_t step_floor_ms; /* the least that a step is waited for */
     uint32_t route_wait_ms; /* waiting requests outlive a route for so long */
-    uint64_t logits_bytes_max; /* undelivered, a request: more rows are sent only below it */
+    uint64_t values_bytes_max; /* undelivered, a request: more rows are sent only below it */
 };
 extern const struct engine_tuning engine_tuning_default;
 
@@ -55,8 +55,9 @@ struct delivery { /* a token on its way to a request, after the next step was se
     struct frame_result token;
 };
 
-struct logits_row { /* being put together from chunks */
+struct values_row { /* of logits or hidden, being put together from chunks */
     float *values;
+    uint32_t width;
     uint64_t number, sequence;
     uint32_t position, filled;
     uint16_t next_chunk;
@@ -72,7 +73,7 @@ struct engine {
     struct control *control;
     struct engine_tuning tuning;
     void *zmq_context;
-    uint32_t n_vocab;
+    uint32_t n_vocab, n_embd;
     pthread_t thread;
     struct queue *submits;
     struct doorbell *bell;
@@ -82,7 +83,7 @@ struct engine {
     /* the engine thread's */
     struct sessions sessions;
     uint32_t waiting_counted;     /* of counters.waiting: those that this thread has taken over */
-    uint32_t n_logits;            /* sessions that want logits */
+    uint32_t n_readers;           /* sessions that want values of every row */
     struct control_route route;   /* route 0: none */
     uint64_t version, dead_route; /* dead_route: given up here, not to be taken again */
     uint64_t routeless_ms;        /* since when there is none */
@@ -96,7 +97,7 @@ struct engine {
     struct pace pace;
     struct delivery deliveries[FRAME_SEQUENCES_MAX];
     uint32_t n_deliveries;
-    struct logits_row logits;
+    struct values_row row;
     int32_t broken_stage;         /* -1, or a stage that must be given up once messages are done with */
     char broken_why[160];
     struct frame_store *store;

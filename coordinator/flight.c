@@ -38,6 +38,14 @@ static uint32_t rows_in_flight(const struct engine *en)
     return rows;
 }
 
+/* No row before row_next can be sent again. */
+static uint32_t value_flags(const struct request *r, uint32_t position)
+{
+    if (position < r->row_next || position >= r->row_end)
+        return 0;
+    return r->values == EVENT_LOGITS ? FRAME_ROW_LOGITS : FRAME_ROW_HIDDEN;
+}
+
 static void put_part(struct engine *en, const struct schedule_part *p, struct frame *f)
 {
     struct session *s = session_find(&en->sessions, p->slot, p->sequence);
@@ -51,7 +59,7 @@ static void put_part(struct engine *en, const struct schedule_part *p, struct fr
     }
     for (uint32_t i = 0; i < p->n; i++) {
         uint32_t position = p->first + i;
-        uint32_t flags = (p->sample && i + 1 == p->n ? FRAME_ROW_SAMPLE : 0) | (p->logits ? FRAME_ROW_LOGITS : 0) |
+        uint32_t flags = (p->sample && i + 1 == p->n ? FRAME_ROW_SAMPLE : 0) | value_flags(r, position) |
                          (position >= s->n_prompt ? FRAME_ROW_GENERATED : 0);
         en->rows[f->n_rows++] = (struct frame_row){s->sequence, s->epoch, position, s->tokens[position],
                                                           (uint16_t)flags, r->adapter};
@@ -97,13 +105,12 @@ static void send_step(struct engine *en, const struct schedule_step *step)
     atomic_fetch_add(&en->counters.steps, 1);
 }
 
-/* A reader of logits that is behind gets no more of them until it has caught up. */
+/* A reader of values that is behind gets no more of them until it has caught up. */
 static void hold_slow_readers(struct engine *en)
 {
-    for (uint32_t i = 0; en->n_logits > 0 && i < en->sessions.n_running; i++) {
+    for (uint32_t i = 0; en->n_readers > 0 && i < en->sessions.n_running; i++) {
         struct session *s = &en->sessions.all[en->sessions.running[i]];
-        const struct request *r = s->owner;
-        s->held = s->logits && atomic_load(&r->bytes_waiting) > en->tuning.logits_bytes_max;
+        s->held = s->every_row && request_is_behind(s->owner, en->tuning.values_bytes_max);
     }
 }
 
@@ -118,15 +125,19 @@ void flight_pump(struct engine *en)
 
 /* ---- steps that are over ---- */
 
+static void forget_row(struct engine *en)
+{
+    mem_big_free(en->row.values, en->row.width * sizeof(float));
+    en->row.values = NULL;
+}
+
 static void land(struct engine *en, struct flight *fl)
 {
     fl->used = false;
     if (--en->n_flights == 0)
         en->chunks_returned = en->chunks_sent; /* whatever came back has been consumed */
-    if (en->logits.values && en->logits.number == fl->number) {
-        mem_big_free(en->logits.values, en->n_vocab * sizeof(float));
-        en->logits.values = NULL;
-    }
+    if (en->row.number == fl->number)
+        forget_row(en);
 }
 
 /* Its sequences fail; ends that later stages may not have seen are sent once more. */
@@ -184,13 +195,14 @@ static bool answers(struct engine *en, const struct flight *fl, const struct fra
     return next == f->n_results;
 }
 
-/* Every row of a part that wanted logits has delivered them. */
-static bool logits_complete(struct engine *en, const struct flight *fl)
+/* Every row of a part that is to have its values has delivered them. */
+static bool values_complete(struct engine *en, const struct flight *fl)
 {
     for (uint32_t i = 0; i < fl->step.n_parts; i++) {
         const struct schedule_part *p = &fl->step.parts[i];
         struct session *s = session_find(&en->sessions, p->slot, p->sequence);
-        if (s && p->logits && ((struct request *)s->owner)->logits_next != p->first + p->n)
+        const struct request *r = s ? s->owner : NULL;
+        if (r && r->row_next < r->row_end && r->row_next < p->first + p->n)
             return false;
     }
     return true;
@@ -287,7 +299,7 @@ static void note_times(struct engine *en, const struct flight *fl, const struct 
 
 static void on_tokens(struct engine *en, struct flight *fl, const struct frame *f)
 {
-    if (!answers(en, fl, f) || !logits_complete(en, fl)) {
+    if (!answers(en, fl, f) || !values_complete(en, fl)) {
         refuse_answer(en, fl);
         return;
     }
@@ -302,24 +314,28 @@ static void on_tokens(struct engine *en, struct flight *fl, const struct frame *
     land(en, fl);
 }
 
-/* ---- logits ---- */
+/* ---- rows of values ---- */
 
-/* The part of the step that a logits row belongs to, NULL when none was asked for. */
-static const struct schedule_part *logits_part(const struct flight *fl, const struct frame_result *r)
+/* The part of the step that a row belongs to, NULL: it has no such row. */
+static const struct schedule_part *part_of(const struct flight *fl, const struct frame_result *r)
 {
     for (uint32_t i = 0; i < fl->step.n_parts; i++) {
         const struct schedule_part *p = &fl->step.parts[i];
-        if (p->sequence == r->sequence && p->logits && r->position >= p->first && r->position - p->first < p->n)
+        if (p->sequence == r->sequence && r->position >= p->first && r->position - p->first < p->n)
             return p;
     }
     return NULL;
 }
 
-static bool logits_begin(struct engine *en, const struct flight *fl, const struct frame_result *r)
+static bool row_begin(struct engine *en, const struct flight *fl, const struct frame *f)
 {
-    struct logits_row *row = &en->logits;
+    struct values_row *row = &en->row;
+    const struct frame_result *r = &f->results[0];
+    if (row->values && row->width != f->header.width)
+        forget_row(en);
+    row->width = f->header.width;
     if (!row->values)
-        row->values = mem_try_big(en->n_vocab * sizeof(float));
+        row->values = mem_try_big(row->width * sizeof(float));
     row->number = fl->number;
     row->sequence = r->sequence;
     row->position = r->position;
@@ -329,15 +345,16 @@ static bool logits_begin(struct engine *en, const struct flight *fl, const struc
 }
 
 /* Chunks of a row follow each other and fill it exactly. */
-static bool logits_add(struct engine *en, const struct flight *fl, const struct frame *f)
+static bool row_add(struct engine *en, const struct flight *fl, const struct frame *f)
 {
-    struct logits_row *row = &en->logits;
+    struct values_row *row = &en->row;
     const struct frame_result *r = &f->results[0];
     const struct frame_header *h = &f->header;
-    size_t left = (en->n_vocab - row->filled) * sizeof(float);
+    size_t left = (row->width - row->filled) * sizeof(float);
     size_t want = left < FRAME_CHUNK_MAX ? left : FRAME_CHUNK_MAX;
     if (row->number != fl->number || row->sequence != r->sequence || row->position != r->position ||
-        h->chunk != row->next_chunk || f->data_bytes != want || (h->chunk + 1 == h->chunks) != (want == left))
+        row->width != h->width || h->chunk != row->next_chunk || f->data_bytes != want ||
+        (h->chunk + 1 == h->chunks) != (want == left))
         return false;
     memcpy(row->values + row->filled, f->data, want);
     row->filled += (uint32_t)(want / sizeof(float));
@@ -345,39 +362,45 @@ static bool logits_add(struct engine *en, const struct flight *fl, const struct 
     return true;
 }
 
-static void logits_finish(struct engine *en, struct session *s)
+static void row_finish(struct engine *en, struct session *s)
 {
-    struct request *r = s->owner;
-    float *values = en->logits.values;
-    en->logits.values = NULL;
-    if (request_push_logits(r, r->logits_next++, values, en->n_vocab) != 0)
-        engine_fail_session(en, s, ERR_LIMIT, "the reader of these logits is too slow");
+    float *values = en->row.values;
+    en->row.values = NULL;
+    if (request_push_values(s->owner, values, en->row.width) != 0)
+        engine_fail_session(en, s, ERR_LIMIT, "the reader of these rows is too slow");
 }
 
-static void on_logits(struct engine *en, struct flight *fl, const struct frame *f)
+/* The row that is due, as wide as it must be. */
+static bool row_due(const struct engine *en, const struct request *r, const struct frame *f)
 {
-    const struct schedule_part *p = f->n_results == 1 ? logits_part(fl, &f->results[0]) : NULL;
-    if (!p || f->header.width != en->n_vocab || f->header.dtype != FRAME_F32) {
+    uint32_t width = r->values == EVENT_LOGITS ? en->n_vocab : en->n_embd;
+    return r->row_next < r->row_end && f->results[0].position == r->row_next && f->header.width == width;
+}
+
+static void on_row(struct engine *en, struct flight *fl, const struct frame *f)
+{
+    const struct schedule_part *p = f->n_results == 1 ? part_of(fl, &f->results[0]) : NULL;
+    if (!p || f->header.dtype != FRAME_F32) {
         refuse_answer(en, fl);
         return;
     }
     struct session *s = session_find(&en->sessions, p->slot, p->sequence);
     if (!s)
         return; /* cancelled: nobody wants them */
-    if (f->results[0].position != ((struct request *)s->owner)->logits_next) {
+    if (!row_due(en, s->owner, f)) {
         refuse_answer(en, fl);
         return;
     }
-    if (f->header.chunk == 0 && !logits_begin(en, fl, &f->results[0])) {
-        engine_fail_session(en, s, ERR_MEMORY, "no memory for a row of logits");
+    if (f->header.chunk == 0 && !row_begin(en, fl, f)) {
+        engine_fail_session(en, s, ERR_MEMORY, "no memory for a row of values");
         return;
     }
-    if (!en->logits.values || !logits_add(en, fl, f)) {
+    if (!en->row.values || !row_add(en, fl, f)) {
         refuse_answer(en, fl);
         return;
     }
-    if (en->logits.filled == en->n_vocab)
-        logits_finish(en, s);
+    if (en->row.filled == en->row.width)
+        row_finish(en, s);
 }
 
 /* ---- what stages say ---- */
@@ -391,7 +414,7 @@ void flight_result(struct engine *en, const struct frame *f)
         return;
     }
     if (f->header.width > 0 || f->data_bytes > 0) {
-        on_logits(en, fl, f);
+        on_row(en, fl, f);
         return;
     }
     on_tokens(en, fl, f);
@@ -457,6 +480,5 @@ void flight_forget(struct engine *en)
         en->flights[i].used = false;
     en->n_flights = 0;
     en->chunks_sent = en->chunks_returned = 0;
-    mem_big_free(en->logits.values, en->n_vocab * sizeof(float));
-    en->logits.values = NULL;
+    forget_row(en);
 }

@@ -116,11 +116,19 @@ static void *copy(const void *from, size_t n, size_t size)
     return to;
 }
 
+static void note_rows(struct request *q, const struct request_options *o)
+{
+    uint32_t n = (uint32_t)o->n_prompt;
+    q->values = o->logits ? EVENT_LOGITS : o->hidden ? EVENT_HIDDEN : EVENT_TOKEN;
+    q->row_next = o->hidden == HIDDEN_LAST ? n - 1 : 0;
+    q->row_end = q->values == EVENT_TOKEN ? 0 : o->hidden == HIDDEN_FIRST ? 1 : n;
+}
+
 int request_create(struct request **out, const struct request_options *o, const struct request_limits *l,
                    struct doorbell *bell, struct error *e)
 {
     *out = NULL;
-    uint32_t generate = o->logits ? 0 : o->max_tokens;
+    uint32_t generate = o->logits || o->hidden ? 0 : o->max_tokens;
     if (o->n_prompt == 0)
         return error_set(e, ERR_INVALID, "the prompt is empty");
     if (o->adapter > l->n_adapters)
@@ -143,7 +151,7 @@ int request_create(struct request **out, const struct request_options *o, const 
     q->n_end_tokens = o->n_end_tokens;
     q->end_tokens = copy(o->end_tokens, o->n_end_tokens, sizeof(*o->end_tokens));
     q->max_tokens = generate;
-    q->logits = o->logits;
+    note_rows(q, o);
     q->adapter = (uint16_t)o->adapter;
     q->deadline_ms = o->deadline_ms;
     q->sampling = *sampling;
@@ -176,7 +184,7 @@ void event_free(struct event *ev)
 {
     if (!ev)
         return;
-    mem_big_free(ev->logits, ev->n_vocab * sizeof(float));
+    mem_big_free(ev->values, ev->n_values * sizeof(float));
     mem_free(ev);
 }
 
@@ -214,15 +222,22 @@ int request_push_forced(struct request *r, const struct frame_result *after)
     return status;
 }
 
-int request_push_logits(struct request *r, uint32_t row, float *logits, uint32_t n_vocab)
+int request_push_values(struct request *r, float *takes, uint32_t n)
 {
     struct event *ev = mem_alloc(sizeof(*ev));
-    ev->kind = EVENT_LOGITS;
-    ev->row = row;
-    ev->logits = logits;
-    ev->n_vocab = n_vocab;
-    atomic_fetch_add(&r->bytes_waiting, n_vocab * sizeof(float));
+    ev->kind = r->values;
+    ev->row = r->row_next++;
+    ev->values = takes;
+    ev->n_values = n;
+    atomic_fetch_add(&r->bytes_waiting, n * sizeof(float));
     return push(r, ev);
+}
+
+/* Narrow rows fill the queue before they are many bytes. */
+bool request_is_behind(const struct request *r, uint64_t bytes_max)
+{
+    return r->values != EVENT_TOKEN &&
+           (atomic_load(&r->bytes_waiting) > bytes_max || queue_length(r->events) > ENGINE_EVENTS_MAX / 2);
 }
 
 static void push_last(struct request **r, struct event *ev)
@@ -261,8 +276,8 @@ int request_next(struct request *r, struct event **out, uint64_t wait_ms)
     if (status != 0)
         return status;
     *out = item;
-    if ((*out)->kind == EVENT_LOGITS)
-        atomic_fetch_sub(&r->bytes_waiting, (*out)->n_vocab * sizeof(float));
+    if ((*out)->values != NULL)
+        atomic_fetch_sub(&r->bytes_waiting, (*out)->n_values * sizeof(float));
     return 0;
 }
 

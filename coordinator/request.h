@@ -29,14 +29,14 @@ enum { REQUEST_FORCED_MAX = 64 };
 struct request {
     _Atomic uint32_t refs;
     _Atomic bool released;          /* the caller has let go */
-    _Atomic uint64_t bytes_waiting; /* of logits in the queue */
+    _Atomic uint64_t bytes_waiting; /* of values in the queue */
     struct doorbell *bell;
     struct queue *events;
     int32_t *prompt, *end_tokens;
     size_t n_prompt, n_end_tokens;
     uint32_t max_tokens;
     uint16_t adapter;
-    bool logits;
+    enum event_kind values; /* EVENT_LOGITS or EVENT_HIDDEN of the rows below; EVENT_TOKEN: of none */
     uint64_t deadline_ms;
     struct frame_open sampling;
     struct frame_bias *bias;
@@ -45,7 +45,7 @@ struct request {
     _Atomic bool finished; /* the last event was pushed: written by the engine thread */
     int32_t forced[REQUEST_FORCED_MAX]; /* tokens that the grammar left no choice about, not yet delivered */
     uint32_t n_forced;
-    uint32_t logits_next;  /* prompt row whose logits are due */
+    uint32_t row_next, row_end; /* prompt rows whose values are due */
     uint64_t submitted_us, started_us, first_us;
 };
 
@@ -66,7 +66,8 @@ bool request_ends_with(const struct request *r, int32_t token);
 /* Engine thread only.  Events that are not the last one: ERR_BUSY when the reader is too far behind. */
 MUST_USE int request_push_token(struct request *r, const struct frame_result *token);
 MUST_USE int request_push_forced(struct request *r, const struct frame_result *after); /* those that wait */
-MUST_USE int request_push_logits(struct request *r, uint32_t row, float *logits, uint32_t n_vocab); /* takes logits */
+MUST_USE int request_push_values(struct request *r, float *takes, uint32_t n); /* of row_next */
+bool request_is_behind(const struct request *r, uint64_t bytes_max); /* its reader, with values */
 /* The last event; the engine's ownership ends with it. */
 void request_done(struct request **r, enum finish_reason why, uint64_t now_us);
 void request_failed(struct request **r, int status, const char *text);

@@ -1,5 +1,5 @@
 /* schedule: passes over the running sessions (decode, then prompts), within three budgets: rows, bytes of
- * metadata, rows with logits.  Invariant: t->running is in the order of service, because
+ * metadata, rows whose values come back.  Invariant: t->running is in the order of service, because
  * those that were served move behind those that were not. */
 #include "coordinator/schedule.h"
 
@@ -10,7 +10,7 @@ struct draft {
     struct sessions *t;
     const struct schedule_limits *l;
     struct schedule_step *out;
-    uint32_t meta_left, logits_left;
+    uint32_t meta_left, values_left;
     uint32_t ready_decode, decoding;
     uint64_t ready_prompt; /* rows of prompts that could be sent */
 };
@@ -41,9 +41,9 @@ static void admit(struct sessions *t, const struct schedule_limits *l)
     }
 }
 
-static bool logits_in_flight(const struct session *s)
+static bool values_in_flight(const struct session *s)
 {
-    return s->logits && s->done < s->sent;
+    return s->every_row && s->done < s->sent;
 }
 
 static void survey(struct draft *d)
@@ -51,7 +51,7 @@ static void survey(struct draft *d)
     for (uint32_t i = 0; i < d->t->n_running; i++) {
         const struct session *s = &d->t->all[d->t->running[i]];
         d->decoding += session_decoding(s);
-        if (!session_ready(s) || logits_in_flight(s))
+        if (!session_ready(s) || values_in_flight(s))
             continue;
         if (session_decoding(s))
             d->ready_decode++;
@@ -67,8 +67,8 @@ static uint32_t take(struct draft *d, struct session *s, uint32_t rows)
     uint32_t mask = s->mask_bytes > 0 ? SCHEDULE_MASK_BYTES + s->mask_bytes : 0; /* also where it is not sampled yet */
     uint32_t opening = mask + (s->sent == 0 ? s->open_bytes : 0);
     uint32_t n = least(rows, s->n_tokens - s->sent);
-    if (s->logits)
-        n = least(n, d->logits_left);
+    if (s->every_row)
+        n = least(n, d->values_left);
     if (d->meta_left < opening + SCHEDULE_ROW_BYTES || out->n_parts == FRAME_SEQUENCES_MAX)
         return 0;
     n = least(n, (d->meta_left - opening) / SCHEDULE_ROW_BYTES);
@@ -76,11 +76,11 @@ static uint32_t take(struct draft *d, struct session *s, uint32_t rows)
         return 0;
     out->parts[out->n_parts++] = (struct schedule_part){
         .slot = s->slot, .sequence = s->sequence, .first = s->sent, .n = n, .open = s->sent == 0,
-        .sample = !s->logits && s->tokens_max > s->n_prompt && s->sent + n == s->n_tokens, .logits = s->logits,
+        .sample = !s->every_row && s->tokens_max > s->n_prompt && s->sent + n == s->n_tokens,
     };
     out->n_rows += n;
     d->meta_left -= opening + n * SCHEDULE_ROW_BYTES;
-    d->logits_left -= s->logits ? n : 0;
+    d->values_left -= s->every_row ? n : 0;
     s->sent += n;
     return n;
 }
@@ -93,7 +93,7 @@ static void serve(struct draft *d, bool decode, uint32_t sequences, uint32_t row
     for (uint32_t i = 0; i < t->n_running; i++) {
         struct session *s = &t->all[t->running[i]];
         uint32_t n = 0;
-        if (n_served < sequences && rows > 0 && session_ready(s) && !logits_in_flight(s) &&
+        if (n_served < sequences && rows > 0 && session_ready(s) && !values_in_flight(s) &&
             session_decoding(s) == decode)
             n = take(d, s, rows);
         rows -= n;
@@ -136,7 +136,7 @@ static bool prompts_first(const struct draft *d)
         return false;
     for (uint32_t i = 0; i < d->t->n_running; i++) {
         const struct session *s = &d->t->all[d->t->running[i]];
-        if (session_ready(s) && !logits_in_flight(s))
+        if (session_ready(s) && !values_in_flight(s))
             return !session_decoding(s);
     }
     return false;
@@ -165,7 +165,7 @@ bool schedule_next(struct sessions *t, const struct schedule_limits *l, uint32_t
     /* Ends come first inside a step, so what they free can be taken in the same one. */
     out->n_ends = session_ends_take(t, out->ends, FRAME_SEQUENCES_MAX);
     admit(t, l);
-    struct draft d = {.t = t, .l = l, .out = out, .logits_left = l->logits_rows_max,
+    struct draft d = {.t = t, .l = l, .out = out, .values_left = l->values_rows_max,
                       .meta_left = SCHEDULE_META_MAX - out->n_ends * SCHEDULE_END_BYTES};
     fill(&d, in_flight);
     return out->n_rows > 0 || out->n_ends > 0;

@@ -41,7 +41,7 @@ enum schedule_pieces {
 struct schedule_limits {
     uint32_t stages;          /* 1..FRAME_STAGES_MAX */
     uint32_t rows_max;        /* of a step, 1..FRAME_ROWS_MAX */
-    uint32_t logits_rows_max; /* rows of a step whose logits come back, >= 1 */
+    uint32_t values_rows_max; /* rows of a step, of sessions that want values of each, >= 1 */
     uint32_t sequences_max;   /* 1..FRAME_SEQUENCES_MAX */
     uint32_t pages, page_tokens;
 };
@@ -53,7 +53,6 @@ struct schedule_part {
     uint32_t first, n;
     bool open;   /* its first: the sequence's parameters travel with it */
     bool sample; /* a token comes back for its last row */
-    bool logits; /* every row's logits come back */
 };
 
 struct schedule_step {

@@ -42,7 +42,7 @@ struct session *session_add(struct sessions *t, const struct session_new *n)
     *s = (struct session){
         .state = SESSION_WAITING, .slot = slot, .sequence = ++t->sequence_last, .epoch = 1,
         .n_tokens = n->n_prompt, .tokens_cap = n->n_prompt + 1, .n_prompt = n->n_prompt,
-        .tokens_max = n->n_prompt + n->generate_max, .open_bytes = n->open_bytes, .logits = n->logits,
+        .tokens_max = n->n_prompt + n->generate_max, .open_bytes = n->open_bytes, .every_row = n->every_row,
         .deadline_ms = n->deadline_ms, .owner = n->owner,
     };
     s->tokens = mem_array(s->tokens_cap, sizeof(*s->tokens));

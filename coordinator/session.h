@@ -33,7 +33,7 @@ struct session {
     uint32_t pages;       /* held while running */
     uint32_t open_bytes;  /* that its opening takes in a frame */
     uint32_t mask_bytes;  /* that the mask of its next sampled row takes; 0: it has none */
-    bool logits;          /* wants the logits of its rows, and no token */
+    bool every_row;       /* values of each of its rows come back, and no token */
     bool held;            /* gets no row for now */
     uint64_t deadline_ms; /* 0: none */
     void *owner;
@@ -61,7 +61,7 @@ struct sessions {
 struct session_new {
     const int32_t *prompt;
     uint32_t n_prompt, generate_max, open_bytes;
-    bool logits;
+    bool every_row;
     uint64_t deadline_ms;
     void *owner;
 };

@@ -97,7 +97,7 @@ static int run_rows(struct stage *s, struct error *e)
     for (uint32_t i = 0; i < a->n_rows; i++) {
         const struct frame_row *r = &a->rows[i];
         s->step_rows[i] = (struct step_row){r->sequence, r->epoch, r->position, r->token,
-                                            r->flags & (ROW_SAMPLE | ROW_LOGITS), r->adapter};
+                                            r->flags & (ROW_SAMPLE | ROW_LOGITS | ROW_HIDDEN), r->adapter};
     }
     return a->n_rows ? shard_step(s->shard, s->step_rows, a->n_rows, s->range.embedding ? NULL : a->data, e) : 0;
 }
@@ -160,37 +160,45 @@ static int send_gateway(struct stage *s, const struct frame *f, struct error *e)
     return r;
 }
 
-/* Whole logits rows, each a series of frames with one result that names its row. */
-static int send_logits(struct stage *s, struct error *e)
+/* A row of `width` values as a series of frames, each with one result that names the row. */
+static int send_row(struct stage *s, const struct frame_row *row, const float *values, uint32_t width, struct error *e)
 {
     const struct assembly *a = &s->assembly;
     size_t per_chunk = FRAME_CHUNK_MAX / sizeof(float);
-    uint16_t chunks = (uint16_t)((s->n_vocab + per_chunk - 1) / per_chunk);
-    for (uint32_t i = 0; i < a->n_rows; i++) {
-        if (!(a->rows[i].flags & FRAME_ROW_LOGITS))
-            continue;
-        const float *logits = shard_logits(s->shard, i);
-        struct frame_result which = {.sequence = a->rows[i].sequence, .epoch = a->rows[i].epoch,
-                                     .position = a->rows[i].position, .token = -1};
-        for (uint16_t c = 0; c < chunks; c++) {
-            size_t first = c * per_chunk;
-            size_t n = s->n_vocab - first < per_chunk ? s->n_vocab - first : per_chunk;
-            struct frame f = {.header = {.kind = FRAME_RESULT, .route = a->header.route, .step = a->header.step,
-                                         .width = s->n_vocab, .chunk = c, .chunks = chunks, .rows = 1},
-                              .results = &which, .n_results = 1,
-                              .data = (const uint8_t *)(logits + first), .data_bytes = n * sizeof(float)};
-            int r = send_gateway(s, &f, e);
-            if (r != 0)
-                return r;
-        }
+    uint16_t chunks = (uint16_t)((width + per_chunk - 1) / per_chunk);
+    struct frame_result which = {.sequence = row->sequence, .epoch = row->epoch, .position = row->position,
+                                 .token = -1};
+    int r = 0;
+    for (uint16_t c = 0; r == 0 && c < chunks; c++) {
+        size_t first = c * per_chunk;
+        size_t n = width - first < per_chunk ? width - first : per_chunk;
+        struct frame f = {.header = {.kind = FRAME_RESULT, .route = a->header.route, .step = a->header.step,
+                                     .width = width, .chunk = c, .chunks = chunks, .rows = 1},
+                          .results = &which, .n_results = 1,
+                          .data = (const uint8_t *)(values + first), .data_bytes = n * sizeof(float)};
+        r = send_gateway(s, &f, e);
     }
-    return 0;
+    return r;
+}
+
+/* Whole rows of logits, and of what they are made of. */
+static int send_rows(struct stage *s, struct error *e)
+{
+    const struct assembly *a = &s->assembly;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < a->n_rows; i++) {
+        if (a->rows[i].flags & FRAME_ROW_HIDDEN)
+            r = send_row(s, &a->rows[i], shard_hidden(s->shard, i), s->n_embd, e);
+        if (r == 0 && (a->rows[i].flags & FRAME_ROW_LOGITS))
+            r = send_row(s, &a->rows[i], shard_logits(s->shard, i), s->n_vocab, e);
+    }
+    return r;
 }
 
 static int answer_gateway(struct stage *s, uint32_t n_results, struct error *e)
 {
     const struct assembly *a = &s->assembly;
-    int r = send_logits(s, e);
+    int r = send_rows(s, e);
     if (r != 0)
         return r;
     struct frame f = {.header = {.kind = FRAME_RESULT, .route = a->header.route, .step = a->header.step, .chunks = 1,

@@ -58,6 +58,7 @@ enum {
     FRAME_ROW_SAMPLE = 1 << 0,
     FRAME_ROW_LOGITS = 1 << 1,
     FRAME_ROW_GENERATED = 1 << 2, /* token came from sampling */
+    FRAME_ROW_HIDDEN = 1 << 3,
 };
 
 struct frame_bias {
@@ -126,7 +127,7 @@ struct frame {
     int32_t fail_status;                /* FAIL: enum status; `ends` has the sequences, none: all of the step */
     char fail_text[256];
     uint64_t credit;                    /* CREDIT */
-    const uint8_t *data;                /* raw rows of this chunk, may be unaligned; logits rows in a RESULT */
+    const uint8_t *data;                /* raw rows of this chunk, may be unaligned; a row of logits or hidden in a RESULT */
     size_t data_bytes;
 };
 

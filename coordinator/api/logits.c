@@ -42,9 +42,9 @@ static void logits_close(void *arg)
 
 static void put_row(struct buffer *out, const struct event *ev)
 {
-    for (uint32_t i = 0; i < ev->n_vocab; i++) {
+    for (uint32_t i = 0; i < ev->n_values; i++) {
         uint32_t bits;
-        memcpy(&bits, &ev->logits[i], sizeof(bits));
+        memcpy(&bits, &ev->values[i], sizeof(bits));
         bits = htole32(bits);
         buffer_add(out, &bits, sizeof(bits));
     }

@@ -81,8 +81,8 @@ void score_row(const float *logits, uint32_t n_vocab, int32_t token, uint32_t n_
 
 static void take_row(struct score *s, const struct event *ev)
 {
-    if (ev->row + 1 < s->tokens->count && ev->logits != NULL)
-        score_row(ev->logits, ev->n_vocab, s->tokens->ids[ev->row + 1], s->n_top, &s->infos[ev->row + 1]);
+    if (ev->row + 1 < s->tokens->count && ev->values != NULL)
+        score_row(ev->values, ev->n_values, s->tokens->ids[ev->row + 1], s->n_top, &s->infos[ev->row + 1]);
 }
 
 int score_wait(struct score *s, uint64_t wait_ms, struct error *e)

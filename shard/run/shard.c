@@ -12,6 +12,7 @@
 #include "shard/run/weights.h"
 
 enum { NOT_WANTED = UINT32_MAX };
+enum { WANTED_FLAGS = ROW_SAMPLE | ROW_LOGITS | ROW_HIDDEN };
 
 struct shard {
     struct device *device;
@@ -25,10 +26,11 @@ struct shard {
     struct attention_row *rows;
     uint32_t *positions;
     int32_t *tokens;
-    uint32_t *wanted;   /* rows whose logits somebody may ask for */
+    uint32_t *wanted;   /* rows whose logits or hidden values somebody may ask for */
     uint32_t *rank_of;  /* a row's place in wanted, or NOT_WANTED */
     struct lora_rows lora, lora_wanted;
     uint32_t n_rows, n_wanted;
+    bool logits_wanted; /* by any row */
     uint32_t logits_first, n_logits; /* the part of wanted whose logits are there */
     float *host;        /* rows or logits brought to the host; NULL where the device's memory is the host's */
     size_t host_bytes;
@@ -92,13 +94,14 @@ static int check_memory(struct device *d, const struct model *m, const struct sh
                      (double)need.kv / 1e9, (double)need.scratch / 1e9, (double)facts.memory_bytes / 1e9);
 }
 
-/* Where the device's memory is not the host's: room for the rows that go on, or for one row of logits. */
+/* Where the device's memory is not the host's: room for the rows that go on, or for one row of logits or before them. */
 static int open_host(struct shard *s, struct error *e)
 {
     const struct hparams *h = model_hparams(s->model);
     if (s->device->backend->host_view(s->device, s->forward.x))
         return 0;
-    size_t values = s->options.range.head ? h->n_vocab : (size_t)s->options.batch_rows_max * h->n_embd;
+    size_t values = s->options.range.head ? (h->n_vocab > h->n_embd ? h->n_vocab : h->n_embd) :
+                                            (size_t)s->options.batch_rows_max * h->n_embd;
     s->host_bytes = values * sizeof(float);
     s->host = mem_try_big(s->host_bytes);
     return s->host ? 0 : error_set(e, ERR_MEMORY, "no memory for the rows of a step");
@@ -209,13 +212,15 @@ static void note_rows(struct shard *s, const struct step_row *rows, uint32_t n)
 {
     s->n_rows = n;
     s->n_wanted = 0;
+    s->logits_wanted = false;
     for (uint32_t i = 0; i < n; i++) {
-        bool wanted = s->options.range.head && (rows[i].flags & (ROW_SAMPLE | ROW_LOGITS)) != 0;
+        bool wanted = s->options.range.head && (rows[i].flags & WANTED_FLAGS) != 0;
         s->positions[i] = rows[i].position;
         s->tokens[i] = rows[i].token;
         s->rank_of[i] = wanted ? s->n_wanted : NOT_WANTED;
         if (wanted)
             s->wanted[s->n_wanted++] = i;
+        s->logits_wanted |= wanted && (rows[i].flags & (ROW_SAMPLE | ROW_LOGITS)) != 0;
     }
     lora_rows_note(&s->lora, rows, NULL, n);
     lora_rows_note(&s->lora_wanted, rows, s->wanted, s->n_wanted);
@@ -246,7 +251,7 @@ int shard_step(struct shard *s, const struct step_row *rows, uint32_t n, const f
                               .n_wanted = s->n_wanted};
     b.n_runs = kv_runs(s->kv, &b.runs);
     forward_run(&s->forward, &b);
-    if (s->n_wanted > 0)
+    if (s->logits_wanted)
         compute_logits(s, 0);
     s->n_steps++;
     s->n_rows_all += n;
@@ -280,6 +285,14 @@ const float *shard_logits(struct shard *s, uint32_t i)
         compute_logits(s, rank);
     size_t bytes = model_hparams(s->model)->n_vocab * sizeof(float);
     struct span row = {s->forward.logits.mem, s->forward.logits.offset + (rank - s->logits_first) * bytes};
+    return to_host(s, row, bytes);
+}
+
+const float *shard_hidden(struct shard *s, uint32_t i)
+{
+    assert(i < s->n_rows && s->rank_of[i] != NOT_WANTED);
+    size_t bytes = model_hparams(s->model)->n_embd * sizeof(float);
+    struct span row = {s->forward.kept.mem, s->forward.kept.offset + s->rank_of[i] * bytes};
     return to_host(s, row, bytes);
 }
 

@@ -8,7 +8,8 @@
  *
  * Rows enter as token ids where the range has the embedding, else as float rows
  * of n_embd values; they leave as float rows, and where the range has the head,
- * logits can be read for the rows that were flagged ROW_SAMPLE or ROW_LOGITS.
+ * logits can be read for the rows that were flagged ROW_SAMPLE or ROW_LOGITS,
+ * and for those flagged ROW_HIDDEN the values of which logits are made.
  *
  * Every row may have one adapter of those that the shard was opened with; what
  * comes out for a row does not depend on the rows and adapters beside it, down
@@ -76,6 +77,9 @@ const float *shard_rows(struct shard *s);
 /* Logits [n_vocab] of row i of the last step, i flagged ROW_SAMPLE or ROW_LOGITS; valid until the next call of this or
  * of shard_step().  Those of many rows are computed a block at a time as they are asked for: ask in order. */
 const float *shard_logits(struct shard *s, uint32_t i);
+/* What entered the head [n_embd] for row i of the last step, i flagged ROW_HIDDEN; valid until the next call of this, of
+ * shard_logits() or of shard_step(). */
+const float *shard_hidden(struct shard *s, uint32_t i);
 
 /* Forget a sequence; unknown ones are fine. */
 void shard_end(struct shard *s, uint64_t sequence);

@@ -20,6 +20,7 @@ enum step_limits {
 enum row_flags {
     ROW_SAMPLE = 1 << 0, /* the last stage samples a token after this row */
     ROW_LOGITS = 1 << 1, /* the last stage returns the whole logits row */
+    ROW_HIDDEN = 1 << 3, /* it returns what enters the head: the row after the last norm */
 };
 
 struct step_row {

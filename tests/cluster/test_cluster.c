@@ -169,8 +169,8 @@ static void check_logits(struct cluster *c, const struct golden *g, const float 
             fail_msg("the logits failed: %s", ev->error.text);
         assert_int_equal(ev->kind, EVENT_LOGITS);
         assert_int_equal(ev->row, i);
-        assert_int_equal(ev->n_vocab, g->n_vocab);
-        assert_memory_equal(ev->logits, whole + (size_t)i * g->n_vocab, g->n_vocab * sizeof(float));
+        assert_int_equal(ev->n_values, g->n_vocab);
+        assert_memory_equal(ev->values, whole + (size_t)i * g->n_vocab, g->n_vocab * sizeof(float));
         event_free(ev);
     }
     struct event *ev = next(r);

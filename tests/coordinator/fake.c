@@ -15,15 +15,16 @@ struct engine {
     struct fake_script script;
     struct fake_seen seen[FAKE_REQUESTS_MAX];
     uint32_t submitted, cancelled, open;
-    uint32_t n_vocab;
+    uint32_t n_vocab, n_embd;
 };
 
 struct request {
     struct engine *engine;
     struct fake_script script;
-    uint32_t max_tokens, given, top, rows, left_ms; /* left_ms: until the next event */
+    uint32_t max_tokens, given, top, n_prompt, rows, left_ms; /* left_ms: until the next event */
     int32_t end_token;
     bool logits, ended, finish_next;
+    enum hidden_rows hidden;
     enum finish_reason finish;
 };
 
@@ -32,6 +33,7 @@ struct engine *fake_engine(void)
     struct engine *en = mem_alloc(sizeof(*en));
     pthread_mutex_init(&en->lock, NULL);
     en->n_vocab = 2048;
+    en->n_embd = 64; /* whatever its model has */
     return en;
 }
 
@@ -100,6 +102,7 @@ static void remember(struct fake_seen *seen, const struct request_options *o)
     seen->n_end_tokens = o->n_end_tokens;
     seen->grammar = o->grammar ? grammar_keep(o->grammar) : NULL;
     seen->logits = o->logits;
+    seen->hidden = o->hidden;
     seen->adapter = o->adapter;
 }
 
@@ -116,7 +119,9 @@ int engine_submit(struct engine *en, struct request **out, const struct request_
         r->top = o->sampling.top_logprobs > 0 ? (uint32_t)o->sampling.top_logprobs : 0;
         r->end_token = o->n_end_tokens > 0 ? o->end_tokens[0] : -1;
         r->logits = o->logits;
-        r->rows = (uint32_t)o->n_prompt;
+        r->hidden = o->hidden;
+        r->n_prompt = (uint32_t)o->n_prompt;
+        r->rows = o->hidden == HIDDEN_FIRST || o->hidden == HIDDEN_LAST ? 1 : r->n_prompt;
         remember(&en->seen[en->submitted++ % FAKE_REQUESTS_MAX], o);
         en->open++;
         *out = r;
@@ -141,18 +146,20 @@ static void make_token(struct request *r, struct event *ev)
 
 static void make_row(struct request *r, struct event *ev)
 {
-    ev->kind = EVENT_LOGITS;
-    ev->row = r->given++;
-    ev->n_vocab = r->engine->n_vocab;
-    ev->logits = mem_array(ev->n_vocab, sizeof(float));
-    for (uint32_t i = 0; i < ev->n_vocab; i++)
-        ev->logits[i] = fake_logit(ev->row, i, ev->n_vocab);
+    ev->kind = r->hidden ? EVENT_HIDDEN : EVENT_LOGITS;
+    ev->row = r->hidden == HIDDEN_LAST ? r->n_prompt - 1 : r->given;
+    r->given++;
+    ev->n_values = r->hidden ? r->engine->n_embd : r->engine->n_vocab;
+    ev->values = mem_array(ev->n_values, sizeof(float));
+    for (uint32_t i = 0; i < ev->n_values; i++)
+        ev->values[i] = fake_logit(ev->row, i, ev->n_values);
 }
 
 static void make_event(struct request *r, struct event *ev)
 {
     const struct fake_script *s = &r->script;
-    bool spent = r->logits ? r->given == r->rows : r->given >= s->n && !s->endless;
+    bool rows = r->logits || r->hidden;
+    bool spent = rows ? r->given == r->rows : r->given >= s->n && !s->endless;
     if (s->fail_at_once || (s->fail_after > 0 && r->given == s->fail_after)) {
         ev->kind = EVENT_FAILED;
         ev->error = s->error;
@@ -161,7 +168,7 @@ static void make_event(struct request *r, struct event *ev)
         ev->kind = EVENT_DONE;
         ev->finish = r->finish_next ? r->finish : FINISH_STOP;
         r->ended = true;
-    } else if (r->logits) {
+    } else if (rows) {
         make_row(r, ev);
     } else {
         make_token(r, ev);
@@ -184,7 +191,7 @@ int request_next(struct request *r, struct event **out, uint64_t wait_ms)
 
 void event_free(struct event *ev)
 {
-    mem_free(ev->logits);
+    mem_free(ev->values);
     mem_free(ev);
 }
 

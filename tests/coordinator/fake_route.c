@@ -237,19 +237,20 @@ static void send_noise(struct fake_route *r, uint64_t step)
     }
 }
 
-static void send_logits(struct fake_route *r, uint64_t step, const struct frame_row *row)
+static void send_values(struct fake_route *r, uint64_t step, const struct frame_row *row, bool hidden)
 {
-    float *values = mem_array(r->n_vocab, sizeof(*values));
     int mode = atomic_load(&r->mode);
-    for (uint32_t i = 0; i < r->n_vocab; i++)
-        values[i] = fake_logit(row->token, row->position, i);
+    uint32_t width = hidden ? r->n_embd + (mode == FAKE_WIDE_ROWS) : r->n_vocab;
+    float *values = mem_array(width, sizeof(*values));
+    for (uint32_t i = 0; i < width; i++)
+        values[i] = fake_logit(row->token, row->position, hidden ? i + 7 : i);
     struct frame_result which = {.sequence = row->sequence, .epoch = row->epoch, .token = -1,
                                  .position = row->position + (mode == FAKE_BAD_LOGITS)};
-    uint32_t each = FRAME_CHUNK_MAX / sizeof(float), chunks = (r->n_vocab + each - 1) / each;
+    uint32_t each = FRAME_CHUNK_MAX / sizeof(float), chunks = (width + each - 1) / each;
     for (uint32_t c = mode == FAKE_SHORT_LOGITS ? 1 : 0; c < chunks; c++) {
-        uint32_t n = r->n_vocab - c * each < each ? r->n_vocab - c * each : each;
+        uint32_t n = width - c * each < each ? width - c * each : each;
         struct frame f = plain(r, FRAME_RESULT, step);
-        f.header.width = r->n_vocab;
+        f.header.width = width;
         f.header.rows = 1;
         f.header.chunk = (uint16_t)c;
         f.header.chunks = (uint16_t)chunks;
@@ -317,8 +318,8 @@ static void answer(struct fake_route *r, const struct waiting_step *w)
         return;
     }
     for (uint32_t i = 0; i < w->n_rows; i++) {
-        if (w->rows[i].flags & FRAME_ROW_LOGITS)
-            send_logits(r, w->step, &w->rows[i]);
+        if (w->rows[i].flags & (FRAME_ROW_LOGITS | FRAME_ROW_HIDDEN))
+            send_values(r, w->step, &w->rows[i], w->rows[i].flags & FRAME_ROW_HIDDEN);
     }
     struct frame f = plain(r, FRAME_RESULT, w->step);
     f.results = r->p->results;
@@ -503,6 +504,7 @@ void fake_route_start(struct fake_route *r, struct control *c, uint32_t n_stages
     memset(r, 0, sizeof(*r));
     r->n_stages = n_stages;
     r->n_vocab = n_vocab;
+    r->n_embd = model_hparams(c->model)->n_embd;
     atomic_store(&r->mode, (int)mode);
     r->p = mem_alloc(sizeof(*r->p));
     r->p->store = frame_store_create();

@@ -52,6 +52,7 @@ enum fake_mode {
     FAKE_BAD_LOGITS,     /* a row that was not asked for */
     FAKE_SHORT_LOGITS,   /* a row with a chunk missing */
     FAKE_UNMASKED,       /* tokens that masks forbid */
+    FAKE_WIDE_ROWS,      /* hidden rows a value too wide */
 };
 
 struct fake_sequence {
@@ -64,7 +65,7 @@ struct fake_route {
     struct zap *zap;
     struct link *links[FAKE_STAGES_MAX];
     struct keys keys[FAKE_STAGES_MAX];
-    uint32_t n_stages, n_vocab;
+    uint32_t n_stages, n_vocab, n_embd;
     uint64_t number;
     pthread_t thread;
     _Atomic bool stopping;
@@ -85,6 +86,6 @@ void fake_route_stop(struct fake_route *r);
 
 /* The token that follows `token` at `position`. */
 int32_t fake_next(int32_t token, uint32_t position, uint32_t n_vocab);
-float fake_logit(int32_t token, uint32_t position, uint32_t i);
+float fake_logit(int32_t token, uint32_t position, uint32_t i); /* value i of a hidden row is logit i + 7 */
 
 #endif

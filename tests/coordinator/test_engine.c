@@ -27,7 +27,7 @@ struct setting {
 
 static const struct engine_tuning quick = {
     .tick_ms = 10, .greet_ms = WAIT_MS, .lost_ms = 100, .step_floor_ms = 300, .route_wait_ms = 1000,
-    .logits_bytes_max = 64 << 20};
+    .values_bytes_max = 64 << 20};
 
 /* `floor_ms`: 0 for tests in which no step may time out. */
 static void begin(struct setting *s, uint32_t stages, uint32_t floor_ms)
@@ -57,6 +57,7 @@ static void end(struct setting *s)
 struct ask {
     uint32_t n_prompt, max_tokens, salt;
     bool logits;
+    enum hidden_rows hidden;
     int32_t end_token; /* 0: none */
     uint64_t deadline_ms;
     struct grammar *grammar;
@@ -74,6 +75,7 @@ static int try_submit(struct setting *s, struct request **r, const struct ask *a
     fill_prompt(prompt, a);
     struct request_options o = {
         .prompt = prompt, .n_prompt = a->n_prompt, .max_tokens = a->max_tokens, .logits = a->logits,
+        .hidden = a->hidden,
         .end_tokens = &a->end_token, .n_end_tokens = a->end_token != 0, .deadline_ms = a->deadline_ms,
         .grammar = a->grammar,
         .sampling = {.top_p = 1, .repetition_penalty = 1, .top_logprobs = -1}};
@@ -479,18 +481,20 @@ static void test_answers_that_do_not_fit_are_refused(void **state)
 
 /* ---- logits ---- */
 
-static void check_logits(struct request *r, const struct ask *a, uint32_t n_vocab)
+/* Rows [first, first + n) of a kind, then the end. */
+static void check_rows(struct request *r, const struct ask *a, enum event_kind kind, uint32_t first, uint32_t n,
+                       uint32_t width)
 {
     int32_t *prompt = mem_array(a->n_prompt, sizeof(*prompt));
     fill_prompt(prompt, a);
-    for (uint32_t row = 0; row < a->n_prompt; row++) {
+    for (uint32_t row = first; row < first + n; row++) {
         struct event *ev = next(r);
-        assert_int_equal(ev->kind, EVENT_LOGITS);
+        assert_int_equal(ev->kind, kind);
         assert_int_equal(ev->row, row);
-        assert_int_equal(ev->n_vocab, n_vocab);
+        assert_int_equal(ev->n_values, width);
         bool same = true;
-        for (uint32_t i = 0; i < n_vocab; i++)
-            same &= ev->logits[i] == fake_logit(prompt[row], row, i);
+        for (uint32_t i = 0; i < width; i++)
+            same &= ev->values[i] == fake_logit(prompt[row], row, kind == EVENT_LOGITS ? i : i + 7);
         assert_true(same);
         event_free(ev);
     }
@@ -500,13 +504,18 @@ static void check_logits(struct request *r, const struct ask *a, uint32_t n_voca
     mem_free(prompt);
 }
 
+static void check_logits(struct request *r, const struct ask *a, uint32_t n_vocab)
+{
+    check_rows(r, a, EVENT_LOGITS, 0, a->n_prompt, n_vocab);
+}
+
 static void logits_of(uint32_t n_vocab, uint64_t bytes_max)
 {
     struct setting s;
     struct ask a = {.n_prompt = 150, .logits = true, .salt = 4};
     begin(&s, 0, 0);
     s.engine->n_vocab = n_vocab; /* before any route: as if the model were larger */
-    s.engine->tuning.logits_bytes_max = bytes_max;
+    s.engine->tuning.values_bytes_max = bytes_max;
     fake_route_start(&s.route, &s.control, 2, n_vocab, FAKE_GOOD);
     s.route_runs = true;
     struct request *r = submit(&s, &a);
@@ -715,6 +724,59 @@ static void test_released_logits_disturb_nobody(void **state)
     end(&s);
 }
 
+static void test_the_hidden_rows_that_are_asked_for_come_back(void **state)
+{
+    (void)state;
+    static const struct {
+        enum hidden_rows rows;
+        uint32_t first, n;
+    } cases[] = {{HIDDEN_FIRST, 0, 1}, {HIDDEN_LAST, 699, 1}, {HIDDEN_ALL, 0, 700}};
+    struct setting s;
+    begin(&s, 3, 0);
+    for (size_t i = 0; i < COUNTOF(cases); i++) {
+        struct ask a = {.n_prompt = 700, .hidden = cases[i].rows, .salt = 3}, other = {.n_prompt = 300, .max_tokens = 9};
+        struct request *r = submit(&s, &a);
+        expect_answer(&s, &other); /* beside it */
+        check_rows(r, &a, EVENT_HIDDEN, cases[i].first, cases[i].n, s.engine->n_embd);
+        request_release(&r);
+    }
+    assert_int_equal(atomic_load(&s.route.broken_laws), 0);
+    end(&s);
+}
+
+/* A reader that takes nothing for a while loses nothing: rows so narrow that their bytes hold nobody back. */
+static void test_many_narrow_rows_wait_for_a_slow_reader(void **state)
+{
+    (void)state;
+    struct setting s;
+    struct ask a = {.n_prompt = 2 * ENGINE_EVENTS_MAX, .hidden = HIDDEN_ALL};
+    begin(&s, 2, 0);
+    struct request *r = submit(&s, &a);
+    for (int i = 0; i < 5; i++)
+        expect_answer(&s, &(struct ask){.n_prompt = 300, .max_tokens = 20});
+    check_rows(r, &a, EVENT_HIDDEN, 0, a.n_prompt, s.engine->n_embd);
+    request_release(&r);
+    end(&s);
+}
+
+static void test_hidden_rows_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    static const enum fake_mode lies[] = {FAKE_BAD_LOGITS, FAKE_SHORT_LOGITS, FAKE_WIDE_ROWS};
+    struct setting s;
+    struct ask a = {.n_prompt = 20, .hidden = HIDDEN_LAST};
+    begin(&s, 2, 0);
+    for (size_t i = 0; i < COUNTOF(lies); i++) {
+        atomic_store(&s.route.mode, (int)lies[i]);
+        struct request *r = submit(&s, &a);
+        assert_int_equal(failure(r).status, ERR_CORRUPT);
+        request_release(&r);
+        atomic_store(&s.route.mode, FAKE_GOOD);
+        expect_answer(&s, &(struct ask){.n_prompt = 10, .max_tokens = 5});
+    }
+    end(&s);
+}
+
 /* ---- limits ---- */
 
 static void test_what_cannot_be_served_is_refused_at_once(void **state)
@@ -846,6 +908,9 @@ int main(void)
         cmocka_unit_test(test_every_row_of_logits_comes_back),
         cmocka_unit_test(test_logits_that_do_not_fit_are_refused),
         cmocka_unit_test(test_released_logits_disturb_nobody),
+        cmocka_unit_test(test_the_hidden_rows_that_are_asked_for_come_back),
+        cmocka_unit_test(test_many_narrow_rows_wait_for_a_slow_reader),
+        cmocka_unit_test(test_hidden_rows_that_do_not_fit_are_refused),
         cmocka_unit_test(test_what_cannot_be_served_is_refused_at_once),
         cmocka_unit_test(test_sampling_that_a_stage_would_refuse_is_refused),
         cmocka_unit_test(test_too_many_waiting_requests_are_refused),

@@ -17,14 +17,14 @@ static struct session *add(struct sessions *t, uint32_t n_prompt, uint32_t gener
 {
     int32_t *prompt = mem_array(n_prompt, sizeof(*prompt));
     struct session *s = session_add(t, &(struct session_new){
-        .prompt = prompt, .n_prompt = n_prompt, .generate_max = generate, .logits = logits,
+        .prompt = prompt, .n_prompt = n_prompt, .generate_max = generate, .every_row = logits,
         .open_bytes = SCHEDULE_OPEN_BYTES});
     mem_free(prompt);
     return s;
 }
 
 static const struct schedule_limits roomy = {
-    .stages = 1, .rows_max = 512, .logits_rows_max = 32, .sequences_max = 16, .pages = 1000, .page_tokens = 64};
+    .stages = 1, .rows_max = 512, .values_rows_max = 32, .sequences_max = 16, .pages = 1000, .page_tokens = 64};
 
 /* What the engine does when a step comes back: every sampled row gives a token. */
 static void come_back(struct sessions *t, const struct schedule_step *step)
@@ -54,7 +54,7 @@ static void test_one_stage_takes_a_prompt_whole(void **state)
     assert_true(schedule_next(&t, &roomy, 0, &step));
     assert_int_equal(step.n_parts, 1);
     assert_int_equal(step.parts[0].n, 100);
-    assert_true(step.parts[0].open && step.parts[0].sample && !step.parts[0].logits);
+    assert_true(step.parts[0].open && step.parts[0].sample);
     assert_false(schedule_next(&t, &roomy, 1, &none));
     for (uint32_t i = 0; i < 3; i++) {
         come_back(&t, &step);
@@ -171,7 +171,7 @@ static void test_rows_with_logits_are_few_and_alone(void **state)
     struct session *a = add(&t, 80, 0, true);
     assert_true(schedule_next(&t, &l, 0, &step));
     assert_int_equal(step.n_rows, 32);
-    assert_true(step.parts[0].logits && !step.parts[0].sample);
+    assert_false(step.parts[0].sample);
     assert_false(schedule_next(&t, &l, 1, &none)); /* the first ones come back before more are sent */
     a->done = 32;
     assert_true(schedule_next(&t, &l, 0, &step));
@@ -255,7 +255,7 @@ static void stage_takes(struct sim *m, const struct schedule_step *step)
         assert_true(p->n > 0);
         h->length += p->n;
         rows += p->n;
-        logits += p->logits ? p->n : 0;
+        logits += session_find(&m->t, p->slot, p->sequence)->every_row ? p->n : 0;
         for (uint32_t k = 0; k < i; k++)
             assert_true(step->parts[k].sequence != p->sequence);
         m->hash = m->hash * 1099511628211u + p->sequence * 31 + p->first * 7 + p->n;
@@ -263,7 +263,7 @@ static void stage_takes(struct sim *m, const struct schedule_step *step)
     for (uint32_t i = 0; i < m->n_held; i++)
         pages += schedule_pages(&m->l, m->held[i].length);
     assert_int_equal(rows, step->n_rows);
-    assert_true(rows <= m->l.rows_max && logits <= m->l.logits_rows_max && pages <= m->l.pages);
+    assert_true(rows <= m->l.rows_max && logits <= m->l.values_rows_max && pages <= m->l.pages);
 }
 
 static void arrive(struct sim *m)
@@ -292,7 +292,7 @@ static void oldest_comes_back(struct sim *m)
             continue;
         assert_int_equal(s->done, p->first);
         s->done += p->n;
-        assert_true(p->sample == (p->first + p->n == s->n_tokens && s->tokens_max > s->n_prompt && !s->logits));
+        assert_true(p->sample == (p->first + p->n == s->n_tokens && s->tokens_max > s->n_prompt && !s->every_row));
         if (p->sample)
             session_accept(s, 1);
         if (finished(s)) {
@@ -322,7 +322,7 @@ static void route_is_full_when_work_allows(struct sim *m)
         return;
     for (uint32_t i = 0; i < m->t.n_running; i++) {
         const struct session *s = &m->t.all[m->t.running[i]];
-        assert_false(session_ready(s) && !(s->logits && s->done < s->sent));
+        assert_false(session_ready(s) && !(s->every_row && s->done < s->sent));
     }
     assert_int_equal(m->t.n_ends, 0);
 }
@@ -334,7 +334,7 @@ static uint64_t simulate(uint64_t seed)
     sessions_init(&m->t, SIM_SESSIONS);
     m->l = (struct schedule_limits){
         .stages = 1 + (uint32_t)(random_u64(&m->r) % 5), .rows_max = 1 + (uint32_t)(random_u64(&m->r) % 200),
-        .logits_rows_max = 1 + (uint32_t)(random_u64(&m->r) % 16), .page_tokens = 16,
+        .values_rows_max = 1 + (uint32_t)(random_u64(&m->r) % 16), .page_tokens = 16,
         .sequences_max = 1 + (uint32_t)(random_u64(&m->r) % 12), .pages = 1 + (uint32_t)(random_u64(&m->r) % 90)};
     m->to_come = SIM_SESSIONS;
     while (m->finished + m->cancelled < SIM_SESSIONS || m->in_flight > 0 || m->t.n_ends > 0) {
