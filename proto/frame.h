@@ -127,7 +127,7 @@ struct frame {
     int32_t fail_status;                /* FAIL: enum status; `ends` has the sequences, none: all of the step */
     char fail_text[256];
     uint64_t credit;                    /* CREDIT */
-    const uint8_t *data;                /* raw rows of this chunk, may be unaligned; a row of logits or hidden in a RESULT */
+    const uint8_t *data;                /* raw rows of this chunk, may be unaligned; a row of values in a RESULT */
     size_t data_bytes;
 };
 

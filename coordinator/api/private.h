@@ -85,6 +85,7 @@ uint32_t api_context(const struct control_route *route);
 void api_chat(void *arg, struct http_exchange *x);
 void api_apply_template(void *arg, struct http_exchange *x);
 void api_completions(void *arg, struct http_exchange *x);
+void api_embeddings(void *arg, struct http_exchange *x);
 void api_tokenize(void *arg, struct http_exchange *x);
 void api_detokenize(void *arg, struct http_exchange *x);
 void api_models(void *arg, struct http_exchange *x);

@@ -16,6 +16,8 @@ static const struct api_route routes[] = {
       "Continue a conversation.", "ChatRequest", "Chat", "ChatChunk" },
     { "POST", "/v1/completions", api_completions, WORK | ALSO_BARE, API_BODY_MAX, ERRORS_OPENAI,
       "Continue a text or token ids.", "CompletionRequest", "Completion", "Completion" },
+    { "POST", "/v1/embeddings", api_embeddings, WORK | ALSO_BARE, API_BODY_MAX, ERRORS_OPENAI,
+      "Vectors of texts or token ids, of length one.", "EmbeddingsRequest", "Embeddings", NULL },
     { "GET", "/v1/models", api_models, FOR_USERS | ALSO_BARE, 0, ERRORS_OPENAI,
       "The model, and as models of their own its adapters.", NULL, "ModelList", NULL },
     { "GET", "/v1/models/", api_model, FOR_USERS | HTTP_PREFIX | ALSO_BARE, 0, ERRORS_OPENAI,

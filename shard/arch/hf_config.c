@@ -475,6 +475,23 @@ static void write_name(struct hf_config *c)
     free(real);
 }
 
+/* How an embedding model of Sentence Transformers makes one vector of a text's rows. Others have no such file. */
+static void write_pooling(struct hf_config *c)
+{
+    static const struct {
+        const char *key;
+        uint32_t pooling; /* as GGUF counts */
+    } ways[] = {{"pooling_mode_mean_tokens", 1}, {"pooling_mode_cls_token", 2}, {"pooling_mode_lasttoken", 3}};
+    json_t *j = NULL;
+    if (hf_load_json(c->h, "1_Pooling/config.json", HF_CONFIG_BYTES_MAX, &j, NULL) != 0)
+        return;
+    for (size_t i = 0; i < COUNTOF(ways); i++) {
+        if (json_is_true(json_object_get(j, ways[i].key)))
+            hf_put_u32(c, "pooling_type", ways[i].pooling);
+    }
+    json_decref(j);
+}
+
 int hf_config_write(struct hf_config *c)
 {
     gguf_writer_string(c->w, "general.architecture", c->arch->name);
@@ -488,6 +505,7 @@ int hf_config_write(struct hf_config *c)
     write_keys(c);
     write_router(c);
     write_layers(c);
+    write_pooling(c);
     return c->status;
 }
 

@@ -94,14 +94,14 @@ static int check_memory(struct device *d, const struct model *m, const struct sh
                      (double)need.kv / 1e9, (double)need.scratch / 1e9, (double)facts.memory_bytes / 1e9);
 }
 
-/* Where the device's memory is not the host's: room for the rows that go on, or for one row of logits or before them. */
+/* Where the device's memory is not the host's: room for the rows that go on, or for a row of logits. */
 static int open_host(struct shard *s, struct error *e)
 {
     const struct hparams *h = model_hparams(s->model);
     if (s->device->backend->host_view(s->device, s->forward.x))
         return 0;
-    size_t values = s->options.range.head ? (h->n_vocab > h->n_embd ? h->n_vocab : h->n_embd) :
-                                            (size_t)s->options.batch_rows_max * h->n_embd;
+    size_t widest = h->n_vocab > h->n_embd ? h->n_vocab : h->n_embd;
+    size_t values = s->options.range.head ? widest : (size_t)s->options.batch_rows_max * h->n_embd;
     s->host_bytes = values * sizeof(float);
     s->host = mem_try_big(s->host_bytes);
     return s->host ? 0 : error_set(e, ERR_MEMORY, "no memory for the rows of a step");

@@ -77,8 +77,8 @@ const float *shard_rows(struct shard *s);
 /* Logits [n_vocab] of row i of the last step, i flagged ROW_SAMPLE or ROW_LOGITS; valid until the next call of this or
  * of shard_step().  Those of many rows are computed a block at a time as they are asked for: ask in order. */
 const float *shard_logits(struct shard *s, uint32_t i);
-/* What entered the head [n_embd] for row i of the last step, i flagged ROW_HIDDEN; valid until the next call of this, of
- * shard_logits() or of shard_step(). */
+/* What entered the head [n_embd] for row i of the last step, i flagged ROW_HIDDEN; valid until the next call of this,
+ * of shard_logits() or of shard_step(). */
 const float *shard_hidden(struct shard *s, uint32_t i);
 
 /* Forget a sequence; unknown ones are fine. */

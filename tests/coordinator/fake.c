@@ -33,7 +33,7 @@ struct engine *fake_engine(void)
     struct engine *en = mem_alloc(sizeof(*en));
     pthread_mutex_init(&en->lock, NULL);
     en->n_vocab = 2048;
-    en->n_embd = 64; /* whatever its model has */
+    en->n_embd = 256; /* the demo's */
     return en;
 }
 

@@ -46,7 +46,7 @@ uint32_t fake_engine_submitted(struct engine *en);
 uint32_t fake_engine_cancelled(struct engine *en);
 uint32_t fake_engine_open(struct engine *en); /* not yet released */
 void fake_engine_seen(struct engine *en, uint32_t i, struct fake_seen *out);
-/* The value at [row][i] of the logits that it gives; those of its hidden rows are the same, [64] wide. */
+/* The value at [row][i] of the logits that it gives; those of its hidden rows are the same, [256] wide. */
 float fake_logit(uint32_t row, uint32_t i, uint32_t n_vocab);
 
 struct control *fake_control(const char *model_path);

@@ -734,7 +734,8 @@ static void test_the_hidden_rows_that_are_asked_for_come_back(void **state)
     struct setting s;
     begin(&s, 3, 0);
     for (size_t i = 0; i < COUNTOF(cases); i++) {
-        struct ask a = {.n_prompt = 700, .hidden = cases[i].rows, .salt = 3}, other = {.n_prompt = 300, .max_tokens = 9};
+        struct ask a = {.n_prompt = 700, .hidden = cases[i].rows, .salt = 3};
+        struct ask other = {.n_prompt = 300, .max_tokens = 9};
         struct request *r = submit(&s, &a);
         expect_answer(&s, &other); /* beside it */
         check_rows(r, &a, EVENT_HIDDEN, cases[i].first, cases[i].n, s.engine->n_embd);

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "base/memory.h"
+#include "base/path.h"
 #include "tests/shard/golden_check.h"
 
 #define FOLDER "tests/data/hf"
@@ -75,10 +77,46 @@ static void test_splits_give_the_same_bits(void **state)
     each_model(golden_check_splits);
 }
 
+/* Rows as they enter the head, of a whole model and of one that is cut. */
+static void check_hidden(const struct golden *g)
+{
+    char path[160];
+    char *data = NULL;
+    size_t len;
+    snprintf(path, sizeof(path), "%s/hidden.f32", g->path);
+    if (!path_exists(path))
+        return;
+    assert_int_equal(path_read(path, 1 << 20, &data, &len, NULL), 0);
+    for (int n = 1; n <= 2; n++) {
+        struct route r;
+        struct error e = {0};
+        struct step_row rows[GOLDEN_TOKENS_MAX];
+        route_open(&r, &(struct route_options){.path = g->path, .n = n, .cuts = {1}});
+        size_t width = model_hparams(r.model)->n_embd;
+        assert_int_equal(len, g->n * width * sizeof(float));
+        for (uint32_t i = 0; i < g->n; i++) /* some without logits, some beside them */
+            rows[i] = (struct step_row){.sequence = 1, .position = i, .token = g->tokens[i],
+                                        .flags = i % 3 == 2 ? ROW_HIDDEN | ROW_LOGITS : ROW_HIDDEN};
+        assert_int_equal(route_step(&r, rows, g->n, &e), 0);
+        for (uint32_t i = 0; i < g->n; i++)
+            assert_true(route_error(shard_hidden(r.shards[n - 1], i), (float *)data + i * width, width) < 1e-6);
+        route_close(&r);
+    }
+    print_message("        hidden rows are right\n");
+    mem_free(data);
+}
+
+static void test_rows_before_the_head_are_those_of_transformers(void **state)
+{
+    (void)state;
+    each_model(check_hidden);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits_and_continuations_are_those_of_transformers),
+        cmocka_unit_test(test_rows_before_the_head_are_those_of_transformers),
         cmocka_unit_test(test_splits_give_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
