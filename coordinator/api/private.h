@@ -64,6 +64,8 @@ void random_fill(void *bytes, size_t n);
 
 /* The request's body as an object; caller json_decref()s. Bounded depth and size, no duplicate keys. */
 MUST_USE int json_body(json_t **out, struct http_exchange *x, struct refusal *r);
+/* The same, of a text. */
+MUST_USE int json_read(json_t **out, const char *text, size_t n, struct refusal *r);
 
 /* A route covers the model; else ERR_UNAVAILABLE with the reason. */
 MUST_USE int api_ready(const struct api *a, struct control_route *route, struct refusal *r);

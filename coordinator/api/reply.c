@@ -168,10 +168,8 @@ static bool within_limits(const char *text, size_t n)
     return true;
 }
 
-int json_body(json_t **out, struct http_exchange *x, struct refusal *r)
+int json_read(json_t **out, const char *text, size_t n, struct refusal *r)
 {
-    size_t n;
-    const char *text = http_body(x, &n);
     if (n == 0)
         return refuse(r, ERR_INVALID, NULL, "the request has no body: JSON is needed");
     if (!within_limits(text, n))
@@ -179,7 +177,6 @@ int json_body(json_t **out, struct http_exchange *x, struct refusal *r)
                       (int)API_JSON_DEPTH_MAX, (int)API_JSON_VALUES_MAX);
     json_error_t why;
     json_t *j = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
-    http_body_drop(x);
     if (j == NULL)
         return refuse(r, ERR_INVALID, NULL, "the body is not valid JSON: %s (line %d, column %d)", why.text, why.line,
                       why.column);
@@ -189,4 +186,13 @@ int json_body(json_t **out, struct http_exchange *x, struct refusal *r)
     }
     *out = j;
     return 0;
+}
+
+int json_body(json_t **out, struct http_exchange *x, struct refusal *r)
+{
+    size_t n;
+    const char *text = http_body(x, &n);
+    int rc = json_read(out, text, n, r);
+    http_body_drop(x);
+    return rc;
 }

@@ -1,0 +1,98 @@
+/* fuzz_request: bodies of requests: what reads them refuses with a sentence, and translations are bodies again. */
+#include <string.h>
+
+#include "coordinator/api/fields.h"
+#include "coordinator/api/grammars.h"
+#include "coordinator/api/ollama_request.h"
+#include "tests/fuzz/fuzz.h"
+
+/* As much of an api as reading needs. */
+static const struct api *some_api(void)
+{
+    static struct api api;
+    static struct tokenizer *tokenizer;
+    struct gguf *g = NULL;
+    if (tokenizer != NULL)
+        return &api;
+    FUZZ_CHECK(gguf_open(&g, "tests/data/shoal-demo-q8_0.gguf", NULL) == 0);
+    FUZZ_CHECK(tokenizer_open(&tokenizer, g, NULL) == 0);
+    gguf_close(&g);
+    api.n_vocab = tokenizer_count(tokenizer);
+    api.grammars = grammars_create(tokenizer);
+    return &api;
+}
+
+static void check_refusal(int rc, const struct refusal *r)
+{
+    FUZZ_CHECK(rc == 0 || (r->error.status != 0 && r->error.text[0] != '\0'));
+    FUZZ_CHECK(strlen(r->param) < sizeof(r->param));
+}
+
+static void read_fields(const json_t *body, enum endpoint endpoint)
+{
+    struct refusal r = { 0 };
+    struct params p;
+    int rc = params_read(&p, body, endpoint, some_api(), &r);
+    check_refusal(rc, &r);
+    params_close(&p);
+}
+
+/* What a translation gives is of the kind that its reader takes. */
+static void read_translated(int rc, json_t *made, enum endpoint endpoint, const struct refusal *r)
+{
+    check_refusal(rc, r);
+    FUZZ_CHECK((rc == 0) == json_is_object(made));
+    if (rc == 0)
+        read_fields(made, endpoint);
+    json_decref(made);
+}
+
+static void read_ollamas(const json_t *body)
+{
+    static const enum ollama_form forms[] = { OLLAMA_AS_CHAT, OLLAMA_AS_COMPLETION };
+    struct refusal r = { 0 };
+    enum ollama_work work;
+    json_t *made = NULL;
+    check_refusal(ollama_work_of(body, &work, &r), &r);
+    int rc = ollama_chat_body(body, &made, &r);
+    read_translated(rc, made, FOR_CHAT, &r);
+    for (size_t i = 0; i < COUNTOF(forms); i++) {
+        rc = ollama_generate_body(body, forms[i], &made, &r);
+        read_translated(rc, made, i == 0 ? FOR_CHAT : FOR_COMPLETION, &r);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct refusal r = { 0 };
+    json_t *body = NULL;
+    int rc = json_read(&body, (const char *)data, size, &r);
+    check_refusal(rc, &r);
+    if (rc != 0)
+        return 0;
+    read_fields(body, FOR_CHAT);
+    read_fields(body, FOR_COMPLETION);
+    read_ollamas(body);
+    json_decref(body);
+    return 0;
+}
+
+void fuzz_seeds(fuzz_give_fn give, void *arg)
+{
+    static const char *const texts[] = {
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"temperature\":0.5,\"top_p\":1,\"n\":2,"
+        "\"stop\":[\"a\",\"b\"],\"seed\":-7,\"logit_bias\":{\"17\":-100},\"stream\":true,\"stream_options\":"
+        "{\"include_usage\":true},\"max_completion_tokens\":5,\"logprobs\":true,\"top_logprobs\":2}",
+        "{\"prompt\":[[1,2],[3]],\"max_tokens\":0,\"echo\":true,\"logprobs\":3,\"best_of\":1,\"suffix\":null,"
+        "\"response_format\":{\"type\":\"json_object\"},\"guided_choice\":[\"x\",\"y\"]}",
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"thinking\":\"t\",\"tool_calls\":[{\"id\":\"i\",\"function\":"
+        "{\"name\":\"f\",\"arguments\":{\"a\":[1]}}}]},{\"role\":\"tool\",\"content\":\"r\",\"tool_name\":\"f\"}],"
+        "\"options\":{\"num_predict\":-1,\"top_k\":40.0,\"seed\":-1,\"stop\":[\"x\"]},\"format\":\"json\","
+        "\"think\":\"high\",\"keep_alive\":\"0s\",\"tools\":[]}",
+        "{\"model\":\"m\",\"prompt\":\"p\",\"system\":\"s\",\"raw\":true,\"suffix\":\"e\",\"stream\":false,"
+        "\"format\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},\"required\":[\"a\"]},"
+        "\"logprobs\":true,\"top_logprobs\":4,\"keep_alive\":0,\"template\":\"\",\"context\":[],\"images\":[]}",
+    };
+    for (size_t i = 0; i < COUNTOF(texts); i++)
+        give(arg, texts[i], strlen(texts[i]));
+}
