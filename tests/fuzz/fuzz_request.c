@@ -80,13 +80,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 void fuzz_seeds(fuzz_give_fn give, void *arg)
 {
     static const char *const texts[] = {
-        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"temperature\":0.5,\"top_p\":1,\"n\":2,"
-        "\"stop\":[\"a\",\"b\"],\"seed\":-7,\"logit_bias\":{\"17\":-100},\"stream\":true,\"stream_options\":"
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"temperature\":0.5,\"top_p\":1,"
+        "\"n\":2,\"stop\":[\"a\",\"b\"],\"seed\":-7,\"logit_bias\":{\"17\":-100},\"stream\":true,\"stream_options\":"
         "{\"include_usage\":true},\"max_completion_tokens\":5,\"logprobs\":true,\"top_logprobs\":2}",
         "{\"prompt\":[[1,2],[3]],\"max_tokens\":0,\"echo\":true,\"logprobs\":3,\"best_of\":1,\"suffix\":null,"
         "\"response_format\":{\"type\":\"json_object\"},\"guided_choice\":[\"x\",\"y\"]}",
-        "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"thinking\":\"t\",\"tool_calls\":[{\"id\":\"i\",\"function\":"
-        "{\"name\":\"f\",\"arguments\":{\"a\":[1]}}}]},{\"role\":\"tool\",\"content\":\"r\",\"tool_name\":\"f\"}],"
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"thinking\":\"t\",\"tool_calls\":[{\"id\":\"i\","
+        "\"function\":{\"name\":\"f\",\"arguments\":{\"a\":[1]}}}]},{\"role\":\"tool\",\"content\":\"r\",\"tool_name\":\"f\"}],"
         "\"options\":{\"num_predict\":-1,\"top_k\":40.0,\"seed\":-1,\"stop\":[\"x\"]},\"format\":\"json\","
         "\"think\":\"high\",\"keep_alive\":\"0s\",\"tools\":[]}",
         "{\"model\":\"m\",\"prompt\":\"p\",\"system\":\"s\",\"raw\":true,\"suffix\":\"e\",\"stream\":false,"
