@@ -86,7 +86,8 @@ void fuzz_seeds(fuzz_give_fn give, void *arg)
         "{\"prompt\":[[1,2],[3]],\"max_tokens\":0,\"echo\":true,\"logprobs\":3,\"best_of\":1,\"suffix\":null,"
         "\"response_format\":{\"type\":\"json_object\"},\"guided_choice\":[\"x\",\"y\"]}",
         "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"thinking\":\"t\",\"tool_calls\":[{\"id\":\"i\","
-        "\"function\":{\"name\":\"f\",\"arguments\":{\"a\":[1]}}}]},{\"role\":\"tool\",\"content\":\"r\",\"tool_name\":\"f\"}],"
+        "\"function\":{\"name\":\"f\",\"arguments\":{\"a\":[1]}}}]},"
+        "{\"role\":\"tool\",\"content\":\"r\",\"tool_name\":\"f\"}],"
         "\"options\":{\"num_predict\":-1,\"top_k\":40.0,\"seed\":-1,\"stop\":[\"x\"]},\"format\":\"json\","
         "\"think\":\"high\",\"keep_alive\":\"0s\",\"tools\":[]}",
         "{\"model\":\"m\",\"prompt\":\"p\",\"system\":\"s\",\"raw\":true,\"suffix\":\"e\",\"stream\":false,"
