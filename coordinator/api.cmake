@@ -4,6 +4,7 @@ shoal_module(api
             api/generation.c api/score.c api/info.c api/metrics.c api/meters.c api/about.c api/tokenize.c api/logits.c api/admin.c
             api/ollama_models.c api/ollama_request.c api/ollama_answer.c api/ollama_chat.c
             api/embeddings.c
+            api/ollama_embed.c
             api/keys.c api/keys_db.c api/keys_admin.c
     DEPENDS gateway control http text PkgConfig::MICROHTTPD PkgConfig::JANSSON PkgConfig::SODIUM PkgConfig::SQLITE m)
 shoal_embed(api api/schemas.json api_schemas)

@@ -103,6 +103,8 @@ void api_ollama_ps(void *arg, struct http_exchange *x);
 void api_ollama_show(void *arg, struct http_exchange *x);
 void api_ollama_chat(void *arg, struct http_exchange *x);
 void api_ollama_generate(void *arg, struct http_exchange *x);
+void api_ollama_embed(void *arg, struct http_exchange *x);
+void api_ollama_embeddings(void *arg, struct http_exchange *x);
 void api_openapi(void *arg, struct http_exchange *x);
 void api_logits(void *arg, struct http_exchange *x);
 void api_invite(void *arg, struct http_exchange *x);

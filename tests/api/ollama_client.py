@@ -70,6 +70,17 @@ def check_forms(client, model):
     assert reply.done_reason == "length" or isinstance(json.loads(reply.response), dict), reply
 
 
+def check_vectors(client, model):
+    both = client.embed(model, ["The cat sleeps.", "A cat is asleep."])
+    assert len(both.embeddings) == 2 and both.prompt_eval_count > 4, both
+    for vector in both.embeddings:
+        assert len(vector) == 256 and abs(sum(v * v for v in vector) - 1) < 1e-4, vector
+    one = client.embed(model, "The cat sleeps.", dimensions=16).embeddings
+    assert len(one) == 1 and len(one[0]) == 16, one
+    old = client.embeddings(model, "The cat sleeps.").embedding
+    assert max(abs(a - b) for a, b in zip(old, both.embeddings[0], strict=True)) < 1e-3, old
+
+
 def check_errors(client, model, ollama):
     def refused(status, part, call):
         try:
@@ -99,6 +110,7 @@ def check_all(host):
     check_chat(client, model)
     check_generate(client, model)
     check_forms(client, model)
+    check_vectors(client, model)
     check_errors(client, model, ollama)
     asyncio.run(check_many_at_once(ollama, host, model))
     print("ollama: all well")

@@ -1,4 +1,5 @@
 /* test_ollama: the calls of Ollama's clients, as they are on the wire, and the answers that those look for. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -322,6 +323,62 @@ static void test_forms_bind_the_answer(void **state)
     assert_non_null(seen.grammar);
 }
 
+/* ---- vectors ---- */
+
+enum { WIDTH = 256 };
+
+static void assert_unit(const json_t *vector, size_t width)
+{
+    double square = 0;
+    assert_int_equal(json_array_size(vector), width);
+    for (size_t i = 0; i < width; i++)
+        square += json_number_value(json_array_get(vector, i)) * json_number_value(json_array_get(vector, i));
+    assert_true(fabs(square - 1) < 1e-5);
+}
+
+static void test_embed_gives_vectors(void **state)
+{
+    struct token_list ids = rig_tokens(*state, "Hello there"), more = rig_tokens(*state, "friend of mine");
+    struct reply r = call(state, "/api/embed", "{\"model\":\"org/demo:q8\",\"input\":\"Hello there\"}");
+    assert_int_equal(r.status, 200);
+    assert_text(&r, "model", "org/demo:q8");
+    assert_int_equal(json_array_size(reply_at(&r, "embeddings")), 1);
+    assert_unit(reply_at(&r, "embeddings.0"), WIDTH);
+    assert_count(&r, "prompt_eval_count", (json_int_t)ids.count);
+    assert_true(json_integer_value(reply_at(&r, "total_duration")) > 0);
+    reply_free(&r);
+    r = call(state, "/api/embed", "{\"model\":\"org/demo:q8\",\"input\":[\"Hello there\",\"friend of mine\"],"
+             "\"dimensions\":8,\"truncate\":true,\"options\":{},\"keep_alive\":\"5m\"}");
+    assert_int_equal(json_array_size(reply_at(&r, "embeddings")), 2);
+    assert_unit(reply_at(&r, "embeddings.1"), 8);
+    assert_count(&r, "prompt_eval_count", (json_int_t)(ids.count + more.count));
+    reply_free(&r);
+    r = call(state, "/api/embeddings", "{\"model\":\"org/demo:q8\",\"prompt\":\"Hello there\"}");
+    assert_unit(reply_at(&r, "embedding"), WIDTH);
+    assert_int_equal(json_object_size(r.json), 1);
+    reply_free(&r);
+    token_list_free(&ids);
+    token_list_free(&more);
+}
+
+static void test_embed_of_nothing_is_nothing(void **state)
+{
+    static const struct {
+        const char *path, *body, *expected;
+    } rows[] = {
+        { "/api/embed", "{\"model\":\"org/demo:q8\"}", "{\"embeddings\":[],\"model\":\"org/demo:q8\"," },
+        { "/api/embed", "{\"model\":\"org/demo:q8\",\"input\":[]}", "{\"embeddings\":[],\"model\":\"org/demo:q8\"," },
+        { "/api/embeddings", "{\"model\":\"org/demo:q8\",\"prompt\":\"\"}", "{\"embedding\":[]}" },
+    };
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct reply r = call(state, rows[i].path, rows[i].body);
+        assert_int_equal(r.status, 200);
+        assert_memory_equal(r.body, rows[i].expected, strlen(rows[i].expected));
+        assert_non_null(r.json);
+        reply_free(&r);
+    }
+}
+
 /* ---- refusals and failures ---- */
 
 static void test_bad_requests_are_named(void **state)
@@ -339,6 +396,11 @@ static void test_bad_requests_are_named(void **state)
         { "/api/chat", "{" ASK ",\"format\":{\"type\":\"object\",\"not\":{}}}", "not", 400 },
         { "/api/generate", "{\"model\":\"org/demo:q8\",\"prompt\":\"a\",\"template\":\"b\"}", "template", 400 },
         { "/api/chat", "", "no body", 400 },
+        { "/api/embed", "{\"model\":\"llama3.2\",\"input\":\"a\"}", "model 'llama3.2' not found", 404 },
+        { "/api/embed", "{\"model\":\"org/demo:q8\",\"input\":[1,2]}", "input must be", 400 },
+        { "/api/embed", "{\"model\":\"org/demo:q8\",\"input\":\"a\",\"dimensions\":-1}", "dimensions", 400 },
+        { "/api/embed", "{\"model\":\"org/demo:q8\",\"input\":\"a\",\"truncate\":1}", "truncate", 400 },
+        { "/api/embeddings", "{\"model\":\"org/demo:q8\",\"prompt\":[\"a\"]}", "prompt must be", 400 },
     };
     for (size_t i = 0; i < COUNTOF(rows); i++) {
         struct reply r = call(state, rows[i].path, rows[i].body);
@@ -475,6 +537,8 @@ int main(void)
         WITH_RIG(test_generate_is_a_turn_or_raw),
         WITH_RIG(test_empty_requests_load),
         WITH_RIG(test_forms_bind_the_answer),
+        WITH_RIG(test_embed_gives_vectors),
+        WITH_RIG(test_embed_of_nothing_is_nothing),
         WITH_RIG(test_bad_requests_are_named),
         WITH_RIG(test_a_failure_in_a_stream_is_a_line),
         WITH_RIG(test_silence_is_lines_too),
