@@ -92,8 +92,8 @@ static const struct row {
     {"mistral", NULL, false, "[TOOL_CALLS][{\"name\": \"get_weather\", \"arguments\": " PARIS "}, {\"name\": "
         "\"get_time\", "
      "\"arguments\": {}}]", CALL_BOTH},
-    {"mistral-named", "[THINK]", true, "Hm[/THINK][TOOL_CALLS]get_weather[ARGS]" PARIS "[TOOL_CALLS]get_time[CALL_ID]123456789[ARGS]{}",
-     "(Hm)" CALL_BOTH},
+    {"mistral-named", "[THINK]", true, "Hm[/THINK][TOOL_CALLS]get_weather[ARGS]" PARIS
+     "[TOOL_CALLS]get_time[CALL_ID]123456789[ARGS]{}", "(Hm)" CALL_BOTH},
     {"mistral-named", NULL, false, "[TOOL_CALLS] [{\"name\": \"get_weather\", \"arguments\": " PARIS "}"
         "]", CALL_PARIS},
     {"deepseek-v3", NULL, false, "Sure.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>"
