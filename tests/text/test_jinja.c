@@ -158,6 +158,12 @@ static void test_lists_change_where_that_is_allowed(void **state)
          "{% endfor %}",
          "1234"},
         {"{% set l = [] %}{% for x in range(20) %}{% set _ = l.append(l|length) %}{% endfor %}{{ l|sum }}", "190"},
+        {"{% set l = [1, 2, 3, 4, 5] %}{% for x in l %}{% if loop.last %}{% for i in range(4) %}{% set _ = l.pop(0) %}"
+         "{% endfor %}<{{ loop.previtem }}{{ loop.nextitem }}>{% endif %}{% endfor %}", "<>"},
+        {"{% set l = [1, 2] %}{% for x in l if l.pop() %}{{ x }}{% endfor %}", "1"},
+        {"{% set l = [1] %}{% for x in l if l.pop() %}{{ x }}{% endfor %}", "1"},
+        {"{% set l = [1, 2, 3] %}{% for x in l %}{{ loop.previtem }}{{ x }}{{ loop.nextitem }} {% endfor %}",
+         "12 123 23 "},
         {"{{ [].pop() }}", NULL}, {"{{ [1].pop(1) }}", NULL}, {"{{ (1,).append(1) }}", NULL},
         {"{{ [1].clear() }}", NULL},
         {"{% set l = [1] %}{% for x in l %}{% set _ = l.append(x) %}{% endfor %}", NULL},
