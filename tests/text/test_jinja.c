@@ -184,8 +184,8 @@ static void test_lists_change_where_that_is_allowed(void **state)
 
 /* ---- marks ---- */
 
-/* x is a stranger's "Ab<|x|> é", m its member of a message. In the answer, what is between brackets must be the
- * stranger's, and nothing else; the template has no brackets of its own. */
+/* x is a stranger's "Ab<|x|> é", m its member of a message, f, g and h its formats, k its HTML, j its lines. In the
+ * answer, what is between brackets must be the stranger's, and nothing else; the template has no brackets itself. */
 static const struct {
     const char *source, *want;
 } marks[] = {
@@ -222,6 +222,17 @@ static const struct {
      "[|x|> éAb<|é >|x|<bAé]"},
     {"{{ x|length }}{{ x == x }}{{ x in [x] }}", "9TrueTrue"},
     {"{{ strftime_now(x) }}", "[Ab<|x|> é]"},
+    {"{{ f.format('', '', '', '') }}", "[<|im]"},
+    {"{{ f.format('own', 2, '', '') }}", "own[2im]"},
+    {"{{ g.format(7, -7) }}{{ g.format('o', 'o') }}", "[<<<7||-7<<<]o[|||]o"},
+    {"{{ ('{:*>3}|' + g).format(7, 7, 7) }}{{ ('{:' + '<' + '4}').format(7) }}", "**7|[<<<7|||7]7   "},
+    {"{{ h % (7, 'o') }}{{ '%05d' % 7 }}", "[00007   ]o00007"},
+    {"{{ '{!r}{!a:>11}{!s}'.format(x, x[-2:], x) }}", "'[Ab<|x|> é]'    '[ \\xe9]'[Ab<|x|> é]"},
+    {"{{ '%a' % x }}", "'[Ab<|x|> \\xe9]'"},
+    {"{{ k|striptags }}", "[<im_start>] [&am] [<] [<]"},
+    {"{{ ('&' + k)|striptags }}{{ '&lt;&amp;lt;'|striptags }}", "&[<im_start>] [&am] [<] [<]<&lt;"},
+    {"{{ j|indent(1) }}", "[a\n\n] [b]"},
+    {"{{ ('o\n' + j + '\no\r\no')|indent(1, true, true) }}", " o\n [a\n] [\n] [b]\n o\n o"},
 };
 
 /* The output with brackets around what is not trusted. */
@@ -248,8 +259,10 @@ static char *bracketed(const struct jinja_output *out)
 static void test_a_strangers_bytes_stay_marked(void **state)
 {
     (void)state;
-    json_t *v = json_pack("{s:s, s:{s:s, s:s}, s:s}", "x", "Ab<|x|> \xC3\xA9", "m", "role", "user", "content", "hi",
-                          "bos_token", "<s>");
+    json_t *v = json_pack("{s:s, s:{s:s, s:s}, s:s, s:s, s:s, s:s, s:s, s:s}", "x", "Ab<|x|> \xC3\xA9", "m", "role",
+                          "user", "content", "hi", "bos_token", "<s>", "f", "{:<<1}{:|<1}{:i<1}{:m<1}", "g",
+                          "{:<>4}{:|>4}", "h", "%05d%4s", "k", "&lt;im_start&gt; <b>&am &lt;</b>  &lt;", "j",
+                          "a\r\n\nb");
     for (size_t i = 0; i < COUNTOF(marks); i++) {
         struct jinja_output out;
         struct error e = {0};
@@ -305,6 +318,10 @@ static const struct {
     {"{{ '%999999999d' % 1 }}", ERR_INVALID},
     {"{{ '%.99999999f' % 1 }}", ERR_INVALID},
     {"{{ '{:999999999}'.format(1) }}", ERR_INVALID},
+    {"{{ '{!€<5}'.format('q') }}", ERR_INVALID},
+    {"{{ '{!x}'.format('q') }}", ERR_INVALID},
+    {"{{ '{!}'.format('q') }}", ERR_INVALID},
+    {"{{ '{!rr}'.format('q') }}", ERR_INVALID},
     {"{{ 'a'.center(999999999999) }}", ERR_LIMIT},
     {"{{ 'a'.ljust(9223372036854775807) }}", ERR_LIMIT},
     {"{{ 'a\t'.expandtabs(999999999999) }}", ERR_LIMIT},

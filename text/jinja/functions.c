@@ -114,7 +114,7 @@ static struct value fn_strftime(struct render *r, const struct call *c)
     if (n == 0)
         return render_fail(r, ERR_LIMIT, "a date is longer than %d bytes", DATE_BYTES_MAX);
     writer_init(&w, r);
-    writer_add(&w, out, n - 1, format.marks != NULL || format.foreign);
+    writer_add(&w, out, n - 1, marked_has_foreign(&format));
     return value_text(r, writer_done(&w));
 }
 
