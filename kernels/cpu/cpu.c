@@ -68,8 +68,10 @@ static void copy_part(void *arg, int part, int parts)
     while (tiles_take(&f->tiles, &first, &last)) {
         for (; first < last; first++) {
             size_t slice = first / pieces, at = first % pieces * COPY_BYTES;
-            memcpy((uint8_t *)f->w->bytes + slice * size + at, f->from + slice * f->stride + at,
-                   size - at < COPY_BYTES ? size - at : COPY_BYTES);
+            size_t n = size - at < COPY_BYTES ? size - at : COPY_BYTES;
+            const uint8_t *from = f->from + slice * f->stride + at;
+            mem_mapped_fetch(from, n);
+            memcpy((uint8_t *)f->w->bytes + slice * size + at, from, n);
         }
     }
 }
