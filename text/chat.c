@@ -24,6 +24,7 @@ struct chat {
     struct jinja *with_tools; /* the template for conversations with tools, NULL: the same */
     json_t *bos, *eos;        /* the texts of these tokens; NULL: none */
     struct chat_caps caps;
+    struct reply_formats formats;
 };
 
 /* ---- opening ---- */
@@ -56,6 +57,19 @@ static void probe(struct chat *c, const char *source)
     chat_caps_probe(&c->caps, c->plain, template_for(c, true), source, &tokens);
 }
 
+static bool has_token(const void *arg, const char *text)
+{
+    return tokenizer_find(arg, text, strlen(text)) >= 0;
+}
+
+/* Calls are as the template for conversations with tools writes them, where there is one. */
+static void find_formats(struct chat *c, const char *source, const char *tool_source)
+{
+    c->formats = reply_formats_of(source, has_token, c->tokenizer);
+    if (tool_source)
+        c->formats.calls = reply_formats_of(tool_source, has_token, c->tokenizer).calls;
+}
+
 static int parse(struct chat *c, const char *source, const char *tool_source, struct error *e)
 {
     int status = jinja_parse(&c->plain, source, strlen(source), e);
@@ -85,6 +99,7 @@ int chat_open(struct chat **out, const struct tokenizer *t, const char *source, 
         return status;
     }
     probe(c, source ? source : chatml);
+    find_formats(c, source ? source : chatml, tool_source);
     *out = c;
     return 0;
 }
@@ -125,6 +140,11 @@ const char *chat_name(const struct chat *c)
 bool chat_has_tools(const struct chat *c)
 {
     return c->caps.tools;
+}
+
+struct reply_formats chat_formats(const struct chat *c)
+{
+    return c->formats;
 }
 
 /* ---- rendering ---- */

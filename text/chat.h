@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "text/jinja/jinja.h"
+#include "text/reply/format.h"
 #include "text/tokenizer.h"
 
 enum chat_limits {
@@ -50,6 +51,8 @@ void chat_close(struct chat **c); /* NULL is fine */
 const char *chat_name(const struct chat *c);
 /* Does the template say something of tools? */
 bool chat_has_tools(const struct chat *c);
+/* How its answers are written. */
+struct reply_formats chat_formats(const struct chat *c);
 
 /* The rendered text; the spans are the template's. ERR_INVALID: the conversation is not one, or the template refuses
  * it; ERR_UNSUPPORTED: parts or tools that the model's template has no place for; ERR_LIMIT. */

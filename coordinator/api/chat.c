@@ -69,7 +69,9 @@ static void name_param(struct refusal *r, bool tools)
         snprintf(r->param, sizeof(r->param), "%s", tools && strstr(text, "tools") != NULL ? "tools" : "messages");
 }
 
-static int render(const struct api *a, const json_t *body, struct jinja_output *out, struct refusal *r)
+/* *tools: those that it tells of, borrowed; NULL: none. */
+static int render(const struct api *a, const json_t *body, struct jinja_output *out, const json_t **tools,
+                  struct refusal *r)
 {
     struct chat_request q = { .messages = json_object_get(body, "messages"), .now = clock_unix() };
     json_t *variables = NULL;
@@ -88,18 +90,32 @@ static int render(const struct api *a, const json_t *body, struct jinja_output *
         if (rc != 0)
             name_param(r, q.tools != NULL);
     }
+    *tools = q.tools;
     json_decref(variables);
     return rc;
 }
 
-int chat_prompt(const struct api *a, const json_t *body, struct prompt **out, struct refusal *r)
+/* How the answer to this prompt is read. */
+static void read_answer_by(const struct api *a, const struct jinja_output *text, const json_t *tools, struct params *p)
+{
+    p->formats = a->formats;
+    p->tools = json_incref((json_t *)(uintptr_t)tools);
+    p->thinking = reply_begins_thinking(&a->formats, text->text, text->len);
+    p->reads = a->formats.thinking != NULL || (a->formats.calls != NULL &&
+               (tools != NULL || a->formats.calls->style == REPLY_STYLE_CHANNELS));
+}
+
+int chat_prompt(const struct api *a, const json_t *body, struct prompt **out, struct params *p, struct refusal *r)
 {
     struct jinja_output text;
-    int rc = render(a, body, &text, r);
+    const json_t *tools = NULL;
+    int rc = render(a, body, &text, &tools, r);
     if (rc == 0) {
         *out = mem_array(1, sizeof(**out));
         rc = chat_tokens(a->options.chat, &text, &(*out)->tokens, &r->error);
     }
+    if (rc == 0 && p != NULL)
+        read_answer_by(a, &text, tools, p);
     jinja_output_free(&text);
     return rc;
 }
@@ -110,7 +126,7 @@ void chat_answer(const struct api *a, struct http_exchange *x, json_t *takes_bod
     struct generation_request q;
     if (request_open(&q, a, x, takes_body, original, FOR_CHAT) != 0)
         return;
-    int rc = chat_prompt(a, q.body, &q.prompts, &q.refusal);
+    int rc = chat_prompt(a, q.body, &q.prompts, &q.params, &q.refusal);
     q.n_prompts = q.prompts == NULL ? 0 : 1;
     request_answer(&q, rc, shape);
 }
@@ -130,10 +146,11 @@ void api_apply_template(void *arg, struct http_exchange *x)
     const struct api *a = arg;
     struct refusal r = { 0 };
     struct jinja_output text = { 0 };
+    const json_t *tools = NULL;
     json_t *body = NULL;
     int rc = json_body(&body, x, &r);
     if (rc == 0)
-        rc = render(a, body, &text, &r);
+        rc = render(a, body, &text, &tools, &r);
     if (rc == 0)
         reply_json(x, 200, json_pack("{s:s%}", "prompt", text.text, text.len));
     else

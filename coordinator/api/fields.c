@@ -251,4 +251,5 @@ int params_read(struct params *p, const json_t *body, enum endpoint endpoint, co
 void params_close(struct params *p)
 {
     grammar_drop(&p->grammar);
+    json_decref(p->tools);
 }

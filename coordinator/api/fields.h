@@ -10,6 +10,7 @@
 #include "coordinator/api/private.h"
 #include "proto/frame.h"
 #include "text/grammar/grammar.h"
+#include "text/reply/format.h"
 #include "text/stream.h"
 
 enum endpoint { FOR_CHAT = 1 << 0, FOR_COMPLETION = 1 << 1, FOR_BOTH = FOR_CHAT | FOR_COMPLETION };
@@ -27,6 +28,11 @@ struct params {
     struct frame_bias bias[FRAME_BIAS_MAX];
     uint32_t n_bias;
     struct grammar *grammar; /* that the answer must follow, NULL: none; params_close() */
+    /* of chats, set by chat.c: how the answer is read */
+    bool reads;              /* for reasoning and calls; else all of it is text */
+    struct reply_formats formats;
+    json_t *tools;           /* that may be called, NULL: none; params_close() */
+    bool thinking;           /* it begins as reasoning */
 };
 
 /* Reads and checks every field of the endpoint; absent and null fields get their defaults. */

@@ -8,6 +8,7 @@
 
 #include "coordinator/api/api.h"
 #include "net/http_server.h"
+#include "text/reply/format.h"
 
 struct grammars;
 struct keys;
@@ -22,6 +23,8 @@ struct api {
     uint32_t n_vocab;
     int32_t *end_tokens; /* after which a generation ends */
     size_t n_end_tokens;
+    struct reply_formats formats; /* of the model's answers in chats */
+    bool *marks; /* by token id: control tokens that answers are read by */
     struct grammars *grammars;
     struct meters *meters;
     struct keys *keys; /* NULL: none are kept */
@@ -66,6 +69,12 @@ void random_fill(void *bytes, size_t n);
 MUST_USE int json_body(json_t **out, struct http_exchange *x, struct refusal *r);
 /* The same, of a text. */
 MUST_USE int json_read(json_t **out, const char *text, size_t n, struct refusal *r);
+
+/* Whether a token is a control token of the format of calls or of reasoning. */
+static inline bool api_is_mark(const struct api *a, int32_t token)
+{
+    return token >= 0 && (uint32_t)token < a->n_vocab && a->marks[token];
+}
 
 /* A route covers the model; else ERR_UNAVAILABLE with the reason. */
 MUST_USE int api_ready(const struct api *a, struct control_route *route, struct refusal *r);
