@@ -190,12 +190,11 @@ struct marked format_value(struct render *r, struct value v, const struct marked
     if (value_is_number(v) && !(v.kind == VALUE_BOOL && s.type == 0) && s.type != 's') {
         if (s.precision > PRECISION_MAX || (v.kind == VALUE_FLOAT && one_of(&s.type, &s.type + 1, "dbox" "X")))
             render_fail(r, ERR_INVALID, "Unknown format code '%c' or precision for a number", s.type ? s.type : ' ');
-        return number_text(r, v, &s);
+        return r->failed ? marked_own("", 0) : number_text(r, v, &s);
     }
     if ((s.type != 0 && s.type != 's') || s.align == '=' || v.kind != VALUE_TEXT)
         render_fail(r, ERR_INVALID, "a format specifier does not fit a value of type '%s'", value_type(v));
-    struct marked text = python_str(r, v);
-    return text_text(r, &text, &s);
+    return r->failed ? marked_own("", 0) : text_text(r, v.text, &s);
 }
 
 /* As str(), repr() or ascii(): s, r or a. */
@@ -235,32 +234,52 @@ static long star_or_number(struct render *r, struct percent *p, const char **at,
     return arg_int(r, next_arg(r, p), 0, &n) && n >= 0 && n <= WIDTH_MAX ? (long)n : 0;
 }
 
+/* A character, or the one of a code point: a number says not whose it is, so that one is a stranger's. */
+static void write_char(struct writer *w, struct value v)
+{
+    bool whole = v.kind == VALUE_INT || v.kind == VALUE_BOOL;
+    int64_t c = whole ? value_whole(v) : 0;
+    if (whole && c >= 0 && c <= 0x10FFFF && !(c >= 0xD800 && c < 0xE000))
+        writer_char(w, (uint32_t)c, true);
+    else if (v.kind == VALUE_TEXT && v.text->len > 0 && char_len(v.text->bytes, v.text->len) == v.text->len)
+        writer_text(w, v.text);
+    else
+        render_fail(w->r, ERR_INVALID, "%%c requires a character or the number of one");
+}
+
+static struct marked words_converted(struct render *r, struct value v, struct spec *s)
+{
+    struct writer words;
+    writer_init(&words, r);
+    if (s->type == 'c')
+        write_char(&words, v);
+    else
+        write_as(&words, v, s->type);
+    s->precision = s->type == 'c' ? -1 : s->precision;
+    s->align = s->align ? s->align : '>';
+    struct marked text = writer_done(&words);
+    return text_text(r, &text, s);
+}
+
+static struct marked number_converted(struct render *r, struct value v, struct spec *s)
+{
+    bool whole = s->type == 'd' || s->type == 'i' || s->type == 'u';
+    if (!value_is_number(v)) {
+        render_fail(r, ERR_INVALID, "%%%c format: a real number is required, not %s", s->type, value_type(v));
+        return marked_own("", 0);
+    }
+    if (v.kind == VALUE_FLOAT && whole && fabs(v.real) < 9e18)
+        v = value_int((int64_t)v.real);
+    s->type = whole ? 'd' : s->type;
+    if (s->precision > PRECISION_MAX || (v.kind == VALUE_FLOAT && one_of(&s->type, &s->type + 1, "dox" "X")))
+        render_fail(r, ERR_INVALID, "%%%c format: a number is required that fits", s->type);
+    return r->failed ? marked_own("", 0) : number_text(r, v, s);
+}
+
 static void write_converted(struct writer *w, struct value v, struct spec *s)
 {
-    struct render *r = w->r;
-    struct marked text;
-    struct writer repr;
-    if (s->type == 's' || s->type == 'r' || s->type == 'a') {
-        writer_init(&repr, r);
-        write_as(&repr, v, s->type);
-        text = writer_done(&repr);
-        s->type = 0;
-        s->align = s->align ? s->align : '>';
-        text = text_text(r, &text, s);
-    } else if (s->type == 'c' && v.kind == VALUE_TEXT) {
-        text = *v.text;
-    } else if (value_is_number(v)) {
-        bool whole = s->type == 'd' || s->type == 'i' || s->type == 'u';
-        if (v.kind == VALUE_FLOAT && whole && fabs(v.real) < 9e18)
-            v = value_int((int64_t)v.real);
-        s->type = whole ? 'd' : s->type;
-        if (s->precision > PRECISION_MAX || (v.kind == VALUE_FLOAT && one_of(&s->type, &s->type + 1, "dox" "X")))
-            render_fail(r, ERR_INVALID, "%%%c format: a number is required that fits", s->type);
-        text = number_text(r, v, s);
-    } else {
-        render_fail(r, ERR_INVALID, "%%%c format: a real number is required, not %s", s->type, value_type(v));
-        return;
-    }
+    bool words = one_of(&s->type, &s->type + 1, "srac");
+    struct marked text = words ? words_converted(w->r, v, s) : number_converted(w->r, v, s);
     writer_text(w, &text);
 }
 
@@ -363,6 +382,7 @@ static struct value field_first(struct render *r, struct braces *b, const char *
                                (long long)at);
         return b->args->list[at];
     }
+    render_spend(r, b->args->n_named);
     for (size_t i = 0; i < b->args->n_named; i++)
         if (b->args->named[i].name->len == n && memcmp(b->args->named[i].name->bytes, name, n) == 0)
             return b->args->named[i].value;

@@ -142,14 +142,14 @@ static struct value filter_truncate(struct render *r, const struct call *c)
     if (!arg_int(r, c->slot[0], 255, &length) || !arg_int(r, c->slot[3], 5, &leeway) ||
         (value_is_given(c->slot[2]) && !arg_text(r, c->slot[2], &end)))
         return UNDEFINED;
-    int64_t keep = length - (int64_t)marked_count(r, &end);
-    if (keep < 0 || leeway < 0)
+    int64_t added = (int64_t)marked_count(r, &end);
+    if (length < added || leeway < 0)
         return render_fail(r, ERR_INVALID, "expected length >= %zu", end.len);
     if (!value_length(r, c->self, &n))
         return render_fail(r, ERR_INVALID, "object of type '%s' has no len()", value_type(c->self));
     if (n <= length || n - length <= leeway)
         return c->self;
-    struct marked cut = marked_part(&t, 0, marked_at(r, &t, (size_t)keep));
+    struct marked cut = marked_part(&t, 0, marked_at(r, &t, (size_t)(length - added)));
     size_t at = kill ? SIZE_MAX : marked_find_last(r, &cut, cut.len, &space);
     if (at != SIZE_MAX)
         cut = marked_part(&cut, 0, at);
