@@ -44,6 +44,16 @@ enum MHD_Result http_on_access(void *cls, struct MHD_Connection *mhd, const char
                                const char *version, const char *data, size_t *data_bytes, void **slot);
 void http_on_completed(void *cls, struct MHD_Connection *mhd, void **slot, enum MHD_RequestTerminationCode why);
 
+/* What the lines of a request's head come to. */
+struct http_head {
+    bool sound;   /* nobody can read them otherwise */
+    bool framed;  /* they say in one way at most where the body ends */
+    bool chunked;
+    bool plain;   /* the body is not compressed */
+    bool met;     /* nothing is expected of the server that it does not do */
+};
+void http_head_read(struct MHD_Connection *mhd, const char *version, struct http_head *out);
+
 /* "localhost", "127.0.0.1:8080", "[::1]": an authority of this machine. */
 bool http_host_is_local(const char *authority);
 /* An Origin that may use the server which the request calls `host`. */
