@@ -64,24 +64,23 @@ static void release(void *arg, void *held)
     keys_release(((struct api *)arg)->keys, held);
 }
 
-/* The client's own id when it is harmless, else a new one. */
-static void put_request_id(struct http_exchange *x)
+/* The client's own id when it is harmless, else a new one; Anthropic's clients look for it under another name. */
+static void put_request_id(struct http_exchange *x, const struct http_route *route)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
     const char *given = http_request_header(x, "x-request-id");
     size_t n = given == NULL ? 0 : strlen(given);
-    if (n > 0 && n <= REQUEST_ID_MAX && strspn(given, allowed) == n) {
-        http_reply_header(x, "x-request-id", given);
-        return;
-    }
-    char *id = random_id("req-");
+    bool fine = n > 0 && n <= REQUEST_ID_MAX && strspn(given, allowed) == n;
+    char *id = fine ? mem_strdup(given) : random_id("req-");
     http_reply_header(x, "x-request-id", id);
+    if (((const struct api_route *)route->row)->errors == ERRORS_ANTHROPIC)
+        http_reply_header(x, "request-id", id);
     mem_free(id);
 }
 
 static bool gate(void *arg, struct http_exchange *x, const struct http_route *route)
 {
-    put_request_id(x);
+    put_request_id(x, route);
     struct refusal r = { 0 };
     int rc = may_use(arg, x, route->flags, &r);
     if (rc == 0)

@@ -5,16 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-
-static bool is_absent(const json_t *v)
-{
-    return v == NULL || json_is_null(v);
-}
-
-static const char *text_at(const json_t *o, const char *name)
-{
-    return json_string_value(json_object_get(o, name));
-}
+#include "coordinator/api/translate.h"
 
 static bool has_entries(const json_t *v)
 {

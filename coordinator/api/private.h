@@ -95,6 +95,9 @@ uint32_t api_context(const struct control_route *route);
 /* handlers */
 void api_chat(void *arg, struct http_exchange *x);
 void api_apply_template(void *arg, struct http_exchange *x);
+void api_chat_count(void *arg, struct http_exchange *x);
+void api_messages(void *arg, struct http_exchange *x);
+void api_messages_count(void *arg, struct http_exchange *x);
 void api_completions(void *arg, struct http_exchange *x);
 void api_embeddings(void *arg, struct http_exchange *x);
 void api_tokenize(void *arg, struct http_exchange *x);

@@ -14,6 +14,12 @@ enum { ADMIN_BODY_MAX = 64 << 10, V1_LEN = 3 };
 static const struct api_route routes[] = {
     { "POST", "/v1/chat/completions", api_chat, WORK | ALSO_BARE, API_BODY_MAX, ERRORS_OPENAI,
       "Continue a conversation.", "ChatRequest", "Chat", "ChatChunk" },
+    { "POST", "/v1/chat/completions/input_tokens", api_chat_count, WORK | ALSO_BARE, API_BODY_MAX, ERRORS_OPENAI,
+      "Count the tokens of a conversation.", "TemplateRequest", "InputTokens", NULL },
+    { "POST", "/v1/messages", api_messages, WORK | ALSO_BARE, API_BODY_MAX, ERRORS_ANTHROPIC,
+      "Continue a conversation, as Anthropic's API does.", "MessagesRequest", "AnthropicMessage", "AnthropicEvent" },
+    { "POST", "/v1/messages/count_tokens", api_messages_count, WORK | ALSO_BARE, API_BODY_MAX, ERRORS_ANTHROPIC,
+      "Count the tokens of such a conversation.", "MessagesCountRequest", "AnthropicCount", NULL },
     { "POST", "/v1/completions", api_completions, WORK | ALSO_BARE, API_BODY_MAX, ERRORS_OPENAI,
       "Continue a text or token ids.", "CompletionRequest", "Completion", "Completion" },
     { "POST", "/v1/embeddings", api_embeddings, WORK | ALSO_BARE, API_BODY_MAX, ERRORS_OPENAI,
