@@ -148,8 +148,27 @@ static void sync_parent(const char *path)
     mem_free(dir);
 }
 
+/* A device or a pipe, which takes bytes but no other file's place. */
+static bool takes_bytes(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode));
+}
+
+static int write_into(const char *path, const void *data, size_t len, struct error *e)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
+    bool ok = fd >= 0 && (write_and_sync(fd, data, len) == 0 || errno == EINVAL); /* such have nothing to sync */
+    int saved = errno;
+    if (fd >= 0)
+        close(fd);
+    return ok ? 0 : error_set(e, ERR_IO, "cannot write %s: %s", path, strerror(saved));
+}
+
 int path_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct error *e)
 {
+    if (takes_bytes(path))
+        return write_into(path, data, len, e);
     char *temp = mem_printf("%s.XXXXXX.part", path); /* new for every call: threads may write one path */
     int r = 0;
     int fd = mkostemps(temp, (int)strlen(".part"), O_CLOEXEC);
