@@ -43,6 +43,17 @@ char *path_cache_dir(void)
     return house_dir("SHOAL_CACHE_DIR", "XDG_CACHE_HOME", ".cache");
 }
 
+char *path_models_dir(void)
+{
+    const char *v = getenv("SHOAL_MODELS_DIR");
+    if (v && v[0])
+        return mem_strdup(v);
+    v = getenv("XDG_DATA_HOME");
+    if (v && v[0] == '/')
+        return path_join(v, "shoal/models");
+    return mem_printf("%s/.local/share/shoal/models", home_dir());
+}
+
 char *path_join(const char *dir, const char *name)
 {
     size_t n = strlen(dir);

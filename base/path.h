@@ -12,6 +12,8 @@
  * (SHOAL_STATE_DIR and SHOAL_CACHE_DIR override). Caller frees. */
 char *path_state_dir(void);
 char *path_cache_dir(void);
+/* Where pulled models lie: SHOAL_MODELS_DIR, $XDG_DATA_HOME/shoal/models or ~/.local/share/shoal/models. */
+char *path_models_dir(void);
 char *path_join(const char *dir, const char *name); /* caller frees */
 /* mkdir -p; new folders get `mode`. */
 MUST_USE int path_make_dirs(const char *path, mode_t mode, struct error *e);
