@@ -100,6 +100,9 @@ const struct setting setting_rows[] = {
     {"bos", 0, SETTING_SWITCH, CMD_TOKENIZE, NULL, 0, 0, NULL, "add the model's begin and end tokens as it asks"},
 
     {"layers", 0, SETTING_TEXT, CMD_SHOW, NULL, 0, 0, "A:B", "what a node needs for layers A to B - 1 (all of them)"},
+    {"layers", 0, SETTING_TEXT, CMD_PULL, NULL, 0, 0, "A:B", "only what a node needs for layers A to B - 1 (all)"},
+    {"as", 0, SETTING_TEXT, CMD_PULL, NULL, 0, 0, "NAME[:TAG]", "what it is called here (ORG/REPO:QUANT)"},
+    {"connections", 0, SETTING_COUNT, CMD_PULL, "4", 1, 16, "N", "parts of a file that are fetched at once"},
     {"layers", 0, SETTING_COUNT, CMD_SYNTH, "16", 1, 1024, "N", "transformer layers"},
     {"hidden", 0, SETTING_COUNT, CMD_SYNTH, "1024", 1, 1 << 17, "N", "values of a row"},
     {"heads", 0, SETTING_COUNT, CMD_SYNTH, "16", 1, 4096, "N", "query heads"},
@@ -130,7 +133,7 @@ const struct setting setting_rows[] = {
      "also measure a local cluster of N nodes, in turns with one process"},
     {"cluster", 0, SETTING_TEXT, CMD_BENCH | CMD_LOGITS, NULL, 0, 0, "URL|FILE",
      "a running cluster: its base URL or the coordinator's YAML file"},
-    {"json", 0, SETTING_SWITCH, CMD_BENCH | CMD_STATUS | CMD_SHOW | CMD_KEYS, NULL, 0, 0, NULL,
+    {"json", 0, SETTING_SWITCH, CMD_BENCH | CMD_STATUS | CMD_SHOW | CMD_KEYS | CMD_LS, NULL, 0, 0, NULL,
      "print JSON"},
 
     {"tokens", 0, SETTING_LIST, CMD_LOGITS, NULL, 0, 2147483647, "ID,ID...", "the tokens to run"},
