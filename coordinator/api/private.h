@@ -69,6 +69,8 @@ void random_fill(void *bytes, size_t n);
 MUST_USE int json_body(json_t **out, struct http_exchange *x, struct refusal *r);
 /* The same, of a text. */
 MUST_USE int json_read(json_t **out, const char *text, size_t n, struct refusal *r);
+/* Is the text within those bounds? ERR_LIMIT says it of the field that it is the value of; NULL: the body. */
+MUST_USE int json_check(const char *text, size_t n, const char *field, struct refusal *r);
 
 /* Whether a token is a control token of the format of calls or of reasoning. */
 static inline bool api_is_mark(const struct api *a, int32_t token)

@@ -560,6 +560,8 @@ static void test_templates_are_applied(void **state)
     reply_free(&r);
 }
 
+#define DEEP_16 "[[[[[[[[[[[[[[[["
+
 static const struct refusal_row bad_chat_fields[] = {
     { "{}", 400, "messages", "at least one message" },
     { "{\"messages\":[]}", 400, "messages", "at least one message" },
@@ -618,6 +620,7 @@ static const struct refusal_row bad_chat_fields[] = {
     { "{" HELLO ",\"guided_choice\":[]}", 400, "guided_choice", "list of strings" },
     { "{" HELLO ",\"guided_choice\":[\"a\",1]}", 400, "guided_choice", "list of strings" },
     { "{" HELLO ",\"guided_json\":\"{\"}", 400, "guided_json", "not valid JSON" },
+    { "{" HELLO ",\"guided_json\":\"" DEEP_16 DEEP_16 DEEP_16 DEEP_16 "[\"}", 400, "guided_json", "nested deeper" },
     { "{" HELLO ",\"guided_json\":{\"type\":\"x\"}}", 400, "guided_json", "which is none" },
     { "{" HELLO ",\"guided_regex\":\"a\",\"grammar\":\"root ::= [a]\"}", 400, "guided_regex", "one can" },
     { "{" HELLO ",\"structured_outputs\":{\"structural_tag\":\"x\"}}", 400, "structured_outputs",
