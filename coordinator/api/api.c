@@ -229,7 +229,7 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
     make_fingerprint(a);
     find_end_tokens(a);
     find_marks(a);
-    a->grammars = grammars_create(o->tokenizer);
+    a->grammars = grammars_create(o->tokenizer, a->n_vocab);
     a->meters = meters_create();
     int rc = o->state_dir == NULL ? 0 : keys_open(&a->keys, o->state_dir, e);
     if (rc == 0)
