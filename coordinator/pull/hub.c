@@ -64,7 +64,7 @@ int hub_source_parse(struct hub_source *out, const char *text, struct error *e)
     if (ok && *p == ':') {
         n = strlen(++p);
         ok = n <= HUB_QUANT_MAX && is_word(p, n, "-_.");
-        snprintf(out->quant, sizeof(out->quant), "%s", p);
+        snprintf(out->quant, sizeof(out->quant), "%.*s", HUB_QUANT_MAX, p);
     }
     return ok ? 0 : error_set(e, ERR_INVALID, "\"%.100s\" is no source: hf:ORG/REPO, with @REVISION and :QUANT behind "
                                               "it where you want others than the usual", text);
