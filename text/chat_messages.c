@@ -20,7 +20,7 @@ struct fitting {
 
 /* ---- roles ---- */
 
-static const char *const roles[] = {"system", "developer", "user", "assistant", "tool"};
+static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function"};
 
 bool chat_is_role(const char *key, const char *text)
 {
@@ -38,6 +38,21 @@ static bool is_role(const json_t *message, const char *role)
 
 /* ---- content ---- */
 
+/* Parts that are text, by the names that APIs give them, and which member the text is. */
+static const struct {
+    const char *type, *member;
+} part_kinds[] = {
+    {"text", "text"}, {"refusal", "refusal"}, {"input_text", "text"}, {"output_text", "text"},
+};
+
+static const json_t *part_text(const json_t *part, const char *type)
+{
+    for (size_t i = 0; i < COUNTOF(part_kinds) && type; i++)
+        if (strcmp(type, part_kinds[i].type) == 0)
+            return json_object_get(part, part_kinds[i].member);
+    return NULL;
+}
+
 /* The texts of a list of parts, one after the other. */
 static int join_parts(struct fitting *f, const json_t *parts, json_t **out)
 {
@@ -48,8 +63,8 @@ static int join_parts(struct fitting *f, const json_t *parts, json_t **out)
     buffer_init(&text, CONTENT_MAX);
     json_array_foreach(parts, i, part) {
         const char *type = json_string_value(json_object_get(part, "type"));
-        const json_t *words = json_object_get(part, "text");
-        if (!type || strcmp(type, "text") != 0 || !json_is_string(words))
+        const json_t *words = part_text(part, type);
+        if (!json_is_string(words))
             status = error_set(f->e, type ? ERR_UNSUPPORTED : ERR_INVALID,
                                "messages[%zu].content: only parts of type \"text\" are supported", f->at);
         if (status != 0)
@@ -64,17 +79,17 @@ static int join_parts(struct fitting *f, const json_t *parts, json_t **out)
     return status;
 }
 
-/* Text of any content; null only where the template wants it so. */
+/* Text of any content; null only where the template wants it so. What an assistant or a tool says may be nothing. */
 static int fit_content(struct fitting *f, const json_t *message, bool calls, json_t **out)
 {
     json_t *content = json_object_get(message, "content");
-    bool assistant = is_role(message, "assistant");
+    bool nothing = !is_role(message, "user") && !is_role(message, "system") && !is_role(message, "developer");
     int status = 0;
     if (json_is_array(content))
         status = join_parts(f, content, out);
     else if (json_is_string(content))
         *out = json_incref(content);
-    else if (assistant && (!content || json_is_null(content)))
+    else if (nothing && (!content || json_is_null(content)))
         *out = json_string("");
     else
         status = error_set(f->e, ERR_INVALID, "messages[%zu].content must be a string or a list of parts", f->at);
@@ -208,33 +223,50 @@ static const char *role_of(const struct fitting *f, const json_t *message)
     const char *role = json_string_value(json_object_get(message, "role"));
     if (!role || !chat_is_role("role", role))
         return NULL;
+    if (strcmp(role, "function") == 0) /* as results of tools were called once */
+        return "tool";
     return strcmp(role, "developer") == 0 && !f->caps->developer ? "system" : role;
+}
+
+/* The calls of an assistant's message. One that has a call as it was written once gets a list of it; the caller's. */
+static json_t *calls_of(const json_t *message)
+{
+    json_t *calls = json_object_get(message, "tool_calls"), *old = json_object_get(message, "function_call");
+    if (json_array_size(calls) == 0 && json_is_object(old))
+        return json_pack("[{s:s, s:O}]", "type", "function", "function", old);
+    return json_incref(calls);
 }
 
 /* A message of its own shape, content as text. */
 static int fit_message(struct fitting *f, const json_t *from, json_t **out)
 {
     const char *role = role_of(f, from);
-    const json_t *calls = json_object_get(from, "tool_calls");
     json_t *content = NULL;
     if (!json_is_object(from))
         return error_set(f->e, ERR_INVALID, "messages[%zu] must be an object", f->at);
     if (!role)
         return error_set(f->e, ERR_INVALID,
                          "messages[%zu].role must be system, developer, user, assistant or tool", f->at);
-    bool calling = strcmp(role, "assistant") == 0 && json_array_size(calls) > 0;
+    json_t *calls = strcmp(role, "assistant") == 0 ? calls_of(from) : NULL;
+    bool calling = json_array_size(calls) > 0;
     int status = fit_content(f, from, calling, &content);
-    if (status != 0)
+    if (status != 0) {
+        json_decref(calls);
         return status;
+    }
     *out = json_copy((json_t *)(uintptr_t)from); /* with members that only some templates know */
     json_object_set_new(*out, "role", json_string(role));
     json_object_set_new(*out, "content", content);
     json_object_del(*out, "tool_calls");
+    json_object_del(*out, "function_call");
     if (strcmp(role, "assistant") == 0)
         fit_reasoning(from, *out);
     if (strcmp(role, "tool") == 0)
         fit_result(f, from, *out);
-    return calling ? fit_calls(f, calls, *out) : 0;
+    if (calling)
+        status = fit_calls(f, calls, *out);
+    json_decref(calls);
+    return status;
 }
 
 /* Appends b's text to a's, an empty line between them. */

@@ -76,7 +76,7 @@ static int read_flag(struct format *f, const char *field, enum grammar_kind kind
 
 /* ---- objects of others ---- */
 
-/* {"type": "text" | "json_object" | "json_schema", ...}; llama.cpp takes a schema beside json_object as well. */
+/* {"type": "text" | "json_object" | "json_schema", ...}; llama.cpp takes a schema beside the type as well. */
 static int read_response_format(struct format *f, const char *field, enum grammar_kind kind, const json_t *v,
                                 struct refusal *r)
 {
@@ -95,7 +95,8 @@ static int read_response_format(struct format *f, const char *field, enum gramma
         return refuse(r, ERR_INVALID, field,
                       "response_format.type is \"%.40s\"; \"text\", \"json_object\" and \"json_schema\" can be", type);
     const json_t *named = json_object_get(v, "json_schema");
-    schema = json_object_get(named, "schema");
+    if (named != NULL)
+        schema = json_object_get(named, "schema");
     if (schema == NULL)
         return refuse(r, ERR_INVALID, field, "response_format.json_schema.schema is needed");
     return read_schema(f, field, GRAMMAR_SCHEMA, schema, r);

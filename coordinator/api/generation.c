@@ -76,6 +76,14 @@ static void sampling_of(struct frame_open *s, const struct params *p, uint32_t c
     };
 }
 
+/* How long an answer may get where there is room for so much. */
+static uint32_t longest(const struct params *p, uint32_t room)
+{
+    if (p->max_tokens >= 0)
+        return (uint32_t)p->max_tokens; /* which request.c found to fit */
+    return p->n_predict > 0 && p->n_predict < room ? (uint32_t)p->n_predict : room;
+}
+
 static int submit(struct generation *g, struct choice *c, const struct params *p, uint32_t index, uint32_t context,
                   struct refusal *r)
 {
@@ -84,7 +92,7 @@ static int submit(struct generation *g, struct choice *c, const struct params *p
         .prompt = tokens->ids,
         .n_prompt = tokens->count,
         .adapter = p->adapter,
-        .max_tokens = p->max_tokens < 0 ? context - (uint32_t)tokens->count : (uint32_t)p->max_tokens,
+        .max_tokens = longest(p, context - (uint32_t)tokens->count),
         .end_tokens = g->end_tokens ? g->api->end_tokens : NULL,
         .n_end_tokens = g->end_tokens ? g->api->n_end_tokens : 0,
         .grammar = p->grammar,

@@ -23,7 +23,7 @@ static const struct {
     enum option_kind kind;
     double initial;
 } options[] = {
-    { "num_predict", "max_tokens", OPTION_ABOVE_0, NAN },
+    { "num_predict", "n_predict", OPTION_ABOVE_0, NAN },
     { "seed", "seed", OPTION_SEED, NAN },
     { "temperature", "temperature", OPTION_NUMBER, 0.8 },
     { "top_k", "top_k", OPTION_WHOLE, 40 },

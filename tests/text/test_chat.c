@@ -252,6 +252,16 @@ static const struct {
      "messages[0]"},
     {PLAIN, "", U("a") ",{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}", NULL, ERR_UNSUPPORTED,
      "messages[1]"},
+    {PLAIN, "", U("a") ",{\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\",\"text\":\"b\"},"
+     "{\"type\":\"refusal\",\"refusal\":\"c\"}]},{\"role\":\"user\",\"content\":[{\"type\":\"input_text\","
+     "\"text\":\"d\"}]}", "u:a;a:bc;u:d;", 0, NULL},
+    {PLAIN, "", U("a") ",{\"role\":\"assistant\",\"content\":[{\"type\":\"refusal\",\"text\":\"b\"}]}", NULL,
+     ERR_UNSUPPORTED, "messages[1]"},
+    {PLAIN, "", U("a") ",{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":null}", "u:a;t:;", 0, NULL},
+    {CALLS, EACH_ARGUMENT, U("a") ",{\"role\":\"assistant\",\"content\":null,\"function_call\":{\"name\":\"f\","
+     "\"arguments\":\"{\\\"x\\\":1}\"}},{\"role\":\"function\",\"name\":\"f\",\"content\":\"3\"}",
+     "u:a;a:( f x=1);t:3f;", 0, NULL},
+    {CALLS, EACH_ARGUMENT, "{\"role\":\"assistant\",\"function_call\":{}}", NULL, ERR_INVALID, "messages[0]"},
     {PLAIN, "", U("a") ",{\"role\":\"user\",\"content\":7}", NULL, ERR_INVALID, "messages[1]"},
     {PLAIN, "", "{\"role\":\"user\"}", NULL, ERR_INVALID, "messages[0]"},
     {PLAIN, "", "7", NULL, ERR_INVALID, "messages[0]"},
