@@ -100,6 +100,8 @@ void api_apply_template(void *arg, struct http_exchange *x);
 void api_chat_count(void *arg, struct http_exchange *x);
 void api_messages(void *arg, struct http_exchange *x);
 void api_messages_count(void *arg, struct http_exchange *x);
+void api_responses(void *arg, struct http_exchange *x);
+void api_responses_count(void *arg, struct http_exchange *x);
 void api_completions(void *arg, struct http_exchange *x);
 void api_embeddings(void *arg, struct http_exchange *x);
 void api_tokenize(void *arg, struct http_exchange *x);
