@@ -8,8 +8,9 @@
 
 static const struct command commands[] = {
     {"run", CMD_RUN, "MODEL [PROMPT]", 1, 2, "answer a prompt, or chat, in one process",
-     "Without PROMPT it chats on a terminal and reads the prompt from standard input elsewhere. Ctrl-C ends the\n"
-     "answer.", run_command},
+     "Without PROMPT it chats on a terminal (/? there lists commands) and reads the prompt from standard input\n"
+     "elsewhere; with PROMPT a file or a pipe on standard input comes before it. Ctrl-C ends the answer. What the\n"
+     "model thinks first is shown on a terminal only.", run_command},
     {"serve", CMD_SERVE, "MODEL", 1, 1, "serve a model from this machine alone, OpenAI API on 127.0.0.1:8080", NULL,
      serve_command},
     {"up", CMD_UP, "MODEL", 1, 1, "a whole local cluster: a coordinator and several encrypted nodes", NULL, up_command},

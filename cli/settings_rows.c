@@ -51,6 +51,8 @@ const struct setting setting_rows[] = {
     {"keep", 0, SETTING_SWITCH, CMD_UP, NULL, 0, 0, NULL, "after --ask, leave the cluster up until Ctrl-C"},
     {"state_dir", 0, SETTING_TEXT, HEADS | CMD_NODE | CLIENTS, NULL, 0, 0, "DIR",
      "keys, members and memberships (~/.local/state/shoal)"},
+    {"state_dir", 0, SETTING_TEXT, CMD_RUN, NULL, 0, 0, "DIR",
+     "what was typed, and saved conversations (~/.local/state/shoal)"},
     {"cache_dir", 0, SETTING_TEXT, HEADS | CMD_NODE, NULL, 0, 0, "DIR", "fetched layers (~/.cache/shoal)"},
 
     /* what a shard holds */
@@ -91,7 +93,9 @@ const struct setting setting_rows[] = {
     {"seed", 0, SETTING_COUNT, CMD_RUN, "0", 0, 9e15, "N", "of the draw; 0: a new one each time"},
     {"system", 0, SETTING_TEXT, CMD_RUN, NULL, 0, 0, "TEXT", "system message of a chat"},
     {"raw", 0, SETTING_SWITCH, CMD_RUN, NULL, 0, 0, NULL, "continue the prompt as plain text, no chat template"},
-    {"stats", 0, SETTING_SWITCH, CMD_RUN, NULL, 0, 0, NULL, "say at the end how fast it was"},
+    {"think", 0, SETTING_TEXT, CMD_RUN, NULL, 0, 0, "HOW",
+     "on or off, or an effort (low, high ...) that the model's template knows"},
+    {"verbose", 0, SETTING_SWITCH, CMD_RUN, NULL, 0, 0, NULL, "say after each answer how fast it was"},
 
     /* tools */
     {"pieces", 0, SETTING_SWITCH, CMD_TOKENIZE, NULL, 0, 0, NULL, "a line a token: id and text"},
