@@ -11,10 +11,12 @@ enum { CONTENT_MAX = 64 << 20, SHORT_ID_BYTES = 9 };
 
 struct fitting {
     const struct chat_caps *caps;
-    const json_t *messages; /* as they came */
     json_t *out;
     size_t at;
-    bool folded; /* the last message of `out` was a system's and is the user's now */
+    json_t *names; /* of functions, by the ids of their calls since the last user's message */
+    bool folded;   /* the last message of `out` was a system's and is the user's now */
+    bool joining;  /* its content grows, in `joined` */
+    struct buffer joined;
     struct error *e;
 };
 
@@ -177,20 +179,18 @@ static int fit_calls(struct fitting *f, const json_t *calls, json_t *message)
     return 0;
 }
 
-/* The function whose call has this id; NULL. */
-static json_t *called_name(const struct fitting *f, const json_t *id)
+/* The first of a message's calls with an id has it. */
+static void remember_calls(struct fitting *f, const json_t *message)
 {
-    for (size_t i = f->at; i-- > 0 && json_is_string(id);) {
-        const json_t *calls = json_object_get(json_array_get(f->messages, i), "tool_calls"), *call;
-        size_t k;
-        json_array_foreach(calls, k, call) {
-            if (json_equal(json_object_get(call, "id"), id))
-                return json_object_get(json_object_get(call, "function"), "name");
-        }
-        if (is_role(json_array_get(f->messages, i), "user"))
-            break;
+    const json_t *calls = json_object_get(message, "tool_calls");
+    if (is_role(message, "user"))
+        json_object_clear(f->names);
+    for (size_t i = json_array_size(calls); i-- > 0;) {
+        const json_t *call = json_array_get(calls, i);
+        const char *id = json_string_value(json_object_get(call, "id"));
+        if (id)
+            json_object_set_nocheck(f->names, id, json_object_get(json_object_get(call, "function"), "name"));
     }
-    return NULL;
 }
 
 /* ---- messages ---- */
@@ -210,8 +210,8 @@ static void fit_reasoning(const json_t *from, json_t *to)
 static void fit_result(const struct fitting *f, const json_t *from, json_t *to)
 {
     json_t *id = json_object_get(from, "tool_call_id"), *name = json_object_get(from, "name");
-    if (!json_is_string(name))
-        name = called_name(f, id);
+    if (!json_is_string(name) && json_is_string(id))
+        name = json_object_get(f->names, json_string_value(id));
     if (json_is_string(id))
         json_object_set_new(to, "tool_call_id", fit_id(f, id));
     if (json_is_string(name))
@@ -269,18 +269,34 @@ static int fit_message(struct fitting *f, const json_t *from, json_t **out)
     return status;
 }
 
-/* Appends b's text to a's, an empty line between them. */
-static void join_text(json_t *a, const json_t *b)
+/* Appends the message's text to the last one's, an empty line between them. Takes `message`. */
+static void join_text(struct fitting *f, json_t *message)
 {
-    const json_t *first = json_object_get(a, "content"), *second = json_object_get(b, "content");
-    struct buffer text;
-    buffer_init(&text, CONTENT_MAX);
-    buffer_add(&text, json_string_value(first), json_string_length(first));
-    if (json_string_length(first) > 0 && json_string_length(second) > 0)
-        buffer_add_text(&text, "\n\n");
-    buffer_add(&text, json_string_value(second), json_string_length(second));
-    json_object_set_new(a, "content", json_stringn_nocheck(buffer_text(&text), text.len));
-    buffer_close(&text);
+    const json_t *first = json_object_get(json_array_get(f->out, json_array_size(f->out) - 1), "content");
+    const json_t *second = json_object_get(message, "content");
+    if (!f->joining) {
+        buffer_clear(&f->joined);
+        buffer_add(&f->joined, json_string_value(first), json_string_length(first));
+        f->joining = true;
+    }
+    if (f->joined.len > 0 && json_string_length(second) > 0)
+        buffer_add_text(&f->joined, "\n\n");
+    buffer_add(&f->joined, json_string_value(second), json_string_length(second));
+    json_decref(message);
+}
+
+/* The last message gets the text that was joined for it. */
+static int end_join(struct fitting *f)
+{
+    if (!f->joining)
+        return 0;
+    f->joining = false;
+    if (buffer_failed(&f->joined))
+        return error_set(f->e, ERR_LIMIT, "messages[%zu].content: with the turns before it, it has more than %d bytes",
+                         f->at, CONTENT_MAX);
+    json_object_set_new(json_array_get(f->out, json_array_size(f->out) - 1), "content",
+                        json_stringn_nocheck(buffer_text(&f->joined), f->joined.len));
+    return 0;
 }
 
 static bool is_plain(const json_t *message)
@@ -289,15 +305,14 @@ static bool is_plain(const json_t *message)
 }
 
 /* Where the template has no place for a system message, a user says it. Takes `message`. */
-static void add_message(struct fitting *f, json_t *message)
+static int add_message(struct fitting *f, json_t *message)
 {
     size_t n = json_array_size(f->out);
     json_t *before = n > 0 ? json_array_get(f->out, n - 1) : NULL;
     bool system = is_role(message, "system");
     if (system && before && !f->caps->later_system && n == 1 && is_role(before, "system")) {
-        join_text(before, message);
-        json_decref(message);
-        return;
+        join_text(f, message);
+        return 0;
     }
     if (system && !(n == 0 ? f->caps->system : f->caps->later_system))
         json_object_set_new(message, "role", json_string("user"));
@@ -306,48 +321,64 @@ static void add_message(struct fitting *f, json_t *message)
     bool user = system && is_role(message, "user");
     /* A system message that became the user's is part of what the user says next. */
     if (same && turn && (!f->caps->repeats || f->folded) && is_plain(before) && is_plain(message)) {
-        join_text(before, message);
+        join_text(f, message);
         f->folded = f->folded && user;
-        json_decref(message);
-        return;
+        return 0;
     }
+    int status = end_join(f);
     f->folded = user;
     json_array_append_new(f->out, message);
+    return status;
 }
 
-static void finish(const struct fitting *f)
+static int finish(struct fitting *f)
 {
     json_t *message;
     size_t i;
+    int status = end_join(f);
     json_array_foreach(f->out, i, message)
         if (f->caps->parts)
             json_object_set_new(message, "content", wrap_content(json_incref(json_object_get(message, "content"))));
+    return status;
 }
 
-int chat_messages_fit(json_t **out, const json_t *messages, const struct chat_caps *caps, struct error *e)
+/* The message at f->at. */
+static int fit_next(struct fitting *f, const json_t *message)
 {
-    struct fitting f = {.caps = caps, .messages = messages, .out = json_array(), .e = e};
-    const json_t *message;
+    json_t *fitted = NULL;
+    int status = fit_message(f, message, &fitted);
+    if (status != 0) {
+        json_decref(fitted);
+        return status;
+    }
+    remember_calls(f, message);
+    return add_message(f, fitted);
+}
+
+int chat_messages_fit(json_t **out, const json_t *messages, const struct chat_caps *caps, struct chat_about *about,
+                      struct error *e)
+{
+    struct fitting f = {.caps = caps, .out = json_array(), .names = json_object(), .e = e};
     int status = 0;
     size_t n = json_array_size(messages);
+    buffer_init(&f.joined, CONTENT_MAX);
     if (n == 0)
         status = error_set(e, ERR_INVALID, "messages must be a list of at least one message");
     else if (n > CHAT_MESSAGES_MAX)
         status = error_set(e, ERR_LIMIT, "%zu messages; at most %d are taken", n, CHAT_MESSAGES_MAX);
-    for (; f.at < n && status == 0; f.at++) {
-        json_t *fitted = NULL;
-        message = json_array_get(messages, f.at);
-        status = fit_message(&f, message, &fitted);
-        if (status == 0)
-            add_message(&f, fitted);
-        else
-            json_decref(fitted);
+    for (size_t i = 0; i < n && status == 0; i++) {
+        f.at = i;
+        status = fit_next(&f, json_array_get(messages, i));
+        if (status != 0)
+            *about = (struct chat_about){CHAT_ABOUT_MESSAGE, i};
     }
     if (status == 0)
-        finish(&f);
-    else
+        status = finish(&f);
+    if (status != 0)
         json_decref(f.out);
     *out = status == 0 ? f.out : NULL;
+    json_decref(f.names);
+    buffer_close(&f.joined);
     return status;
 }
 

@@ -638,6 +638,7 @@ static const struct refusal_row bad_chat_fields[] = {
     { "{" HELLO ",\"tools\":[" TOOL "],\"tool_choice\":\"required\"}", 400, "tool_choice", "not supported" },
     { "{" HELLO ",\"tools\":[" TOOL "],\"tool_choice\":{}}", 400, "tool_choice", "not supported" },
     { "{" HELLO ",\"chat_template_kwargs\":[]}", 400, "chat_template_kwargs", "object" },
+    { "{" HELLO ",\"chat_template_kwargs\":[],\"reasoning_effort\":\"low\"}", 400, "chat_template_kwargs", "object" },
     { "{" HELLO ",\"reasoning_effort\":5}", 400, "reasoning_effort", "string" },
     { "{" HELLO ",\"documents\":\"x\"}", 400, "documents", "list" },
     { "{" HELLO ",\"add_generation_prompt\":1}", 400, "add_generation_prompt", "true or false" },

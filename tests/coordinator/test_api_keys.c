@@ -254,6 +254,9 @@ static void test_a_model_is_kept_from_a_key(void **state)
     assert_status(rig, CHAT, "{\"model\":\"org/demo:q8:poet\"," MESSAGES "}", key, 200);
     assert_status(rig, CHAT, "{\"model\":\"org/demo:q8:nobody\"," MESSAGES "}", key, 404);
     assert_status(rig, "/shoal/logits", "{\"tokens\":[1]}", key, 403);
+    assert_status(rig, "/apply-template", HELLO, key, 403);
+    assert_status(rig, "/apply-template", "{\"model\":\"org/demo:q8:poet\"," MESSAGES "}", key, 200);
+    assert_status(rig, "/apply-template", "{\"model\":\"org/demo:q8:nobody\"," MESSAGES "}", key, 404);
     mem_free(key);
 }
 
