@@ -1,7 +1,7 @@
 /* test_clients: requests as clients that others wrote put them on the wire, and what the engine then gets.
  *
- * Each row is the body that the named client sent to a proxy that wrote it down, shortened only in the
- * conversation's words.                                                                              */
+ * Each row is the body that the named client sent to a proxy that wrote it down, or that its source builds
+ * (Continue's, llama.cpp's page), shortened in the conversation's words.                              */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
