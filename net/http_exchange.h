@@ -56,9 +56,13 @@ void http_head_read(struct MHD_Connection *mhd, const char *version, struct http
 
 /* "localhost", "127.0.0.1:8080", "[::1]": an authority of this machine. */
 bool http_host_is_local(const char *authority);
-/* An Origin that may use the server which the request calls `host`. */
+/* An Origin of this machine: a page that it serves to itself, or a program that shows pages as its windows (no web page
+ * has such a scheme). */
+bool http_origin_is_local(const char *origin);
+/* An Origin over HTTP that may use the server which the request calls `host`. */
 bool http_origin_allowed(const char *origin, const char *host);
-/* Percent-decode a path into out[HTTP_PATH_MAX]; false for bad escapes, control characters, too long. */
+/* Percent-decode a path into out[HTTP_PATH_MAX], "//" as "/" and none at its end, as bases of URLs are joined; false
+ * for bad escapes, control characters, too long. */
 bool http_path_decode(const char *url, char *out);
 
 #endif
