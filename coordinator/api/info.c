@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "coordinator/api/about.h"
+#include "coordinator/web/page.h"
 
 /* ---- models ---- */
 
@@ -87,4 +88,19 @@ void api_status(void *arg, struct http_exchange *x)
     char *text = control_status_json(a->options.control);
     http_reply(x, 200, "application/json", text, strlen(text));
     mem_free(text);
+}
+
+/* ---- the page ---- */
+
+void api_page(void *arg, struct http_exchange *x)
+{
+    (void)arg;
+    struct refusal r = { .http = 404 };
+    const char *name = http_rest(x);
+    if (strncmp(name, "ui/", 3) == 0)
+        name += 3; /* what the page's own names mean to a browser that was sent to /ui/ */
+    if (page_reply(x, name[0] == '\0' ? "index.html" : name))
+        return;
+    (void)refuse(&r, ERR_NOT_FOUND, NULL, "the page has no file of this name");
+    reply_refusal(x, &r);
 }

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "coordinator/api/about.h"
 #include "coordinator/api/ollama.h"
+#include "coordinator/web/page.h"
 
 /* Arrays of more values are shown empty unless all is asked for, and of ARRAY_MAX then too. */
 enum { ARRAY_SHORT = 5, ARRAY_MAX = 1 << 19, DIGEST_BYTES = 32 };
@@ -39,7 +40,7 @@ char *ollama_name(const char *id)
 int ollama_find(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r)
 {
     const json_t *v = json_object_get(body, "model");
-    if (v == NULL || json_string_length(v) == 0) /* the command line's `show` says "model": "" */
+    if (v == NULL)
         v = json_object_get(body, "name");
     if (!json_is_string(v) || json_string_length(v) == 0)
         return refuse(r, ERR_INVALID, "model", "model is required");
@@ -50,11 +51,14 @@ int ollama_find(const struct api *a, const json_t *body, uint32_t *adapter, stru
 
 /* ---- the server ---- */
 
-/* Clients look whether anybody is there. */
+/* Clients look whether anybody is there; people get the page. */
 void api_root(void *arg, struct http_exchange *x)
 {
     (void)arg;
     static const char text[] = "Ollama is running";
+    if (page_wanted(x) && page_reply(x, "index.html"))
+        return;
+    http_reply_header(x, "Vary", "Accept");
     http_reply(x, 200, "text/plain; charset=utf-8", text, strlen(text));
 }
 

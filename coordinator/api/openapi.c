@@ -113,6 +113,8 @@ json_t *api_openapi_json(const char *model)
     json_t *paths = json_object();
     for (size_t i = 0; i < api_route_count(); i++) {
         const struct api_route *r = api_route_at(i);
+        if (r->flags & OF_PAGE)
+            continue;
         add(paths, r, r->path);
         if (r->flags & ALSO_BARE)
             add(paths, r, r->path + strlen("/v1"));

@@ -16,6 +16,7 @@ enum api_flags {
     FOR_OPERATOR = HTTP_USER << 1, /* the operator's token */
     ALSO_BARE = HTTP_USER << 2,    /* also without the /v1 that the path begins with */
     STREAMS_LINES = HTTP_USER << 3, /* a stream is lines of JSON; else server-sent events */
+    OF_PAGE = HTTP_USER << 4,      /* a file for browsers, no part of the API: the document leaves it out */
 };
 
 struct api_route {

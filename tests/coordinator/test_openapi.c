@@ -31,12 +31,16 @@ static json_t *operation_of(const json_t *document, const struct http_route *rou
 static void test_every_route_is_described_and_nothing_else(void **state)
 {
     (void)state;
-    size_t n, described = 0;
+    size_t n, described = 0, of_page = 0;
     struct http_route *routes = api_http_routes(&n);
     json_t *document = api_openapi_json(RIG_NAME), *item;
     const char *path;
     for (size_t i = 0; i < n; i++) {
         json_t *o = operation_of(document, &routes[i]);
+        if ((routes[i].flags & OF_PAGE) != 0) {
+            of_page++;
+            continue;
+        }
         if (o == NULL)
             fail_msg("%s %s is not in the document", routes[i].method, routes[i].path);
         assert_int_equal(json_array_size(json_object_get(o, "security")) > 0,
@@ -47,7 +51,7 @@ static void test_every_route_is_described_and_nothing_else(void **state)
     }
     json_object_foreach(json_object_get(document, "paths"), path, item)
         described += json_object_size(item);
-    assert_int_equal(described, n);
+    assert_int_equal(described + of_page, n);
     mem_free(routes);
     json_decref(document);
 }
@@ -105,6 +109,8 @@ static void test_methods_are_as_described(void **state)
     for (size_t i = 0; i < n; i++) {
         const json_t *item = path_item(document, &routes[i]);
         char path[200];
+        if ((routes[i].flags & OF_PAGE) != 0)
+            continue;
         snprintf(path, sizeof(path), "%s%s", routes[i].path, (routes[i].flags & HTTP_PREFIX) != 0 ? RIG_NAME : "");
         struct reply get = rig_call(rig, path, NULL, "Authorization: Bearer " RIG_ADMIN);
         struct reply post = rig_call(rig, path, "{]", "Authorization: Bearer " RIG_ADMIN);
