@@ -14,11 +14,15 @@
 
 #include "base/memory.h"
 #include "base/path.h"
+#include "base/spans.h"
 
 struct file {
     char *path;
     int fd; /* -1: absent */
     bool written;
+    bool in_part; /* only `here` is no hole */
+    struct spans here;
+    char words[SPANS_WORDS_MAX + 1]; /* what was asked for */
 };
 
 struct file_set {
@@ -101,7 +105,11 @@ static int open_to_read(struct file_set *s, size_t i, struct error *e)
     f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (f->fd < 0)
         return errno == ENOENT ? 0 : error_set(e, ERR_IO, "cannot open %s: %s", f->path, strerror(errno));
-    return size_is(s, i, e);
+    int r = size_is(s, i, e);
+    if (r == 0)
+        r = spans_read(&f->here, f->words, &f->in_part, f->path, e);
+    f->in_part = f->in_part && !spans_hold(&f->here, 0, s->entries[i].bytes);
+    return r;
 }
 
 static int open_to_write(struct file_set *s, size_t i, struct error *e)
@@ -184,6 +192,7 @@ void file_set_close(struct file_set **set_p)
         if (s->files[i].fd >= 0)
             close(s->files[i].fd);
         mem_free(s->files[i].path);
+        spans_close(&s->files[i].here);
     }
     mem_free(s->entries);
     mem_free(s->files);
@@ -222,6 +231,18 @@ bool file_set_stat(const struct file_set *s, size_t i, struct stat *st)
     return file_set_has(s, i) && fstat(s->files[i].fd, st) == 0;
 }
 
+const char *file_set_part(const struct file_set *s, size_t i)
+{
+    assert(i < s->n);
+    return s->files[i].in_part ? s->files[i].words : NULL;
+}
+
+bool file_set_holds(const struct file_set *s, const struct file_stretch *stretch)
+{
+    const struct file *f = &s->files[stretch->file];
+    return f->fd >= 0 && (!f->in_part || spans_hold(&f->here, stretch->offset, stretch->bytes));
+}
+
 int file_set_whole(const struct file_set *s, struct error *e)
 {
     size_t absent = 0, first = 0;
@@ -230,6 +251,10 @@ int file_set_whole(const struct file_set *s, struct error *e)
             absent++;
             first = i;
         }
+    for (size_t i = 0; absent == 0 && i < s->n; i++)
+        if (s->files[i].in_part)
+            return error_set(e, ERR_NOT_FOUND, "%s holds only %s, and the whole model is needed", s->files[i].path,
+                             s->files[i].words);
     if (absent == 0)
         return 0;
     const char *name = s->files[first].path ? s->files[first].path : s->entries[first].name;
@@ -283,6 +308,8 @@ static int move_piece(const struct file_set *s, const struct file_stretch *p, ui
     const struct file *f = &s->files[p->file];
     if (f->fd < 0)
         return error_set(e, ERR_NOT_FOUND, "%s is not here", s->entries[p->file].name);
+    if (!write && !file_set_holds(s, p))
+        return error_set(e, ERR_NOT_FOUND, "%s holds only %s, and other bytes of it are needed", f->path, f->words);
     for (size_t done = 0; done < p->bytes;) {
         off_t at = (off_t)(p->offset + done);
         ssize_t n = write ? pwrite(f->fd, bytes + done, p->bytes - done, at)

@@ -9,7 +9,8 @@
  * alone means in the run.
  *
  * Files may be absent here (splits whose layers are of no use to this node):
- * nothing of them can be read, all others can.
+ * nothing of them can be read, all others can.  Of a file with a record of what
+ * is here (base/spans.h) nothing else can be read either: the rest is a hole.
  *
  * Immutable after open, but for what is written: any thread may read.         */
 #ifndef BASE_FILE_SET_H
@@ -61,13 +62,18 @@ const struct file_set_entry *file_set_at(const struct file_set *s, size_t i);
 const char *file_set_path(const struct file_set *s, size_t i); /* NULL where none was given */
 bool file_set_has(const struct file_set *s, size_t i);         /* false: absent */
 bool file_set_stat(const struct file_set *s, size_t i, struct stat *st); /* as it is now; false: absent */
-/* ERR_NOT_FOUND with a sentence that names it when a file is absent. */
+/* What is here of a file, "layers 4:8"; NULL: all of it, or it is absent. */
+const char *file_set_part(const struct file_set *s, size_t i);
+/* These bytes of a file are here. */
+bool file_set_holds(const struct file_set *s, const struct file_stretch *stretch);
+/* ERR_NOT_FOUND with a sentence that names it when a file is absent, or here in part. */
 MUST_USE int file_set_whole(const struct file_set *s, struct error *e);
 uint64_t file_set_bytes(const struct file_set *s);
 uint64_t file_set_head_bytes(const struct file_set *s); /* of all heads */
 /* Where a byte of a file lies in the run. */
 uint64_t file_set_offset(const struct file_set *s, size_t file, uint64_t offset_in_file);
-/* Any stretch of the run, across files. ERR_NOT_FOUND: a file of it is absent. ERR_CORRUPT: a file became shorter. */
+/* Any stretch of the run, across files. ERR_NOT_FOUND: a file of it is absent, or a hole. ERR_CORRUPT: a file became
+ * shorter. */
 MUST_USE int file_set_read(const struct file_set *s, uint64_t offset, void *bytes, size_t n, struct error *e);
 MUST_USE int file_set_write(struct file_set *s, uint64_t offset, const void *bytes, size_t n, struct error *e);
 /* What was written is on the disk. */

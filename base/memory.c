@@ -123,6 +123,17 @@ void mem_mapped_rest(const void *p, size_t bytes)
         (void)madvise((void *)start, (size_t)((uintptr_t)p + bytes - start), MADV_DONTNEED);
 }
 
+void mem_mapped_fetch(const void *p, size_t bytes)
+{
+#ifdef MADV_POPULATE_READ
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)p / page * page;
+    if (p && bytes > 0)
+        (void)madvise((void *)start, (size_t)((uintptr_t)p + bytes - start), MADV_POPULATE_READ);
+#else
+    (void)p, (void)bytes;
+#endif
+}
+
 bool mem_mul(size_t a, size_t b, size_t *out)
 {
     return !__builtin_mul_overflow(a, b, out);

@@ -29,6 +29,9 @@ void mem_big_free(void *p, size_t bytes);
 void mem_big_rest(void *p, size_t bytes);
 /* The same of a mapped file's bytes: the pages that hold them need not stay, and are read again when asked for. */
 void mem_mapped_rest(const void *p, size_t bytes);
+/* The pages of a mapped file that hold `bytes` at p are to be there at once, where the system can do that: it costs
+ * less than a fault for every few of them. */
+void mem_mapped_fetch(const void *p, size_t bytes);
 
 /* *out = a*b, or false when that does not fit. */
 MUST_USE bool mem_mul(size_t a, size_t b, size_t *out);

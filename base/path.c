@@ -43,6 +43,17 @@ char *path_cache_dir(void)
     return house_dir("SHOAL_CACHE_DIR", "XDG_CACHE_HOME", ".cache");
 }
 
+char *path_models_dir(void)
+{
+    const char *v = getenv("SHOAL_MODELS_DIR");
+    if (v && v[0])
+        return mem_strdup(v);
+    v = getenv("XDG_DATA_HOME");
+    if (v && v[0] == '/')
+        return path_join(v, "shoal/models");
+    return mem_printf("%s/.local/share/shoal/models", home_dir());
+}
+
 char *path_join(const char *dir, const char *name)
 {
     size_t n = strlen(dir);
@@ -148,8 +159,27 @@ static void sync_parent(const char *path)
     mem_free(dir);
 }
 
+/* A device or a pipe, which takes bytes but no other file's place. */
+static bool takes_bytes(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode));
+}
+
+static int write_into(const char *path, const void *data, size_t len, struct error *e)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
+    bool ok = fd >= 0 && (write_and_sync(fd, data, len) == 0 || errno == EINVAL); /* such have nothing to sync */
+    int saved = errno;
+    if (fd >= 0)
+        close(fd);
+    return ok ? 0 : error_set(e, ERR_IO, "cannot write %s: %s", path, strerror(saved));
+}
+
 int path_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct error *e)
 {
+    if (takes_bytes(path))
+        return write_into(path, data, len, e);
     char *temp = mem_printf("%s.XXXXXX.part", path); /* new for every call: threads may write one path */
     int r = 0;
     int fd = mkostemps(temp, (int)strlen(".part"), O_CLOEXEC);

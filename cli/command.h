@@ -32,6 +32,9 @@ int tokenize_command(const struct settings *s, struct error *e);
 int synth_command(const struct settings *s, struct error *e);
 int quantize_command(const struct settings *s, struct error *e);
 int bench_command(const struct settings *s, struct error *e);
+int pull_command(const struct settings *s, struct error *e);
+int ls_command(const struct settings *s, struct error *e);
+int rm_command(const struct settings *s, struct error *e);
 int logits_command(const struct settings *s, struct error *e);
 
 #endif

@@ -1,4 +1,4 @@
-/* interrupt: a handler may touch nothing but a flag, so the flag is the one static of the process.
+/* interrupt: a handler may touch nothing but flags, so these flags are the only statics of the process.
  *
  * A file that is mapped and becomes shorter, or lies on a disk that fails, ends the process when its bytes are
  * read: that is said, and the exit code is that of an input error.                                            */
@@ -10,13 +10,15 @@
 
 #include "base/error.h"
 
-static volatile sig_atomic_t seen;
+static volatile sig_atomic_t seen, ends, patient;
 
 static void on_signal(int number)
 {
-    if (seen)
+    if (seen && !(patient && number == SIGINT))
         _exit(128 + number);
     seen = 1;
+    if (number == SIGTERM)
+        ends = 1;
 }
 
 static void on_lost_file(int number, siginfo_t *info, void *context)
@@ -54,5 +56,15 @@ bool interrupt_seen(void)
 
 void interrupt_forget(void)
 {
-    seen = 0;
+    seen = ends;
+}
+
+void interrupt_patience(void)
+{
+    patient = 1;
+}
+
+bool interrupt_ends(void)
+{
+    return ends != 0;
 }

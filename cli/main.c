@@ -4,11 +4,13 @@
 
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/models.h"
 
 static const struct command commands[] = {
     {"run", CMD_RUN, "MODEL [PROMPT]", 1, 2, "answer a prompt, or chat, in one process",
-     "Without PROMPT it chats on a terminal and reads the prompt from standard input elsewhere. Ctrl-C ends the\n"
-     "answer.", run_command},
+     "Without PROMPT it chats on a terminal (/? there lists commands) and reads the prompt from standard input\n"
+     "elsewhere; with PROMPT a file or a pipe on standard input comes before it. Ctrl-C ends the answer. What the\n"
+     "model thinks first is shown on a terminal only.", run_command},
     {"serve", CMD_SERVE, "MODEL", 1, 1, "serve a model from this machine alone, OpenAI API on 127.0.0.1:8080", NULL,
      serve_command},
     {"up", CMD_UP, "MODEL", 1, 1, "a whole local cluster: a coordinator and several encrypted nodes", NULL, up_command},
@@ -26,6 +28,13 @@ static const struct command commands[] = {
      "create, api, revoke-api, usage: keys of the API's users. A new key is shown once. Once one was made, nobody\n"
      "uses the API without one. usage: requests and tokens of each day.",
      keys_command},
+    {"pull", CMD_PULL, "hf:ORG/REPO[:QUANT]", 1, 1, "fetch a model from the Hugging Face hub into the store",
+     "QUANT is one that the file names have (Q4_K_M where you name none); a repository without GGUF files comes as a\n"
+     "folder of safetensors. What was interrupted goes on where it was. HF_TOKEN opens gated and private models,\n"
+     "SHOAL_HUB is the address of another hub, SHOAL_MODELS_DIR the store (~/.local/share/shoal/models).",
+     pull_command},
+    {"ls", CMD_LS, "", 0, 0, "the models that were pulled", NULL, ls_command},
+    {"rm", CMD_RM, "NAME...", 1, 64, "remove models that were pulled", NULL, rm_command},
     {"show", CMD_SHOW, "MODEL", 1, 1, "architecture, layers, experts, parameters, quantisation, memory", NULL,
      show_command},
     {"tokenize", CMD_TOKENIZE, "MODEL", 1, 1, "standard input to token ids, or back", NULL, tokenize_command},
@@ -90,6 +99,8 @@ static int run(const struct command *c, int argc, char **argv, struct error *e)
         if (n < c->arguments_min || n > c->arguments_max)
             r = error_set(e, ERR_INVALID, "usage: shoal %s %s; see shoal %s --help", c->name, c->arguments, c->name);
         else
+            r = models_resolve(s, c->bit, e);
+        if (r == 0)
             r = c->run(s, e);
     }
     settings_free(&s);

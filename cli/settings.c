@@ -380,6 +380,21 @@ const char *settings_argument(const struct settings *s, size_t i)
     return i < s->n_arguments ? s->arguments[i] : NULL;
 }
 
+void settings_replace_argument(struct settings *s, size_t i, const char *text)
+{
+    assert(i < s->n_arguments);
+    mem_free(s->arguments[i]);
+    s->arguments[i] = mem_strdup(text);
+}
+
+void settings_replace_text(struct settings *s, const char *key, const char *text)
+{
+    struct value *v = find(s, key);
+    assert(v && v->row->kind == SETTING_TEXT);
+    mem_free(v->text);
+    v->text = mem_strdup(text);
+}
+
 const char *settings_text(const struct settings *s, const char *key)
 {
     return get(s, key, 1U << SETTING_TEXT)->text;

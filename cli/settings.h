@@ -37,7 +37,10 @@ enum command_bit {
     CMD_INVITE = 1 << 11,
     CMD_KEYS = 1 << 12,
     CMD_QUANTIZE = 1 << 13,
-    CMD_ALL = (1 << 14) - 1,
+    CMD_PULL = 1 << 14,
+    CMD_LS = 1 << 15,
+    CMD_RM = 1 << 16,
+    CMD_ALL = (1 << 17) - 1,
 };
 
 enum setting_kind {
@@ -60,6 +63,10 @@ void settings_free(struct settings **s);
 
 size_t settings_argument_count(const struct settings *s);
 const char *settings_argument(const struct settings *s, size_t i); /* NULL past the end */
+
+/* Put another text in the place of one that is there: a path for a model's name. */
+void settings_replace_argument(struct settings *s, size_t i, const char *text);
+void settings_replace_text(struct settings *s, const char *key, const char *text);
 
 /* The key must be a row of this command: anything else is a mistake of ours and asserts. */
 const char *settings_text(const struct settings *s, const char *key); /* NULL when unset and without default */

@@ -51,6 +51,8 @@ const struct setting setting_rows[] = {
     {"keep", 0, SETTING_SWITCH, CMD_UP, NULL, 0, 0, NULL, "after --ask, leave the cluster up until Ctrl-C"},
     {"state_dir", 0, SETTING_TEXT, HEADS | CMD_NODE | CLIENTS, NULL, 0, 0, "DIR",
      "keys, members and memberships (~/.local/state/shoal)"},
+    {"state_dir", 0, SETTING_TEXT, CMD_RUN, NULL, 0, 0, "DIR",
+     "what was typed, and saved conversations (~/.local/state/shoal)"},
     {"cache_dir", 0, SETTING_TEXT, HEADS | CMD_NODE, NULL, 0, 0, "DIR", "fetched layers (~/.cache/shoal)"},
 
     /* what a shard holds */
@@ -91,7 +93,9 @@ const struct setting setting_rows[] = {
     {"seed", 0, SETTING_COUNT, CMD_RUN, "0", 0, 9e15, "N", "of the draw; 0: a new one each time"},
     {"system", 0, SETTING_TEXT, CMD_RUN, NULL, 0, 0, "TEXT", "system message of a chat"},
     {"raw", 0, SETTING_SWITCH, CMD_RUN, NULL, 0, 0, NULL, "continue the prompt as plain text, no chat template"},
-    {"stats", 0, SETTING_SWITCH, CMD_RUN, NULL, 0, 0, NULL, "say at the end how fast it was"},
+    {"think", 0, SETTING_TEXT, CMD_RUN, NULL, 0, 0, "HOW",
+     "on or off, or an effort (low, high ...) that the model's template knows"},
+    {"verbose", 0, SETTING_SWITCH, CMD_RUN, NULL, 0, 0, NULL, "say after each answer how fast it was"},
 
     /* tools */
     {"pieces", 0, SETTING_SWITCH, CMD_TOKENIZE, NULL, 0, 0, NULL, "a line a token: id and text"},
@@ -100,6 +104,9 @@ const struct setting setting_rows[] = {
     {"bos", 0, SETTING_SWITCH, CMD_TOKENIZE, NULL, 0, 0, NULL, "add the model's begin and end tokens as it asks"},
 
     {"layers", 0, SETTING_TEXT, CMD_SHOW, NULL, 0, 0, "A:B", "what a node needs for layers A to B - 1 (all of them)"},
+    {"layers", 0, SETTING_TEXT, CMD_PULL, NULL, 0, 0, "A:B", "only what a node needs for layers A to B - 1 (all)"},
+    {"as", 0, SETTING_TEXT, CMD_PULL, NULL, 0, 0, "NAME[:TAG]", "what it is called here (ORG/REPO:QUANT)"},
+    {"connections", 0, SETTING_COUNT, CMD_PULL, "4", 1, 16, "N", "parts of a file that are fetched at once"},
     {"layers", 0, SETTING_COUNT, CMD_SYNTH, "16", 1, 1024, "N", "transformer layers"},
     {"hidden", 0, SETTING_COUNT, CMD_SYNTH, "1024", 1, 1 << 17, "N", "values of a row"},
     {"heads", 0, SETTING_COUNT, CMD_SYNTH, "16", 1, 4096, "N", "query heads"},
@@ -130,7 +137,7 @@ const struct setting setting_rows[] = {
      "also measure a local cluster of N nodes, in turns with one process"},
     {"cluster", 0, SETTING_TEXT, CMD_BENCH | CMD_LOGITS, NULL, 0, 0, "URL|FILE",
      "a running cluster: its base URL or the coordinator's YAML file"},
-    {"json", 0, SETTING_SWITCH, CMD_BENCH | CMD_STATUS | CMD_SHOW | CMD_KEYS, NULL, 0, 0, NULL,
+    {"json", 0, SETTING_SWITCH, CMD_BENCH | CMD_STATUS | CMD_SHOW | CMD_KEYS | CMD_LS, NULL, 0, 0, NULL,
      "print JSON"},
 
     {"tokens", 0, SETTING_LIST, CMD_LOGITS, NULL, 0, 2147483647, "ID,ID...", "the tokens to run"},

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "cli/command.h"
+#include "cli/show.h"
 #include "kernels/pool.h"
 #include "shard/arch/arch.h"
 #include "shard/run/shard.h"
@@ -174,7 +175,7 @@ static void print_files(const struct file_set *set)
         printf("files          %zu, of which %zu are here, %s together: all that follows is of these\n", n, here, text);
 }
 
-static void print_model(const struct model *m)
+void show_model(const struct model *m)
 {
     const struct hparams *h = model_hparams(m);
     struct sizes s = measure(m);
@@ -258,7 +259,7 @@ int show_command(const struct settings *s, struct error *e)
     if (r == 0 && settings_switch(s, "json")) {
         r = print_json(m, ranged ? &range : NULL, e);
     } else if (r == 0) {
-        print_model(m);
+        show_model(m);
         if (ranged)
             print_range(&range);
     }

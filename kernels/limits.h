@@ -3,6 +3,8 @@
 #ifndef KERNELS_LIMITS_H
 #define KERNELS_LIMITS_H
 
+#include <stddef.h>
+
 enum {
     MATMUL_WEIGHTS_MAX = 4, /* matrices that share one input in a call */
     KV_PAGE_TOKENS = 64,    /* positions a KV page */
@@ -20,5 +22,11 @@ enum {
 };
 
 enum kv_type { KV_F32, KV_F16 };
+
+/* Bytes of n values of one position of one KV head. */
+static inline size_t kv_row_bytes(enum kv_type t, size_t n)
+{
+    return n * (t == KV_F16 ? 2 : 4);
+}
 
 #endif

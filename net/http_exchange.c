@@ -244,27 +244,24 @@ static void find_route(struct http_exchange *x, const char *method)
     refuse_method(x);
 }
 
-static enum MHD_Result count_length(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+/* Two readings of a request, or of where its body ends, are how requests are smuggled past a proxy: only one is
+ * accepted. Of a body in chunks MHD reads more than others do, so nothing is read behind one. */
+static bool check_head(struct http_exchange *x, const struct http_head *head)
 {
-    (void)kind;
-    (void)value;
-    *(int *)cls += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
-    return MHD_YES;
-}
-
-/* Two readings of where a body ends are how requests are smuggled past a proxy: only one is accepted. */
-static bool framing_is_clear(struct http_exchange *x)
-{
-    const char *encoding = http_request_header(x, MHD_HTTP_HEADER_TRANSFER_ENCODING);
-    int lengths = 0;
-    MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, count_length, &lengths);
-    return lengths + (encoding != NULL) <= 1 && (encoding == NULL || strcasecmp(encoding, "chunked") == 0);
+    if (head->chunked || !head->sound || !head->framed)
+        http_reply_header(x, MHD_HTTP_HEADER_CONNECTION, "close");
+    x->at_once = !head->sound || !head->framed;
+    if (!head->sound)
+        refuse(x, MHD_HTTP_BAD_REQUEST, "the lines of the request's head are not valid");
+    else if (!head->framed)
+        refuse(x, MHD_HTTP_BAD_REQUEST, "the length of the body is ambiguous");
+    return !x->at_once;
 }
 
 static bool cors_allows(const struct http_exchange *x, const char *origin)
 {
     const char *cors = x->server->options.cors;
-    return cors != NULL && (strcmp(cors, "*") == 0 || strcmp(cors, origin) == 0);
+    return http_origin_is_local(origin) || (cors != NULL && (strcmp(cors, "*") == 0 || strcmp(cors, origin) == 0));
 }
 
 /* What a browser must be told before a page of the allowed origin sees an answer; also answers its question
@@ -305,12 +302,13 @@ static uint64_t announced(const struct http_exchange *x)
     return text == NULL ? 0 : strtoull(text, NULL, 10);
 }
 
-static void check_body(struct http_exchange *x)
+static void check_body(struct http_exchange *x, const struct http_head *head)
 {
-    const char *coding = http_request_header(x, MHD_HTTP_HEADER_CONTENT_ENCODING);
     bool has_length = http_request_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH) != NULL ||
                       http_request_header(x, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
-    if (coding != NULL && strcasecmp(coding, "identity") != 0)
+    if (!head->met)
+        refuse(x, MHD_HTTP_EXPECTATION_FAILED, "only 100-continue can be expected (Expect)");
+    else if (!head->plain)
         refuse(x, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "a compressed body is not accepted (Content-Encoding)");
     else if ((x->route->flags & HTTP_BODY) != 0 && !has_length)
         refuse(x, MHD_HTTP_LENGTH_REQUIRED, "a body with a Content-Length is needed");
@@ -328,15 +326,13 @@ static void check_room(struct http_exchange *x)
 }
 
 /* Everything that the headers decide. Afterwards a response is there or the body may come. */
-static void admit(struct http_exchange *x, const char *url, const char *method)
+static void admit(struct http_exchange *x, const char *url, const char *method, const char *version)
 {
     const struct http_options *o = &x->server->options;
-    if (!framing_is_clear(x)) {
-        x->at_once = true;
-        http_reply_header(x, MHD_HTTP_HEADER_CONNECTION, "close");
-        refuse(x, MHD_HTTP_BAD_REQUEST, "the length of the body is ambiguous");
+    struct http_head head;
+    http_head_read(x->mhd, version, &head);
+    if (!check_head(x, &head))
         return;
-    }
     if (!http_path_decode(url, x->path)) {
         refuse(x, MHD_HTTP_BAD_REQUEST, "the path is not valid");
         return;
@@ -352,7 +348,7 @@ static void admit(struct http_exchange *x, const char *url, const char *method)
     if (x->response == NULL)
         check_room(x);
     if (x->response == NULL)
-        check_body(x);
+        check_body(x, &head);
 }
 
 /* ---- MHD's calls ---- */
@@ -363,12 +359,12 @@ static enum MHD_Result send_answer(struct http_exchange *x)
         return MHD_NO;
     x->queued = true;
     /* Restarts the inactivity clock, which ran on while the handler worked. */
-    MHD_set_connection_option(x->mhd, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)HTTP_STALL_S);
+    MHD_set_connection_option(x->mhd, MHD_CONNECTION_OPTION_TIMEOUT, x->server->options.stall_s);
     return MHD_queue_response(x->mhd, (unsigned)x->status, x->response);
 }
 
 static enum MHD_Result begin(struct http_server *s, struct MHD_Connection *mhd, const char *url, const char *method,
-                             void **slot)
+                             const char *version, void **slot)
 {
     struct http_exchange *x = mem_alloc(sizeof(*x));
     x->server = s;
@@ -377,7 +373,7 @@ static enum MHD_Result begin(struct http_server *s, struct MHD_Connection *mhd, 
     x->begun_us = clock_us();
     *slot = x;
     http_connection_enter(s, x->connection, CONNECTION_BODY);
-    admit(x, url, method);
+    admit(x, url, method, version);
     buffer_init(&x->body, x->route == NULL ? 0 : x->route->body_max);
     bool waits = http_request_header(x, MHD_HTTP_HEADER_EXPECT) != NULL;
     if (x->response != NULL && (x->at_once || waits || announced(x) > HTTP_DISCARD_MAX))
@@ -421,9 +417,8 @@ enum MHD_Result http_on_access(void *cls, struct MHD_Connection *mhd, const char
                                const char *version, const char *data, size_t *data_bytes, void **slot)
 {
     struct http_exchange *x = *slot;
-    (void)version;
     if (x == NULL)
-        return begin(cls, mhd, url, method, slot);
+        return begin(cls, mhd, url, method, version, slot);
     if (*data_bytes > 0) {
         size_t n = *data_bytes;
         *data_bytes = 0;

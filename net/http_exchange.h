@@ -44,11 +44,25 @@ enum MHD_Result http_on_access(void *cls, struct MHD_Connection *mhd, const char
                                const char *version, const char *data, size_t *data_bytes, void **slot);
 void http_on_completed(void *cls, struct MHD_Connection *mhd, void **slot, enum MHD_RequestTerminationCode why);
 
+/* What the lines of a request's head come to. */
+struct http_head {
+    bool sound;   /* nobody can read them otherwise */
+    bool framed;  /* they say in one way at most where the body ends */
+    bool chunked;
+    bool plain;   /* the body is not compressed */
+    bool met;     /* nothing is expected of the server that it does not do */
+};
+void http_head_read(struct MHD_Connection *mhd, const char *version, struct http_head *out);
+
 /* "localhost", "127.0.0.1:8080", "[::1]": an authority of this machine. */
 bool http_host_is_local(const char *authority);
-/* An Origin that may use the server which the request calls `host`. */
+/* An Origin of this machine: a page that it serves to itself, or a program that shows pages as its windows (no web page
+ * has such a scheme). */
+bool http_origin_is_local(const char *origin);
+/* An Origin over HTTP that may use the server which the request calls `host`. */
 bool http_origin_allowed(const char *origin, const char *host);
-/* Percent-decode a path into out[HTTP_PATH_MAX]; false for bad escapes, control characters, too long. */
+/* Percent-decode a path into out[HTTP_PATH_MAX], "//" as "/" and none at its end, as bases of URLs are joined; false
+ * for bad escapes, control characters, too long. */
 bool http_path_decode(const char *url, char *out);
 
 #endif

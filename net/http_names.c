@@ -30,14 +30,31 @@ static bool is_dotted_loopback(const char *host)
     return strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == strlen(host);
 }
 
+/* What containers call the machine that runs them: names of a domain that nobody can own. */
+static bool is_container_host(const char *host)
+{
+    return strcmp(host, "host.docker.internal") == 0 || strcmp(host, "host.containers.internal") == 0;
+}
+
 bool http_host_is_local(const char *authority)
 {
     char host[AUTHORITY_MAX];
     if (!host_of(authority, host))
         return false;
+    if (is_container_host(host))
+        return true;
     size_t n = strlen(host);
     return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 || is_dotted_loopback(host) ||
            (n > 10 && strcmp(host + n - 10, ".localhost") == 0);
+}
+
+bool http_origin_is_local(const char *origin)
+{
+    static const char *const programs[] = { "app://", "tauri://", "vscode-webview://", "vscode-file://" };
+    for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++)
+        if (strncmp(origin, programs[i], strlen(programs[i])) == 0)
+            return true;
+    return http_origin_allowed(origin, NULL);
 }
 
 bool http_origin_allowed(const char *origin, const char *host)
@@ -72,7 +89,8 @@ bool http_path_decode(const char *url, char *out)
         }
         if (c < 0x20 || c == 0x7f || n + 1 >= HTTP_PATH_MAX)
             return false;
-        out[n++] = (char)c;
+        if (c != '/' || n == 0 || out[n - 1] != '/')
+            out[n++] = (char)c;
     }
     while (n > 1 && out[n - 1] == '/')
         n--;

@@ -63,21 +63,17 @@ void http_connection_enter(struct http_server *s, struct http_connection *c, enu
     pthread_mutex_unlock(&s->lock);
 }
 
-/* Cut what is overdue; at the limit of connections also the one that has idled longest. */
+/* Cut what is overdue; at the limit of connections those that idle give way at once. */
 static void reap(struct http_server *s, uint64_t now_ms)
 {
-    struct http_connection *idlest = NULL;
+    bool crowded = s->n_connections >= s->options.connections_max;
+    uint64_t idle_ms = crowded && CROWDED_IDLE_MS < s->options.idle_ms ? CROWDED_IDLE_MS : s->options.idle_ms;
     for (struct http_connection *c = s->connections; c != NULL; c = c->next) {
         uint64_t age = now_ms - c->since_ms;
-        if ((c->state == CONNECTION_WAITING && age > HTTP_IDLE_MS) ||
-            (c->state == CONNECTION_BODY && age > HTTP_BODY_MS))
+        if ((c->state == CONNECTION_WAITING && age > idle_ms) ||
+            (c->state == CONNECTION_BODY && age > s->options.body_ms))
             shutdown(c->fd, SHUT_RDWR);
-        if (c->state == CONNECTION_WAITING && age > CROWDED_IDLE_MS &&
-            (idlest == NULL || c->since_ms < idlest->since_ms))
-            idlest = c;
     }
-    if (s->n_connections >= s->options.connections_max && idlest != NULL)
-        shutdown(idlest->fd, SHUT_RDWR);
 }
 
 static void *run_reaper(void *arg)
@@ -150,6 +146,13 @@ static int open_listener(struct http_server *s, int *fd, struct error *e)
                      strerror(errno));
 }
 
+/* Later versions take lines that http_lines.c refuses only when they are told to. */
+#if MHD_VERSION < 0x00097701
+#define HTTP_STRICT MHD_OPTION_STRICT_FOR_CLIENT, 1
+#else
+#define HTTP_STRICT MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1
+#endif
+
 /* Leave the URL as it came: http_path_decode() refuses what MHD would silently shorten. */
 static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *text)
 {
@@ -164,9 +167,9 @@ static struct MHD_Daemon *start_daemon(struct http_server *s, int fd)
     return MHD_start_daemon(flags, 0, NULL, NULL, http_on_access, s, MHD_OPTION_LISTEN_SOCKET, fd,
                             MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->options.connections_max + HTTP_SPARE_CONNECTIONS,
                             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES,
-                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_STALL_S,
+                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->options.stall_s,
                             MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES,
-                            MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                            HTTP_STRICT,
                             MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
                             MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
                             MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, s, MHD_OPTION_END);
@@ -176,6 +179,9 @@ int http_server_start(struct http_server **out, const struct http_options *o, st
 {
     struct http_server *s = mem_alloc(sizeof(*s));
     s->options = *o;
+    s->options.body_ms = o->body_ms == 0 ? HTTP_BODY_MS : o->body_ms;
+    s->options.idle_ms = o->idle_ms == 0 ? HTTP_IDLE_MS : o->idle_ms;
+    s->options.stall_s = o->stall_s == 0 ? HTTP_STALL_S : o->stall_s;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->wake, NULL);
     int fd = -1;

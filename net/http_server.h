@@ -9,7 +9,8 @@
  * else.
  *
  * Bounded: connections, header bytes, one body, all bodies together, the time
- * to send a request, the time a connection may idle or stall.  Where it listens
+ * to send a request, the time a connection may idle or stall.  A request's head
+ * that others could read otherwise is refused.  Where it listens
  * on loopback only, requests whose Host is not of this machine are refused (DNS
  * rebinding); everywhere, requests that a web page of another origin makes;
  * neither when `any_host` is set.
@@ -63,6 +64,7 @@ struct http_options {
     const char *host; /* name or address to listen on */
     uint16_t port;    /* 0: ephemeral */
     uint32_t connections_max; /* that do work; a few more are taken to tell their clients so (429) */
+    uint32_t body_ms, idle_ms, stall_s; /* 0: HTTP_BODY_MS, HTTP_IDLE_MS, HTTP_STALL_S */
     bool any_host;    /* no check of Host and Origin: where a request needs a key that no web page has */
     const char *cors; /* the origin whose pages may use the server, "*": every; NULL: none. Borrowed */
     const struct http_route *routes; /* borrowed */

@@ -24,6 +24,7 @@ struct chat {
     struct jinja *with_tools; /* the template for conversations with tools, NULL: the same */
     json_t *bos, *eos;        /* the texts of these tokens; NULL: none */
     struct chat_caps caps;
+    struct reply_formats formats;
 };
 
 /* ---- opening ---- */
@@ -56,6 +57,19 @@ static void probe(struct chat *c, const char *source)
     chat_caps_probe(&c->caps, c->plain, template_for(c, true), source, &tokens);
 }
 
+static bool has_token(const void *arg, const char *text)
+{
+    return tokenizer_find(arg, text, strlen(text)) >= 0;
+}
+
+/* Calls are as the template for conversations with tools writes them, where there is one. */
+static void find_formats(struct chat *c, const char *source, const char *tool_source)
+{
+    c->formats = reply_formats_of(source, has_token, c->tokenizer);
+    if (tool_source)
+        c->formats.calls = reply_formats_of(tool_source, has_token, c->tokenizer).calls;
+}
+
 static int parse(struct chat *c, const char *source, const char *tool_source, struct error *e)
 {
     int status = jinja_parse(&c->plain, source, strlen(source), e);
@@ -85,6 +99,7 @@ int chat_open(struct chat **out, const struct tokenizer *t, const char *source, 
         return status;
     }
     probe(c, source ? source : chatml);
+    find_formats(c, source ? source : chatml, tool_source);
     *out = c;
     return 0;
 }
@@ -127,14 +142,22 @@ bool chat_has_tools(const struct chat *c)
     return c->caps.tools;
 }
 
+struct reply_formats chat_formats(const struct chat *c)
+{
+    return c->formats;
+}
+
 /* ---- rendering ---- */
 
-static int check_request(const struct chat *c, const struct chat_request *q, bool tools, struct error *e)
+static int check_request(const struct chat *c, const struct chat_request *q, bool tools, struct chat_about *about,
+                         struct error *e)
 {
+    about->part = CHAT_ABOUT_VARIABLES;
     if (q->variables && !json_is_null(q->variables) && !json_is_object(q->variables))
         return error_set(e, ERR_INVALID, "chat_template_kwargs must be an object");
     if (json_object_size(q->variables) > CHAT_VARIABLES_MAX)
         return error_set(e, ERR_LIMIT, "chat_template_kwargs takes at most %d variables", CHAT_VARIABLES_MAX);
+    about->part = CHAT_ABOUT_TOOLS;
     if (q->tools && !json_is_null(q->tools)) {
         int status = chat_tools_check(q->tools, e);
         if (status != 0)
@@ -174,14 +197,19 @@ static int render(const struct chat *c, const struct chat_request *q, const json
     return jinja_render(template_for(c, tools), &context, out, e);
 }
 
-int chat_render(const struct chat *c, const struct chat_request *q, struct jinja_output *out, struct error *e)
+int chat_render(const struct chat *c, const struct chat_request *q, struct jinja_output *out,
+                struct chat_about *about, struct error *e)
 {
     json_t *messages = NULL;
+    struct chat_about own;
+    about = about ? about : &own;
     bool tools = json_array_size(q->tools) > 0;
     *out = (struct jinja_output){0};
-    int status = check_request(c, q, tools, e);
-    if (status == 0)
-        status = chat_messages_fit(&messages, q->messages, &c->caps, e);
+    int status = check_request(c, q, tools, about, e);
+    if (status == 0) {
+        *about = (struct chat_about){CHAT_ABOUT_MESSAGES, 0};
+        status = chat_messages_fit(&messages, q->messages, &c->caps, about, e);
+    }
     if (status == 0)
         status = render(c, q, messages, tools, out, e);
     json_decref(messages);
@@ -203,7 +231,7 @@ int chat_encode(const struct chat *c, const struct chat_request *q, struct token
 {
     struct jinja_output text;
     *out = (struct token_list){0};
-    int status = chat_render(c, q, &text, e);
+    int status = chat_render(c, q, &text, NULL, e);
     if (status == 0)
         status = chat_tokens(c, &text, out, e);
     jinja_output_free(&text);

@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "text/jinja/jinja.h"
+#include "text/reply/format.h"
 #include "text/tokenizer.h"
 
 enum chat_limits {
@@ -40,6 +41,12 @@ struct chat_request {
     int64_t now;                /* seconds since 1970, for templates that say the date */
 };
 
+/* What an error of chat_render() is about. */
+struct chat_about {
+    enum chat_part { CHAT_ABOUT_MESSAGES, CHAT_ABOUT_MESSAGE, CHAT_ABOUT_TOOLS, CHAT_ABOUT_VARIABLES } part;
+    size_t index; /* of a message */
+};
+
 /* source: a template to use instead of the model's own; NULL: the model's. ERR_UNSUPPORTED: the model has none and
  * no ChatML tokens; ERR_INVALID: it is no template. t must outlive the chat. */
 MUST_USE int chat_open(struct chat **out, const struct tokenizer *t, const char *source, struct error *e);
@@ -50,11 +57,14 @@ void chat_close(struct chat **c); /* NULL is fine */
 const char *chat_name(const struct chat *c);
 /* Does the template say something of tools? */
 bool chat_has_tools(const struct chat *c);
+/* How its answers are written. */
+struct reply_formats chat_formats(const struct chat *c);
 
 /* The rendered text; the spans are the template's. ERR_INVALID: the conversation is not one, or the template refuses
- * it; ERR_UNSUPPORTED: parts or tools that the model's template has no place for; ERR_LIMIT. */
+ * it; ERR_UNSUPPORTED: parts or tools that the model's template has no place for; ERR_LIMIT. *about (NULL is fine) then
+ * says which part of the request. */
 MUST_USE int chat_render(const struct chat *c, const struct chat_request *q, struct jinja_output *out,
-                         struct error *e);
+                         struct chat_about *about, struct error *e);
 /* Its token ids. */
 MUST_USE int chat_tokens(const struct chat *c, const struct jinja_output *text, struct token_list *out,
                          struct error *e);

@@ -11,16 +11,18 @@ enum { CONTENT_MAX = 64 << 20, SHORT_ID_BYTES = 9 };
 
 struct fitting {
     const struct chat_caps *caps;
-    const json_t *messages; /* as they came */
     json_t *out;
     size_t at;
-    bool folded; /* the last message of `out` was a system's and is the user's now */
+    json_t *names; /* of functions, by the ids of their calls since the last user's message */
+    bool folded;   /* the last message of `out` was a system's and is the user's now */
+    bool joining;  /* its content grows, in `joined` */
+    struct buffer joined;
     struct error *e;
 };
 
 /* ---- roles ---- */
 
-static const char *const roles[] = {"system", "developer", "user", "assistant", "tool"};
+static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function"};
 
 bool chat_is_role(const char *key, const char *text)
 {
@@ -38,6 +40,21 @@ static bool is_role(const json_t *message, const char *role)
 
 /* ---- content ---- */
 
+/* Parts that are text, by the names that APIs give them, and which member the text is. */
+static const struct {
+    const char *type, *member;
+} part_kinds[] = {
+    {"text", "text"}, {"refusal", "refusal"}, {"input_text", "text"}, {"output_text", "text"},
+};
+
+static const json_t *part_text(const json_t *part, const char *type)
+{
+    for (size_t i = 0; i < COUNTOF(part_kinds) && type; i++)
+        if (strcmp(type, part_kinds[i].type) == 0)
+            return json_object_get(part, part_kinds[i].member);
+    return NULL;
+}
+
 /* The texts of a list of parts, one after the other. */
 static int join_parts(struct fitting *f, const json_t *parts, json_t **out)
 {
@@ -48,8 +65,8 @@ static int join_parts(struct fitting *f, const json_t *parts, json_t **out)
     buffer_init(&text, CONTENT_MAX);
     json_array_foreach(parts, i, part) {
         const char *type = json_string_value(json_object_get(part, "type"));
-        const json_t *words = json_object_get(part, "text");
-        if (!type || strcmp(type, "text") != 0 || !json_is_string(words))
+        const json_t *words = part_text(part, type);
+        if (!json_is_string(words))
             status = error_set(f->e, type ? ERR_UNSUPPORTED : ERR_INVALID,
                                "messages[%zu].content: only parts of type \"text\" are supported", f->at);
         if (status != 0)
@@ -64,17 +81,17 @@ static int join_parts(struct fitting *f, const json_t *parts, json_t **out)
     return status;
 }
 
-/* Text of any content; null only where the template wants it so. */
+/* Text of any content; null only where the template wants it so. What an assistant or a tool says may be nothing. */
 static int fit_content(struct fitting *f, const json_t *message, bool calls, json_t **out)
 {
     json_t *content = json_object_get(message, "content");
-    bool assistant = is_role(message, "assistant");
+    bool nothing = !is_role(message, "user") && !is_role(message, "system") && !is_role(message, "developer");
     int status = 0;
     if (json_is_array(content))
         status = join_parts(f, content, out);
     else if (json_is_string(content))
         *out = json_incref(content);
-    else if (assistant && (!content || json_is_null(content)))
+    else if (nothing && (!content || json_is_null(content)))
         *out = json_string("");
     else
         status = error_set(f->e, ERR_INVALID, "messages[%zu].content must be a string or a list of parts", f->at);
@@ -162,20 +179,18 @@ static int fit_calls(struct fitting *f, const json_t *calls, json_t *message)
     return 0;
 }
 
-/* The function whose call has this id; NULL. */
-static json_t *called_name(const struct fitting *f, const json_t *id)
+/* The first of a message's calls with an id has it. */
+static void remember_calls(struct fitting *f, const json_t *message)
 {
-    for (size_t i = f->at; i-- > 0 && json_is_string(id);) {
-        const json_t *calls = json_object_get(json_array_get(f->messages, i), "tool_calls"), *call;
-        size_t k;
-        json_array_foreach(calls, k, call) {
-            if (json_equal(json_object_get(call, "id"), id))
-                return json_object_get(json_object_get(call, "function"), "name");
-        }
-        if (is_role(json_array_get(f->messages, i), "user"))
-            break;
+    const json_t *calls = json_object_get(message, "tool_calls");
+    if (is_role(message, "user"))
+        json_object_clear(f->names);
+    for (size_t i = json_array_size(calls); i-- > 0;) {
+        const json_t *call = json_array_get(calls, i);
+        const char *id = json_string_value(json_object_get(call, "id"));
+        if (id)
+            json_object_set_nocheck(f->names, id, json_object_get(json_object_get(call, "function"), "name"));
     }
-    return NULL;
 }
 
 /* ---- messages ---- */
@@ -195,8 +210,8 @@ static void fit_reasoning(const json_t *from, json_t *to)
 static void fit_result(const struct fitting *f, const json_t *from, json_t *to)
 {
     json_t *id = json_object_get(from, "tool_call_id"), *name = json_object_get(from, "name");
-    if (!json_is_string(name))
-        name = called_name(f, id);
+    if (!json_is_string(name) && json_is_string(id))
+        name = json_object_get(f->names, json_string_value(id));
     if (json_is_string(id))
         json_object_set_new(to, "tool_call_id", fit_id(f, id));
     if (json_is_string(name))
@@ -208,47 +223,80 @@ static const char *role_of(const struct fitting *f, const json_t *message)
     const char *role = json_string_value(json_object_get(message, "role"));
     if (!role || !chat_is_role("role", role))
         return NULL;
+    if (strcmp(role, "function") == 0) /* as results of tools were called once */
+        return "tool";
     return strcmp(role, "developer") == 0 && !f->caps->developer ? "system" : role;
+}
+
+/* The calls of an assistant's message. One that has a call as it was written once gets a list of it; the caller's. */
+static json_t *calls_of(const json_t *message)
+{
+    json_t *calls = json_object_get(message, "tool_calls"), *old = json_object_get(message, "function_call");
+    if (json_array_size(calls) == 0 && json_is_object(old))
+        return json_pack("[{s:s, s:O}]", "type", "function", "function", old);
+    return json_incref(calls);
 }
 
 /* A message of its own shape, content as text. */
 static int fit_message(struct fitting *f, const json_t *from, json_t **out)
 {
     const char *role = role_of(f, from);
-    const json_t *calls = json_object_get(from, "tool_calls");
     json_t *content = NULL;
     if (!json_is_object(from))
         return error_set(f->e, ERR_INVALID, "messages[%zu] must be an object", f->at);
     if (!role)
         return error_set(f->e, ERR_INVALID,
                          "messages[%zu].role must be system, developer, user, assistant or tool", f->at);
-    bool calling = strcmp(role, "assistant") == 0 && json_array_size(calls) > 0;
+    json_t *calls = strcmp(role, "assistant") == 0 ? calls_of(from) : NULL;
+    bool calling = json_array_size(calls) > 0;
     int status = fit_content(f, from, calling, &content);
-    if (status != 0)
+    if (status != 0) {
+        json_decref(calls);
         return status;
+    }
     *out = json_copy((json_t *)(uintptr_t)from); /* with members that only some templates know */
     json_object_set_new(*out, "role", json_string(role));
     json_object_set_new(*out, "content", content);
     json_object_del(*out, "tool_calls");
+    json_object_del(*out, "function_call");
     if (strcmp(role, "assistant") == 0)
         fit_reasoning(from, *out);
     if (strcmp(role, "tool") == 0)
         fit_result(f, from, *out);
-    return calling ? fit_calls(f, calls, *out) : 0;
+    if (calling)
+        status = fit_calls(f, calls, *out);
+    json_decref(calls);
+    return status;
 }
 
-/* Appends b's text to a's, an empty line between them. */
-static void join_text(json_t *a, const json_t *b)
+/* Appends the message's text to the last one's, an empty line between them. Takes `message`. */
+static void join_text(struct fitting *f, json_t *message)
 {
-    const json_t *first = json_object_get(a, "content"), *second = json_object_get(b, "content");
-    struct buffer text;
-    buffer_init(&text, CONTENT_MAX);
-    buffer_add(&text, json_string_value(first), json_string_length(first));
-    if (json_string_length(first) > 0 && json_string_length(second) > 0)
-        buffer_add_text(&text, "\n\n");
-    buffer_add(&text, json_string_value(second), json_string_length(second));
-    json_object_set_new(a, "content", json_stringn_nocheck(buffer_text(&text), text.len));
-    buffer_close(&text);
+    const json_t *first = json_object_get(json_array_get(f->out, json_array_size(f->out) - 1), "content");
+    const json_t *second = json_object_get(message, "content");
+    if (!f->joining) {
+        buffer_clear(&f->joined);
+        buffer_add(&f->joined, json_string_value(first), json_string_length(first));
+        f->joining = true;
+    }
+    if (f->joined.len > 0 && json_string_length(second) > 0)
+        buffer_add_text(&f->joined, "\n\n");
+    buffer_add(&f->joined, json_string_value(second), json_string_length(second));
+    json_decref(message);
+}
+
+/* The last message gets the text that was joined for it. */
+static int end_join(struct fitting *f)
+{
+    if (!f->joining)
+        return 0;
+    f->joining = false;
+    if (buffer_failed(&f->joined))
+        return error_set(f->e, ERR_LIMIT, "messages[%zu].content: with the turns before it, it has more than %d bytes",
+                         f->at, CONTENT_MAX);
+    json_object_set_new(json_array_get(f->out, json_array_size(f->out) - 1), "content",
+                        json_stringn_nocheck(buffer_text(&f->joined), f->joined.len));
+    return 0;
 }
 
 static bool is_plain(const json_t *message)
@@ -257,15 +305,14 @@ static bool is_plain(const json_t *message)
 }
 
 /* Where the template has no place for a system message, a user says it. Takes `message`. */
-static void add_message(struct fitting *f, json_t *message)
+static int add_message(struct fitting *f, json_t *message)
 {
     size_t n = json_array_size(f->out);
     json_t *before = n > 0 ? json_array_get(f->out, n - 1) : NULL;
     bool system = is_role(message, "system");
     if (system && before && !f->caps->later_system && n == 1 && is_role(before, "system")) {
-        join_text(before, message);
-        json_decref(message);
-        return;
+        join_text(f, message);
+        return 0;
     }
     if (system && !(n == 0 ? f->caps->system : f->caps->later_system))
         json_object_set_new(message, "role", json_string("user"));
@@ -274,48 +321,64 @@ static void add_message(struct fitting *f, json_t *message)
     bool user = system && is_role(message, "user");
     /* A system message that became the user's is part of what the user says next. */
     if (same && turn && (!f->caps->repeats || f->folded) && is_plain(before) && is_plain(message)) {
-        join_text(before, message);
+        join_text(f, message);
         f->folded = f->folded && user;
-        json_decref(message);
-        return;
+        return 0;
     }
+    int status = end_join(f);
     f->folded = user;
     json_array_append_new(f->out, message);
+    return status;
 }
 
-static void finish(const struct fitting *f)
+static int finish(struct fitting *f)
 {
     json_t *message;
     size_t i;
+    int status = end_join(f);
     json_array_foreach(f->out, i, message)
         if (f->caps->parts)
             json_object_set_new(message, "content", wrap_content(json_incref(json_object_get(message, "content"))));
+    return status;
 }
 
-int chat_messages_fit(json_t **out, const json_t *messages, const struct chat_caps *caps, struct error *e)
+/* The message at f->at. */
+static int fit_next(struct fitting *f, const json_t *message)
 {
-    struct fitting f = {.caps = caps, .messages = messages, .out = json_array(), .e = e};
-    const json_t *message;
+    json_t *fitted = NULL;
+    int status = fit_message(f, message, &fitted);
+    if (status != 0) {
+        json_decref(fitted);
+        return status;
+    }
+    remember_calls(f, message);
+    return add_message(f, fitted);
+}
+
+int chat_messages_fit(json_t **out, const json_t *messages, const struct chat_caps *caps, struct chat_about *about,
+                      struct error *e)
+{
+    struct fitting f = {.caps = caps, .out = json_array(), .names = json_object(), .e = e};
     int status = 0;
     size_t n = json_array_size(messages);
+    buffer_init(&f.joined, CONTENT_MAX);
     if (n == 0)
         status = error_set(e, ERR_INVALID, "messages must be a list of at least one message");
     else if (n > CHAT_MESSAGES_MAX)
         status = error_set(e, ERR_LIMIT, "%zu messages; at most %d are taken", n, CHAT_MESSAGES_MAX);
-    for (; f.at < n && status == 0; f.at++) {
-        json_t *fitted = NULL;
-        message = json_array_get(messages, f.at);
-        status = fit_message(&f, message, &fitted);
-        if (status == 0)
-            add_message(&f, fitted);
-        else
-            json_decref(fitted);
+    for (size_t i = 0; i < n && status == 0; i++) {
+        f.at = i;
+        status = fit_next(&f, json_array_get(messages, i));
+        if (status != 0)
+            *about = (struct chat_about){CHAT_ABOUT_MESSAGE, i};
     }
     if (status == 0)
-        finish(&f);
-    else
+        status = finish(&f);
+    if (status != 0)
         json_decref(f.out);
     *out = status == 0 ? f.out : NULL;
+    json_decref(f.names);
+    buffer_close(&f.joined);
     return status;
 }
 

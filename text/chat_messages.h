@@ -10,10 +10,13 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "text/chat.h"
 #include "text/chat_caps.h"
 
-/* A new list, the caller's. ERR_INVALID, ERR_UNSUPPORTED or ERR_LIMIT with a sentence that names the message. */
-MUST_USE int chat_messages_fit(json_t **out, const json_t *messages, const struct chat_caps *caps, struct error *e);
+/* A new list, the caller's. ERR_INVALID, ERR_UNSUPPORTED or ERR_LIMIT with a sentence that names the message, as
+ * *about then does. */
+MUST_USE int chat_messages_fit(json_t **out, const json_t *messages, const struct chat_caps *caps,
+                               struct chat_about *about, struct error *e);
 /* Is it a list of tools as the API has them? */
 MUST_USE int chat_tools_check(const json_t *tools, struct error *e);
 /* Is `text`, the member `key` of a message, a role that is known? Such a word is nobody's attack. */

@@ -1,4 +1,4 @@
-/* utf8: one step through bytes that may or may not be UTF-8. Not for other folders. */
+/* utf8: one step through bytes that may or may not be UTF-8. */
 #ifndef TEXT_UTF8_H
 #define TEXT_UTF8_H
 

@@ -40,6 +40,7 @@ struct shape {
     const char *id_prefix;  /* "chatcmpl-" */
     const char *media_type; /* of a stream */
     size_t state_bytes;     /* zeroed for each stream; 0: none, state is NULL */
+    bool ends_with_context; /* max_tokens beyond the context is no error: the answer ends there */
     void (*begin)(struct answer_view *v, void *state, struct buffer *out); /* NULL: nothing comes before the pieces */
     void (*piece)(struct answer_view *v, void *state, const struct piece *p, struct buffer *out);
     void (*end)(struct answer_view *v, void *state, struct buffer *out); /* after every choice's finish */
@@ -71,7 +72,9 @@ json_t *logprob_json(float logprob);
 /* The bytes of a token as a list of integers. */
 json_t *token_bytes_json(const struct api *a, int32_t id);
 
-/* openai.c: an object of chat or completions around its choices, which it takes. */
+/* openai.c: tokens with their log-probabilities, as a list; the caller's. */
+json_t *openai_logprobs_json(const struct api *a, const struct token_info *tokens, size_t n);
+/* An object of chat or completions around its choices, which it takes. */
 json_t *openai_envelope(const struct answer_view *v, const char *object, json_t *choices);
 /* A chunk with this choice, or with none. Takes both; usage NULL: as the request asked, null or nothing. */
 void openai_chunk(const struct answer_view *v, const char *object, json_t *choice, json_t *usage, struct buffer *out);

@@ -64,24 +64,23 @@ static void release(void *arg, void *held)
     keys_release(((struct api *)arg)->keys, held);
 }
 
-/* The client's own id when it is harmless, else a new one. */
-static void put_request_id(struct http_exchange *x)
+/* The client's own id when it is harmless, else a new one; Anthropic's clients look for it under another name. */
+static void put_request_id(struct http_exchange *x, const struct http_route *route)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
     const char *given = http_request_header(x, "x-request-id");
     size_t n = given == NULL ? 0 : strlen(given);
-    if (n > 0 && n <= REQUEST_ID_MAX && strspn(given, allowed) == n) {
-        http_reply_header(x, "x-request-id", given);
-        return;
-    }
-    char *id = random_id("req-");
+    bool fine = n > 0 && n <= REQUEST_ID_MAX && strspn(given, allowed) == n;
+    char *id = fine ? mem_strdup(given) : random_id("req-");
     http_reply_header(x, "x-request-id", id);
+    if (((const struct api_route *)route->row)->errors == ERRORS_ANTHROPIC)
+        http_reply_header(x, "request-id", id);
     mem_free(id);
 }
 
 static bool gate(void *arg, struct http_exchange *x, const struct http_route *route)
 {
-    put_request_id(x);
+    put_request_id(x, route);
     struct refusal r = { 0 };
     int rc = may_use(arg, x, route->flags, &r);
     if (rc == 0)
@@ -136,6 +135,24 @@ static void find_end_tokens(struct api *a)
             a->end_tokens[a->n_end_tokens++] = (int32_t)i;
 }
 
+static void find_marks(struct api *a)
+{
+    const struct tokenizer *t = a->options.tokenizer;
+    struct buffer text;
+    buffer_init(&text, TOKENIZER_TOKEN_MAX);
+    a->marks = mem_array((size_t)a->n_vocab + 1, sizeof(*a->marks));
+    if (a->options.chat != NULL)
+        a->formats = chat_formats(a->options.chat);
+    for (uint32_t i = 0; i < tokenizer_count(t) && i < a->n_vocab; i++) {
+        if (!tokenizer_is_control(t, (int32_t)i) || tokenizer_is_end(t, (int32_t)i))
+            continue;
+        buffer_clear(&text);
+        tokenizer_decode(t, (int32_t)i, true, &text);
+        a->marks[i] = text.len > 1 && reply_has_mark(&a->formats, buffer_text(&text));
+    }
+    buffer_close(&text);
+}
+
 static void make_ids(struct api *a)
 {
     uint32_t n = a->options.n_adapters;
@@ -156,6 +173,7 @@ static void api_free(struct api *a)
     mem_free(a->admin_token);
     mem_free(a->chat_error);
     mem_free(a->end_tokens);
+    mem_free(a->marks);
     mem_free(a->routes);
     grammars_destroy(&a->grammars);
     meters_destroy(&a->meters);
@@ -210,7 +228,8 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
     make_ids(a);
     make_fingerprint(a);
     find_end_tokens(a);
-    a->grammars = grammars_create(o->tokenizer);
+    find_marks(a);
+    a->grammars = grammars_create(o->tokenizer, a->n_vocab);
     a->meters = meters_create();
     int rc = o->state_dir == NULL ? 0 : keys_open(&a->keys, o->state_dir, e);
     if (rc == 0)

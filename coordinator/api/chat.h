@@ -11,8 +11,9 @@ void chat_answer(const struct api *a, struct http_exchange *x, json_t *takes_bod
                  const struct shape *shape);
 
 /* The prompt of such a body, as one that is allocated; prompt_free() and mem_free(), also after a refusal where it is
- * not NULL. */
-MUST_USE int chat_prompt(const struct api *a, const json_t *body, struct prompt **out, struct refusal *r);
+ * not NULL. Sets how its answer is read in `p`, where that is not NULL. */
+MUST_USE int chat_prompt(const struct api *a, const json_t *body, struct prompt **out, struct params *p,
+                         struct refusal *r);
 
 extern const struct shape openai_chat_shape;
 

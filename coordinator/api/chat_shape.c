@@ -3,25 +3,9 @@
 
 #define CHUNK "chat.completion.chunk"
 
-static json_t *token_json(const struct api *a, int32_t id, float logprob)
-{
-    return json_pack("{s:o, s:o, s:o}", "token", token_text_json(a, id), "logprob", logprob_json(logprob), "bytes",
-                     token_bytes_json(a, id));
-}
-
 static json_t *logprobs_json(const struct api *a, const struct token_info *tokens, size_t n)
 {
-    json_t *content = json_array();
-    for (size_t i = 0; i < n; i++) {
-        const struct token_info *t = &tokens[i];
-        json_t *top = json_array();
-        for (uint32_t k = 0; k < t->n_top; k++)
-            json_array_append_new(top, token_json(a, t->top[k].token, t->top[k].logprob));
-        json_t *j = token_json(a, t->id, t->logprob);
-        json_object_set_new(j, "top_logprobs", top);
-        json_array_append_new(content, j);
-    }
-    return json_pack("{s:o, s:n}", "content", content, "refusal");
+    return json_pack("{s:o, s:n}", "content", openai_logprobs_json(a, tokens, n), "refusal");
 }
 
 /* ---- a stream ---- */

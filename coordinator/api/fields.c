@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coordinator/api/bias.h"
 #include "coordinator/api/format.h"
 
 enum kind {
@@ -32,14 +33,14 @@ static const struct field {
 #define AT(member) offsetof(struct params, member)
     /* name                   kind         min    max    default  place                   endpoints */
     { "n",                    KIND_INT,    1,     API_CHOICES_MAX, 1, AT(n),              FOR_BOTH },
-    { "max_tokens",           KIND_INT,    0,     1 << 24, -1,    AT(max_tokens),         FOR_COMPLETION },
-    { "max_tokens",           KIND_INT,    1,     1 << 24, -1,    AT(max_tokens),         FOR_CHAT },
-    { "max_completion_tokens", KIND_INT,   1,     1 << 24, -1,    AT(max_tokens),         FOR_CHAT },
+    { "n_predict",            KIND_INT,    -2,    1 << 24, -1,    AT(n_predict),          FOR_BOTH },
+    { "max_tokens",           KIND_INT,    -1,    1 << 24, -1,    AT(max_tokens),         FOR_BOTH },
+    { "max_completion_tokens", KIND_INT,   -1,    1 << 24, -1,    AT(max_tokens),         FOR_CHAT },
     { "temperature",          KIND_NUMBER, 0,     2,     1,       AT(temperature),        FOR_BOTH },
     { "top_p",                KIND_ABOVE,  0,     1,     1,       AT(top_p),              FOR_BOTH },
     { "top_k",                KIND_INT,    -1,    1 << 24, 0,     AT(top_k),              FOR_BOTH },
     { "min_p",                KIND_NUMBER, 0,     1,     0,       AT(min_p),              FOR_BOTH },
-    { "seed",                 KIND_INT,    -9.3e18, 9.3e18, 0,    AT(seed),               FOR_BOTH },
+    { "seed",                 KIND_INT,    -9.3e18, 9.3e18, -1,   AT(seed),               FOR_BOTH },
     { "repeat_penalty",       KIND_NUMBER, 0.01,  10,    1,       AT(repetition_penalty), FOR_BOTH },
     { "repetition_penalty",   KIND_NUMBER, 0.01,  10,    1,       AT(repetition_penalty), FOR_BOTH },
     { "repeat_last_n",        KIND_INT,    -1,    1 << 24, -1,    AT(repetition_window),  FOR_BOTH },
@@ -77,7 +78,7 @@ static int store(void *place, const struct field *f, double number, int64_t whol
 
 static int wrong_range(const struct field *f, struct refusal *r)
 {
-    return refuse(r, ERR_INVALID, f->name, "%s must be %s %g and at most %g", f->name,
+    return refuse(r, ERR_INVALID, f->name, "%s must be %s %.10g and at most %.10g", f->name,
                   f->kind == KIND_ABOVE ? "greater than" : "at least", f->min, f->max);
 }
 
@@ -89,14 +90,15 @@ static int field_read(struct params *p, const struct field *f, const json_t *val
             return refuse(r, ERR_INVALID, f->name, "%s must be true or false", f->name);
         return store(place, f, 0, json_is_true(value));
     }
-    if (f->kind == KIND_INT && !json_is_integer(value))
+    double number = json_number_value(value);
+    /* Clients in languages without integers send 40.0. */
+    if (f->kind == KIND_INT && !json_is_integer(value) && !(json_is_real(value) && number == floor(number)))
         return refuse(r, ERR_INVALID, f->name, "%s must be an integer", f->name);
     if (!json_is_number(value))
         return refuse(r, ERR_INVALID, f->name, "%s must be a number", f->name);
-    double number = json_number_value(value);
     if (!(number >= f->min && number <= f->max) || (f->kind == KIND_ABOVE && number == f->min))
         return wrong_range(f, r);
-    return store(place, f, number, json_integer_value(value));
+    return store(place, f, number, json_is_integer(value) ? json_integer_value(value) : (int64_t)number);
 }
 
 static int read_table(struct params *p, const json_t *body, enum endpoint endpoint, struct refusal *r)
@@ -166,39 +168,6 @@ static int read_stops(struct params *p, const json_t *stop, struct refusal *r)
     return rc;
 }
 
-static int bias_add(struct params *p, const char *key, const json_t *value, uint32_t n_vocab, struct refusal *r)
-{
-    char *end;
-    unsigned long id = strtoul(key, &end, 10);
-    if (key[0] < '0' || key[0] > '9' || *end != '\0' || id >= n_vocab)
-        return refuse(r, ERR_INVALID, "logit_bias", "logit_bias: \"%.40s\" is no token id of this model (0 to %u)", key,
-                      n_vocab - 1);
-    double bias = json_is_number(value) ? json_number_value(value) : NAN;
-    if (!(bias >= -100 && bias <= 100))
-        return refuse(r, ERR_INVALID, "logit_bias",
-                      "logit_bias: the bias of token %lu must be a number from -100 to 100", id);
-    if (p->n_bias == FRAME_BIAS_MAX)
-        return refuse(r, ERR_LIMIT, "logit_bias", "logit_bias takes at most %d tokens", (int)FRAME_BIAS_MAX);
-    p->bias[p->n_bias++] = (struct frame_bias){ .token = (int32_t)id, .bias = (float)bias };
-    return 0;
-}
-
-static int read_bias(struct params *p, json_t *map, uint32_t n_vocab, struct refusal *r)
-{
-    if (map == NULL || json_is_null(map))
-        return 0;
-    if (!json_is_object(map))
-        return refuse(r, ERR_INVALID, "logit_bias", "logit_bias must be an object of token ids and numbers");
-    const char *key;
-    json_t *value;
-    json_object_foreach(map, key, value) {
-        int rc = bias_add(p, key, value, n_vocab, r);
-        if (rc != 0)
-            return rc;
-    }
-    return 0;
-}
-
 static int read_stream_options(struct params *p, const json_t *options, struct refusal *r)
 {
     if (options == NULL || json_is_null(options))
@@ -226,8 +195,10 @@ static int check_together(struct params *p, const json_t *body, enum endpoint en
         return refuse(r, ERR_UNSUPPORTED, "best_of", "best_of other than n is not supported by this server yet");
     if (p->top_k < 0)
         p->top_k = 0;
-    if (json_is_null(json_object_get(body, "seed")) || json_object_get(body, "seed") == NULL)
+    if (p->seed == -1)
         random_fill(&p->seed, sizeof(p->seed));
+    if (endpoint == FOR_CHAT && p->max_tokens == 0)
+        return refuse(r, ERR_INVALID, "max_tokens", "max_tokens must be at least 1, or -1");
     return 0;
 }
 
@@ -240,7 +211,7 @@ int params_read(struct params *p, const json_t *body, enum endpoint endpoint, co
     if (rc == 0)
         rc = read_stops(p, json_object_get(body, "stop"), r);
     if (rc == 0)
-        rc = read_bias(p, json_object_get(body, "logit_bias"), a->n_vocab, r);
+        rc = bias_read(p, json_object_get(body, "logit_bias"), a, r);
     if (rc == 0)
         rc = read_stream_options(p, json_object_get(body, "stream_options"), r);
     if (rc == 0)
@@ -251,4 +222,5 @@ int params_read(struct params *p, const json_t *body, enum endpoint endpoint, co
 void params_close(struct params *p)
 {
     grammar_drop(&p->grammar);
+    json_decref(p->tools);
 }

@@ -10,6 +10,7 @@
 #include "coordinator/api/private.h"
 #include "proto/frame.h"
 #include "text/grammar/grammar.h"
+#include "text/reply/format.h"
 #include "text/stream.h"
 
 enum endpoint { FOR_CHAT = 1 << 0, FOR_COMPLETION = 1 << 1, FOR_BOTH = FOR_CHAT | FOR_COMPLETION };
@@ -17,6 +18,7 @@ enum endpoint { FOR_CHAT = 1 << 0, FOR_COMPLETION = 1 << 1, FOR_BOTH = FOR_CHAT 
 struct params {
     uint32_t adapter; /* by the model's id, which request.c reads; 0: none */
     int64_t n, max_tokens; /* max_tokens -1: to the context's end */
+    int64_t n_predict;     /* the same, but more than fits is no mistake; from 1, else to the context's end */
     int64_t seed, top_k, repetition_window;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
     int64_t top_logprobs; /* alternatives; -1: no log-probabilities */
@@ -27,6 +29,11 @@ struct params {
     struct frame_bias bias[FRAME_BIAS_MAX];
     uint32_t n_bias;
     struct grammar *grammar; /* that the answer must follow, NULL: none; params_close() */
+    /* of chats, set by chat.c: how the answer is read */
+    bool reads;              /* for reasoning and calls; else all of it is text */
+    struct reply_formats formats;
+    json_t *tools;           /* that may be called, NULL: none; params_close() */
+    bool thinking;           /* it begins as reasoning */
 };
 
 /* Reads and checks every field of the endpoint; absent and null fields get their defaults. */

@@ -13,7 +13,7 @@ struct format {
     json_t *parsed; /* owned: a schema that came as a text */
 };
 
-/* A value that asks for nothing: null, false, or an empty text, list or object where that can mean no more. */
+/* A value that asks for nothing: null, false, or an empty text. */
 static bool is_nothing(const json_t *v)
 {
     return v == NULL || json_is_null(v) || json_is_false(v) || (json_is_string(v) && json_string_length(v) == 0);
@@ -54,6 +54,8 @@ static int read_schema(struct format *f, const char *field, enum grammar_kind ki
 {
     json_error_t why;
     if (json_is_string(v)) {
+        if (json_check(json_string_value(v), json_string_length(v), field, r) != 0)
+            return r->error.status;
         json_decref(f->parsed);
         f->parsed = json_loads(json_string_value(v), JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
         if (f->parsed == NULL)
@@ -74,7 +76,7 @@ static int read_flag(struct format *f, const char *field, enum grammar_kind kind
 
 /* ---- objects of others ---- */
 
-/* {"type": "text" | "json_object" | "json_schema", ...}; llama.cpp takes a schema beside json_object as well. */
+/* {"type": "text" | "json_object" | "json_schema", ...}; llama.cpp takes a schema beside the type as well. */
 static int read_response_format(struct format *f, const char *field, enum grammar_kind kind, const json_t *v,
                                 struct refusal *r)
 {
@@ -93,7 +95,8 @@ static int read_response_format(struct format *f, const char *field, enum gramma
         return refuse(r, ERR_INVALID, field,
                       "response_format.type is \"%.40s\"; \"text\", \"json_object\" and \"json_schema\" can be", type);
     const json_t *named = json_object_get(v, "json_schema");
-    schema = json_object_get(named, "schema");
+    if (named != NULL)
+        schema = json_object_get(named, "schema");
     if (schema == NULL)
         return refuse(r, ERR_INVALID, field, "response_format.json_schema.schema is needed");
     return read_schema(f, field, GRAMMAR_SCHEMA, schema, r);

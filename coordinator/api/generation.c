@@ -1,9 +1,9 @@
 /* generation: events of the engine in, pieces of text out.
  *
- * A token's bytes go through a stream, which holds back half characters and the
- * beginnings of stop strings.  Token infos wait beside it until text comes out,
- * so that the log-probabilities of a piece are those of its own tokens; what a
- * stop string swallowed is dropped with it.
+ * A token's bytes go through parts, which hold back half characters and the
+ * beginnings of marks and of stop strings.  Token infos wait beside them until
+ * something comes out, so that the log-probabilities of a piece are those of its
+ * own tokens; what a stop string swallowed is dropped with it.
  *
  * An echoed prompt with log-probabilities is first sent through the model for
  * its logits (a second engine request per prompt); its piece comes first.     */
@@ -15,27 +15,18 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "coordinator/api/meters.h"
+#include "coordinator/api/parts.h"
 #include "coordinator/api/score.h"
 
-enum { TURN_MS = 20, TEXT_MAX = 64 << 20, INFOS_FIRST = 64, PARTS_FIRST = 8 };
-
-/* A stretch of a choice's text. */
-struct part {
-    enum piece_kind kind;
-    size_t at, len;
-};
+enum { TURN_MS = 20, INFOS_FIRST = 64 };
 
 struct choice {
     struct request *request; /* NULL: finished, or nothing to generate */
     const struct prompt *prompt;
     struct watch watch;      /* of the request */
     struct score *score;     /* of the echoed prompt, until it is complete */
-    struct stream stream;
-    bool stream_open;
-    struct buffer text;      /* of the pieces that wait */
-    struct part *parts;      /* [n_parts] wait to be handed out, from next_part on */
-    size_t n_parts, parts_room, next_part;
-    const char *finish;      /* comes after them; NULL: the choice goes on */
+    struct parts parts;
+    const char *finish;      /* comes after the parts; NULL: the choice goes on */
     struct token_info *infos; /* [n_infos] wait for text */
     size_t n_infos, infos_room;
     size_t offset; /* characters so far */
@@ -49,6 +40,8 @@ struct generation {
     size_t n_prompts;
     bool want_infos, end_tokens;
     bool nothing_wanted; /* max_tokens 0 */
+    bool reads;          /* marks are told from text */
+    json_t *tools;       /* of the request */
     struct choice *choices;
     uint32_t n_choices;
     uint32_t turn;
@@ -83,6 +76,14 @@ static void sampling_of(struct frame_open *s, const struct params *p, uint32_t c
     };
 }
 
+/* How long an answer may get where there is room for so much. */
+static uint32_t longest(const struct params *p, uint32_t room)
+{
+    if (p->max_tokens >= 0)
+        return (uint32_t)p->max_tokens; /* which request.c found to fit */
+    return p->n_predict > 0 && p->n_predict < room ? (uint32_t)p->n_predict : room;
+}
+
 static int submit(struct generation *g, struct choice *c, const struct params *p, uint32_t index, uint32_t context,
                   struct refusal *r)
 {
@@ -91,7 +92,7 @@ static int submit(struct generation *g, struct choice *c, const struct params *p
         .prompt = tokens->ids,
         .n_prompt = tokens->count,
         .adapter = p->adapter,
-        .max_tokens = p->max_tokens < 0 ? context - (uint32_t)tokens->count : (uint32_t)p->max_tokens,
+        .max_tokens = longest(p, context - (uint32_t)tokens->count),
         .end_tokens = g->end_tokens ? g->api->end_tokens : NULL,
         .n_end_tokens = g->end_tokens ? g->api->n_end_tokens : 0,
         .grammar = p->grammar,
@@ -107,9 +108,7 @@ static int choice_start(struct generation *g, uint32_t i, const struct params *p
     struct choice *c = &g->choices[i];
     c->prompt = &g->prompts[i / (uint32_t)p->n];
     c->echo_due = p->echo;
-    buffer_init(&c->text, TEXT_MAX);
-    int rc = stream_init(&c->stream, p->stops, p->n_stops, &r->error);
-    c->stream_open = rc == 0;
+    int rc = parts_open(&c->parts, p, &r->error);
     if (rc == 0 && !g->nothing_wanted)
         rc = submit(g, c, p, i, context, r);
     if (rc == 0 && p->echo && g->want_infos) {
@@ -129,6 +128,8 @@ int generation_start(struct generation **out, const struct api *a, const struct 
     g->want_infos = p->top_logprobs >= 0;
     g->end_tokens = !p->ignore_eos || p->grammar != NULL; /* a grammar says when the answer ends */
     g->nothing_wanted = p->max_tokens == 0;
+    g->reads = p->reads;
+    g->tools = json_incref(p->tools);
     g->n_choices = (uint32_t)(n_prompts * (size_t)p->n);
     g->choices = mem_array(g->n_choices, sizeof(*g->choices));
     buffer_init(&g->bytes, TOKENIZER_TOKEN_MAX);
@@ -149,11 +150,8 @@ static void choice_close(struct choice *c)
     if (c->request != NULL)
         request_release(&c->request);
     score_destroy(&c->score);
-    if (c->stream_open)
-        stream_close(&c->stream);
-    buffer_close(&c->text);
+    parts_close(&c->parts);
     mem_free(c->infos);
-    mem_free(c->parts);
 }
 
 void generation_destroy(struct generation **g_p)
@@ -168,6 +166,7 @@ void generation_destroy(struct generation **g_p)
     mem_free(g->prompts);
     mem_free(g->choices);
     buffer_close(&g->bytes);
+    json_decref(g->tools);
     mem_free(g);
     *g_p = NULL;
 }
@@ -207,39 +206,18 @@ static void token_bytes(struct generation *g, int32_t id, bool special)
     tokenizer_decode(g->api->options.tokenizer, id, special, &g->bytes);
 }
 
-/* Put text that was appended to c->text since `at` into the line. */
-static void part_add(struct choice *c, enum piece_kind kind, size_t at)
-{
-    struct part *last = c->n_parts > c->next_part ? &c->parts[c->n_parts - 1] : NULL;
-    if (last != NULL && last->kind == kind) {
-        last->len = c->text.len - last->at;
-        return;
-    }
-    if (c->n_parts == c->parts_room) {
-        c->parts_room = c->parts_room == 0 ? PARTS_FIRST : c->parts_room * 2;
-        c->parts = mem_resize(c->parts, c->parts_room, sizeof(*c->parts));
-    }
-    c->parts[c->n_parts++] = (struct part){ kind, at, c->text.len - at };
-}
-
 /* Forget what was handed out. */
 static void clear_shown(struct choice *c)
 {
     if (c->infos_shown)
         c->n_infos = 0;
     c->infos_shown = false;
-    if (c->next_part == c->n_parts) {
-        buffer_clear(&c->text);
-        c->n_parts = c->next_part = 0;
-    }
+    parts_forget(&c->parts);
 }
 
 static void show_part(struct choice *c, struct piece *out)
 {
-    const struct part *part = &c->parts[c->next_part++];
-    out->kind = part->kind;
-    out->text = buffer_text(&c->text) + part->at;
-    out->len = part->len;
+    parts_take(&c->parts, out);
     out->tokens = c->infos;
     out->n_tokens = c->n_infos;
     c->infos_shown = true;
@@ -247,10 +225,11 @@ static void show_part(struct choice *c, struct piece *out)
 
 static void show_finish(struct generation *g, struct choice *c, struct piece *out)
 {
-    int stopped = stream_stopped(&c->stream);
+    if (c->parts.n_calls > 0 && strcmp(c->finish, "stop") == 0)
+        c->finish = "tool_calls";
     out->text = "";
     out->finish = c->finish;
-    out->stop_word = stopped >= 0 ? c->stream.stops[stopped] : NULL;
+    out->stop_word = parts_stop(&c->parts);
     c->finished = true;
     if (!g->nothing_wanted)
         watch_end(&c->watch, g->api->meters, c->prompt->tokens.count, c->finish);
@@ -260,7 +239,7 @@ static void show_finish(struct generation *g, struct choice *c, struct piece *ou
 static enum news show(struct generation *g, struct choice *c, struct piece *out)
 {
     *out = (struct piece){ .choice = (uint32_t)(c - g->choices) };
-    if (c->next_part < c->n_parts)
+    if (parts_wait(&c->parts))
         show_part(c, out);
     else if (c->finish != NULL)
         show_finish(g, c, out);
@@ -271,7 +250,7 @@ static enum news show(struct generation *g, struct choice *c, struct piece *out)
 
 static bool something_waits(const struct choice *c)
 {
-    return c->next_part < c->n_parts || c->finish != NULL;
+    return parts_wait(&c->parts) || c->finish != NULL;
 }
 
 /* ---- events ---- */
@@ -292,17 +271,16 @@ static void on_token(struct generation *g, struct choice *c, const struct frame_
     watch_token(&c->watch, g->api->meters);
     if (g->end_tokens && tokenizer_is_end(g->api->options.tokenizer, t->token))
         return;
-    token_bytes(g, t->token, false);
+    token_bytes(g, t->token, g->reads && api_is_mark(g->api, t->token));
     note_token(g, c, t);
-    size_t at = c->text.len;
-    bool more = stream_push(&c->stream, buffer_text(&g->bytes), g->bytes.len, &c->text);
-    if (c->text.len > at)
-        part_add(c, PIECE_TEXT, at);
+    bool thought = parts_are_thoughts(&c->parts);
+    bool more = parts_push(&c->parts, buffer_text(&g->bytes), g->bytes.len);
+    g->usage.reasoning_tokens += thought || parts_are_thoughts(&c->parts);
     if (more)
         return;
     request_release(&c->request);
     c->finish = "stop";
-    if (c->text.len == at)
+    if (!parts_wait(&c->parts))
         c->n_infos = 0; /* what the stop string swallowed */
 }
 
@@ -316,10 +294,9 @@ static void on_done(struct generation *g, struct choice *c, const struct event *
         *most[i] = us[i] > *most[i] ? us[i] : *most[i];
     }
     request_release(&c->request);
-    size_t at = c->text.len;
-    stream_finish(&c->stream, &c->text);
-    if (c->text.len > at || c->n_infos > 0)
-        part_add(c, PIECE_TEXT, at);
+    parts_finish(&c->parts);
+    if (!parts_wait(&c->parts) && c->n_infos > 0)
+        parts_add(&c->parts, ""); /* for the tokens' sake */
     c->finish = ev->finish == FINISH_STOP ? "stop" : "length";
 }
 
@@ -362,8 +339,7 @@ static enum news echo(struct generation *g, struct choice *c, uint64_t wait_ms, 
         c->offset += count_characters(c->prompt->text, strlen(c->prompt->text));
     }
     c->echo_due = false;
-    buffer_add_text(&c->text, c->prompt->text);
-    part_add(c, PIECE_TEXT, 0);
+    parts_add(&c->parts, c->prompt->text);
     return show(g, c, out);
 }
 

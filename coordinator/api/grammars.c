@@ -16,16 +16,18 @@ struct kept {
 
 struct grammars {
     const struct tokenizer *tokenizer;
+    uint32_t n_vocab;
     pthread_mutex_t lock; /* of all that follows */
     struct token_trie *trie;
     struct kept kept[GRAMMARS_KEPT];
     uint64_t clock;
 };
 
-struct grammars *grammars_create(const struct tokenizer *t)
+struct grammars *grammars_create(const struct tokenizer *t, uint32_t n_vocab)
 {
     struct grammars *g = mem_alloc(sizeof(*g));
     g->tokenizer = t;
+    g->n_vocab = n_vocab;
     pthread_mutex_init(&g->lock, NULL);
     return g;
 }
@@ -67,7 +69,7 @@ static struct grammar *look_up(struct grammars *g, const char *key, struct token
     struct grammar *found = NULL;
     pthread_mutex_lock(&g->lock);
     if (g->trie == NULL)
-        g->trie = token_trie_create(g->tokenizer);
+        g->trie = token_trie_create(g->tokenizer, g->n_vocab);
     *trie = token_trie_keep(g->trie);
     for (size_t i = 0; key != NULL && i < GRAMMARS_KEPT; i++) {
         if (g->kept[i].grammar != NULL && strcmp(g->kept[i].key, key) == 0) {

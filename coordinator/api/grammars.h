@@ -16,8 +16,9 @@ enum grammar_kind { GRAMMAR_OBJECT, GRAMMAR_SCHEMA, GRAMMAR_GBNF, GRAMMAR_REGEX,
 
 struct grammars;
 
-/* The tokenizer outlives it; its tokens are first looked at when a grammar is asked for. */
-struct grammars *grammars_create(const struct tokenizer *t);
+/* For a model with n_vocab logits. The tokenizer outlives it; its tokens are first looked at when a grammar is asked
+ * for. */
+struct grammars *grammars_create(const struct tokenizer *t, uint32_t n_vocab);
 void grammars_destroy(struct grammars **g);
 /* The grammar of a source: a schema (any JSON), a text (a JSON string), choices (a list of JSON strings); none for
  * GRAMMAR_OBJECT. The caller's: grammar_drop(). The error says what cannot be. */

@@ -40,7 +40,7 @@ char *ollama_name(const char *id)
 int ollama_find(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r)
 {
     const json_t *v = json_object_get(body, "model");
-    if (v == NULL)
+    if (v == NULL || json_string_length(v) == 0) /* the command line's `show` says "model": "" */
         v = json_object_get(body, "name");
     if (!json_is_string(v) || json_string_length(v) == 0)
         return refuse(r, ERR_INVALID, "model", "model is required");

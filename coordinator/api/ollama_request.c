@@ -5,16 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-
-static bool is_absent(const json_t *v)
-{
-    return v == NULL || json_is_null(v);
-}
-
-static const char *text_at(const json_t *o, const char *name)
-{
-    return json_string_value(json_object_get(o, name));
-}
+#include "coordinator/api/translate.h"
 
 static bool has_entries(const json_t *v)
 {
@@ -32,7 +23,7 @@ static const struct {
     enum option_kind kind;
     double initial;
 } options[] = {
-    { "num_predict", "max_tokens", OPTION_ABOVE_0, NAN },
+    { "num_predict", "n_predict", OPTION_ABOVE_0, NAN },
     { "seed", "seed", OPTION_SEED, NAN },
     { "temperature", "temperature", OPTION_NUMBER, 0.8 },
     { "top_k", "top_k", OPTION_WHOLE, 40 },

@@ -1,4 +1,4 @@
-/* openai: what the answers of chat and of completions have in common. */
+/* openai: what the answers of chat, completions and responses have in common. */
 #include "coordinator/api/answer.h"
 
 json_t *usage_json(const struct usage *u)
@@ -7,6 +7,27 @@ json_t *usage_json(const struct usage *u)
                      "completion_tokens", (json_int_t)u->completion_tokens, "total_tokens",
                      (json_int_t)(u->prompt_tokens + u->completion_tokens), "prompt_tokens_details", "cached_tokens", 0,
                      "completion_tokens_details", "reasoning_tokens", (json_int_t)u->reasoning_tokens);
+}
+
+static json_t *token_json(const struct api *a, int32_t id, float logprob)
+{
+    return json_pack("{s:o, s:o, s:o}", "token", token_text_json(a, id), "logprob", logprob_json(logprob), "bytes",
+                     token_bytes_json(a, id));
+}
+
+json_t *openai_logprobs_json(const struct api *a, const struct token_info *tokens, size_t n)
+{
+    json_t *content = json_array();
+    for (size_t i = 0; i < n; i++) {
+        const struct token_info *t = &tokens[i];
+        json_t *top = json_array();
+        for (uint32_t k = 0; k < t->n_top; k++)
+            json_array_append_new(top, token_json(a, t->top[k].token, t->top[k].logprob));
+        json_t *j = token_json(a, t->id, t->logprob);
+        json_object_set_new(j, "top_logprobs", top);
+        json_array_append_new(content, j);
+    }
+    return content;
 }
 
 json_t *openai_envelope(const struct answer_view *v, const char *object, json_t *choices)

@@ -8,6 +8,7 @@
 
 #include "coordinator/api/api.h"
 #include "net/http_server.h"
+#include "text/reply/format.h"
 
 struct grammars;
 struct keys;
@@ -22,6 +23,8 @@ struct api {
     uint32_t n_vocab;
     int32_t *end_tokens; /* after which a generation ends */
     size_t n_end_tokens;
+    struct reply_formats formats; /* of the model's answers in chats */
+    bool *marks; /* by token id: control tokens that answers are read by */
     struct grammars *grammars;
     struct meters *meters;
     struct keys *keys; /* NULL: none are kept */
@@ -66,6 +69,14 @@ void random_fill(void *bytes, size_t n);
 MUST_USE int json_body(json_t **out, struct http_exchange *x, struct refusal *r);
 /* The same, of a text. */
 MUST_USE int json_read(json_t **out, const char *text, size_t n, struct refusal *r);
+/* Is the text within those bounds? ERR_LIMIT says it of the field that it is the value of; NULL: the body. */
+MUST_USE int json_check(const char *text, size_t n, const char *field, struct refusal *r);
+
+/* Whether a token is a control token of the format of calls or of reasoning. */
+static inline bool api_is_mark(const struct api *a, int32_t token)
+{
+    return token >= 0 && (uint32_t)token < a->n_vocab && a->marks[token];
+}
 
 /* A route covers the model; else ERR_UNAVAILABLE with the reason. */
 MUST_USE int api_ready(const struct api *a, struct control_route *route, struct refusal *r);
@@ -86,6 +97,11 @@ uint32_t api_context(const struct control_route *route);
 /* handlers */
 void api_chat(void *arg, struct http_exchange *x);
 void api_apply_template(void *arg, struct http_exchange *x);
+void api_chat_count(void *arg, struct http_exchange *x);
+void api_messages(void *arg, struct http_exchange *x);
+void api_messages_count(void *arg, struct http_exchange *x);
+void api_responses(void *arg, struct http_exchange *x);
+void api_responses_count(void *arg, struct http_exchange *x);
 void api_completions(void *arg, struct http_exchange *x);
 void api_embeddings(void *arg, struct http_exchange *x);
 void api_tokenize(void *arg, struct http_exchange *x);

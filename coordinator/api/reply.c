@@ -168,13 +168,20 @@ static bool within_limits(const char *text, size_t n)
     return true;
 }
 
+int json_check(const char *text, size_t n, const char *field, struct refusal *r)
+{
+    if (within_limits(text, n))
+        return 0;
+    return refuse(r, ERR_LIMIT, field, "the JSON is nested deeper than %d or has more than %d values",
+                  (int)API_JSON_DEPTH_MAX, (int)API_JSON_VALUES_MAX);
+}
+
 int json_read(json_t **out, const char *text, size_t n, struct refusal *r)
 {
     if (n == 0)
         return refuse(r, ERR_INVALID, NULL, "the request has no body: JSON is needed");
-    if (!within_limits(text, n))
-        return refuse(r, ERR_LIMIT, NULL, "the JSON is nested deeper than %d or has more than %d values",
-                      (int)API_JSON_DEPTH_MAX, (int)API_JSON_VALUES_MAX);
+    if (json_check(text, n, NULL, r) != 0)
+        return r->error.status;
     json_error_t why;
     json_t *j = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
     if (j == NULL)

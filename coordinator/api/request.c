@@ -100,32 +100,40 @@ int request_open(struct generation_request *q, const struct api *a, struct http_
 }
 
 /* In OpenAI's words, which clients look for. */
-static int check_length(struct generation_request *q, size_t n)
+static int refuse_length(struct generation_request *q, size_t n, uint32_t context)
 {
-    const char *param = q->endpoint == FOR_CHAT ? "messages" : "prompt";
     const char *where = q->endpoint == FOR_CHAT ? "messages" : "prompt";
-    uint32_t context = api_context(&q->route);
     int64_t wanted = q->params.max_tokens;
-    if (n == 0)
-        return refuse(&q->refusal, ERR_INVALID, param, "the %s has no tokens", where);
-    bool fits = wanted < 0 ? n < context : n + (uint64_t)wanted <= context;
-    if (fits)
-        return 0;
     q->refusal.code = "context_length_exceeded";
     if (n >= context)
-        return refuse(&q->refusal, ERR_LIMIT, param,
+        return refuse(&q->refusal, ERR_LIMIT, where,
                       "This model's maximum context length is %u tokens. However, your %s resulted in %zu tokens. "
                       "Please reduce the length of the %s.", context, where, n, where);
-    return refuse(&q->refusal, ERR_LIMIT, param,
+    return refuse(&q->refusal, ERR_LIMIT, where,
                   "This model's maximum context length is %u tokens. However, you requested %llu tokens (%zu in the "
                   "%s, %lld in the completion). Please reduce the length of the %s or completion.", context,
                   (unsigned long long)n + (unsigned long long)wanted, n, where, (long long)wanted, where);
 }
 
+static int check_length(struct generation_request *q, size_t n, const struct shape *shape)
+{
+    const char *where = q->endpoint == FOR_CHAT ? "messages" : "prompt";
+    uint32_t context = api_context(&q->route);
+    int64_t wanted = q->params.max_tokens;
+    if (n == 0)
+        return refuse(&q->refusal, ERR_INVALID, where, "the %s has no tokens", where);
+    bool fits = wanted < 0 ? n < context : n + (uint64_t)wanted <= context;
+    if (!fits && n < context && shape->ends_with_context)
+        q->params.max_tokens = -1;
+    else if (!fits)
+        return refuse_length(q, n, context);
+    return 0;
+}
+
 void request_answer(struct generation_request *q, int rc, const struct shape *shape)
 {
     for (size_t i = 0; i < q->n_prompts && rc == 0; i++)
-        rc = check_length(q, q->prompts[i].tokens.count);
+        rc = check_length(q, q->prompts[i].tokens.count, shape);
     if (rc != 0) {
         reply_refusal(q->x, &q->refusal);
     } else {

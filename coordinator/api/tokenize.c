@@ -34,7 +34,7 @@ static int encode(const struct api *a, const json_t *body, const json_t *text, b
 static int read_messages(const struct api *a, const json_t *body, struct token_list *out, struct refusal *r)
 {
     struct prompt *prompt = NULL;
-    int rc = chat_prompt(a, body, &prompt, r);
+    int rc = chat_prompt(a, body, &prompt, NULL, r);
     if (prompt != NULL) {
         *out = prompt->tokens;
         prompt->tokens = (struct token_list){ 0 };

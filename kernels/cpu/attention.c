@@ -1,50 +1,34 @@
-/* attention: softmax(q K) V over paged KV, one (row, KV head) at a time, page after page; chosen positions are
- * gathered into pages first.
+/* attention: softmax(q K) V over paged KV, page after page, for the queries that read a page together: those of a KV
+ * head's query heads, of one row or of several rows of a sequence; chosen positions are gathered into pages first.
  *
  * A page's scores are taken, the running maximum is raised, what was summed is
  * scaled down to it, the page's values are added: memory is read once and no
- * score outlives its page.  The order of pages is fixed, so the result of a row
- * depends on nothing else.                                                   */
+ * score outlives its page.  The pages of a row and their order are the same
+ * whoever reads along, so its result depends on nothing else.                */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 
 enum {
-    TOPS = 8, /* running maxima side by side */
+    TOPS = 8,         /* running maxima side by side */
+    QUERIES_MAX = 32, /* that read a page together */
+    WIDEN_FROM = 9,   /* as many share the cost of turning a page's values to floats first */
+    HEADS_LEAST = 4,  /* fewer heads are not worth a reading of their own */
+    WIDE_FLOATS = KV_PAGE_TOKENS * 2 * HEAD_DIM_MAX,
 };
 
 struct attention_run {
     struct cpu *c;
     const struct attention_args *a;
+    uint32_t block_rows, block_heads; /* rows, and query heads of a KV head, that a thread takes at a time */
     struct tiles tiles;
 };
-
-size_t cpu_kv_value_bytes(enum kv_type t)
-{
-    return t == KV_F16 ? sizeof(uint16_t) : sizeof(float);
-}
-
-uint8_t *cpu_kv_at(const struct kv_layer *kv, struct span s, uint32_t dim, const uint32_t *pages, uint32_t p,
-                   uint32_t h)
-{
-    size_t row = (size_t)pages[p / KV_PAGE_TOKENS] * kv->n_kv_heads * KV_PAGE_TOKENS +
-                 (size_t)h * KV_PAGE_TOKENS + p % KV_PAGE_TOKENS;
-    return s.mem->bytes + s.offset + row * dim * cpu_kv_value_bytes(kv->type);
-}
 
 /* Values that lie in the keys are summed up whole: what is behind them is left out at the end. */
 static uint32_t mixed_dim(const struct kv_layer *kv)
 {
     return kv->shared ? kv->key_dim : kv->value_dim;
-}
-
-void cpu_kv_store(const struct isa *isa, enum kv_type t, void *to, const float *from, size_t n)
-{
-    if (t == KV_F16)
-        isa->store_f16(to, from, n);
-    else
-        memcpy(to, from, n * sizeof(float));
 }
 
 static void store_part(void *arg, int part, int parts)
@@ -58,55 +42,31 @@ static void store_part(void *arg, int part, int parts)
         const struct attention_row *row = &a->rows[i / heads];
         uint32_t h = (uint32_t)(i % heads);
         cpu_kv_store(run->c->isa, kv->type, cpu_kv_at(kv, kv->keys, kv->key_dim, row->pages, row->position, h),
-              span_floats(a->k) + i * kv->key_dim, kv->key_dim);
+                     span_floats(a->k) + i * kv->key_dim, kv->key_dim);
         if (!kv->shared)
             cpu_kv_store(run->c->isa, kv->type, cpu_kv_at(kv, kv->values, kv->value_dim, row->pages, row->position, h),
-                  span_floats(a->v) + i * kv->value_dim, kv->value_dim);
+                         span_floats(a->v) + i * kv->value_dim, kv->value_dim);
     }
 }
 
-/* What query heads that read one KV head have summed up. */
-struct head_sums {
-    float max[GROUP_MAX], sum[GROUP_MAX];
-    float out[GROUP_MAX][HEAD_DIM_MAX];
-    float scores[GROUP_MAX][KV_PAGE_TOKENS];
+/* Queries that read one KV head together: n_heads of the first row, then as many of the next. */
+struct block {
+    const struct attention_run *run;
+    const struct attention_row *rows; /* [n_rows], of one sequence */
+    uint32_t first_row, n_rows;
+    uint32_t kv_head, head, n_heads;  /* query heads [head, head + n_heads) */
+    uint32_t out_dim;
+    float max[QUERIES_MAX], sum[QUERIES_MAX];
+    float *q, *out, *scores;          /* a query: key_dim, out_dim, KV_PAGE_TOKENS */
+    float *wide;                      /* a page's keys, then its values, as floats */
 };
 
-void cpu_page_scores(const struct isa *isa, const struct page_job *job)
-{
-    if (isa->page_scores) {
-        isa->page_scores(job);
-        return;
-    }
-    for (size_t i = 0; i < job->n_q; i++) {
-        const float *q = job->q + i * job->dim;
-        for (size_t p = 0; p < job->n; p++)
-            job->scores[i * KV_PAGE_TOKENS + p] =
-                job->type == KV_F16 ? isa->dot_f16(q, (const uint16_t *)job->kv + p * job->dim, job->dim)
-                                    : isa->dot_f32(q, (const float *)job->kv + p * job->dim, job->dim);
-    }
-}
-
-static void mix_by_axpys(const struct isa *isa, const struct page_job *job)
-{
-    for (size_t i = 0; i < job->n_q; i++) {
-        float *out = job->out + i * job->out_stride;
-        for (size_t p = 0; p < job->n; p++) {
-            float score = job->scores[i * KV_PAGE_TOKENS + p];
-            if (job->type == KV_F16)
-                isa->axpy_f16(out, score, (const uint16_t *)job->kv + p * job->dim, job->dim);
-            else
-                isa->axpy_f32(out, score, (const float *)job->kv + p * job->dim, job->dim);
-        }
-    }
-}
-
 /* Scores of a page -> their exponentials; what was summed is scaled down to the new maximum. */
-static void raise_head(const struct attention_run *run, struct head_sums *s, size_t i, size_t n)
+static void raise_query(struct block *b, size_t i, size_t n)
 {
-    float *scores = s->scores[i], max = s->max[i], cap = run->a->cap, tops[TOPS];
+    float *scores = b->scores + i * KV_PAGE_TOKENS, max = b->max[i], cap = b->run->a->cap, tops[TOPS];
     for (size_t p = 0; p < KV_PAGE_TOKENS; p++)
-        scores[p] = p < n ? scores[p] * run->a->scale : -INFINITY;
+        scores[p] = p < n ? scores[p] * b->run->a->scale : -INFINITY;
     for (size_t p = 0; cap != 0 && p < n; p++)
         scores[p] = cap * tanhf(scores[p] / cap);
     for (size_t k = 0; k < TOPS; k++)
@@ -116,42 +76,65 @@ static void raise_head(const struct attention_run *run, struct head_sums *s, siz
             tops[k] = scores[p + k] > tops[k] ? scores[p + k] : tops[k];
     for (size_t k = 0; k < TOPS; k++)
         max = tops[k] > max ? tops[k] : max;
-    if (max > s->max[i]) {
-        float shrink = expf(s->max[i] - max);
-        s->sum[i] *= shrink;
-        for (uint32_t k = 0; k < mixed_dim(&run->a->kv); k++)
-            s->out[i][k] *= shrink;
-        s->max[i] = max;
+    if (max > b->max[i]) {
+        float shrink = expf(b->max[i] - max), *out = b->out + i * b->out_dim;
+        b->sum[i] *= shrink;
+        for (uint32_t k = 0; k < b->out_dim; k++)
+            out[k] *= shrink;
+        b->max[i] = max;
     }
-    s->sum[i] += run->c->isa->softmax_exp(scores, s->max[i], n);
+    b->sum[i] += b->run->c->isa->softmax_exp(scores, b->max[i], n);
 }
 
-/* Add one page of n positions to the sums of n_q query heads. */
-static void add_page(const struct attention_run *run, struct head_sums *s, const float *q, size_t n_q,
-                     const uint8_t *keys, const uint8_t *values, size_t n)
+/* Add one page of n positions to the sums of queries [first, first + n_q). */
+static void add_page(struct block *b, size_t first, size_t n_q, const uint8_t *keys, const uint8_t *values, size_t n)
 {
-    const struct isa *isa = run->c->isa;
-    const struct kv_layer *kv = &run->a->kv;
-    struct page_job job = {.type = kv->type, .kv = keys, .dim = kv->key_dim, .n = n, .n_q = n_q, .q = q,
-                           .scores = s->scores[0], .out = s->out[0], .out_stride = HEAD_DIM_MAX};
+    const struct isa *isa = b->run->c->isa;
+    const struct kv_layer *kv = &b->run->a->kv;
+    struct page_job job = {.type = kv->type, .kv = keys, .dim = kv->key_dim, .n = n, .n_q = n_q,
+                           .q = b->q + first * kv->key_dim, .scores = b->scores + first * KV_PAGE_TOKENS,
+                           .out = b->out + first * b->out_dim, .out_stride = b->out_dim};
+    bool widen = cpu_page_may_widen(isa, kv->type) && n_q >= WIDEN_FROM;
+    if (widen)
+        cpu_page_widen(isa, &job, b->wide);
     cpu_page_scores(isa, &job);
-    for (size_t i = 0; i < n_q; i++)
-        raise_head(run, s, i, n);
-    job.kv = values;
-    job.dim = mixed_dim(kv);
-    if (isa->page_mix)
-        isa->page_mix(&job);
-    else
-        mix_by_axpys(isa, &job);
+    for (size_t i = first; i < first + n_q; i++)
+        raise_query(b, i, n);
+    job.dim = b->out_dim;
+    if (!kv->shared) {
+        job.type = kv->type;
+        job.kv = values;
+        if (widen)
+            cpu_page_widen(isa, &job, b->wide + (size_t)KV_PAGE_TOKENS * HEAD_DIM_MAX);
+    }
+    cpu_page_mix(isa, &job);
 }
 
-static void open_sums(struct head_sums *s, const struct attention_args *a, uint32_t first, uint32_t n)
+static void open_block(struct block *b)
 {
-    const float *sinks = a->sinks ? (const float *)a->sinks->bytes + first : NULL;
-    for (uint32_t i = 0; i < n; i++) {
-        s->max[i] = sinks ? sinks[i] : -INFINITY;
-        s->sum[i] = sinks ? 1 : 0;
-        memset(s->out[i], 0, mixed_dim(&a->kv) * sizeof(float));
+    const struct attention_args *a = b->run->a;
+    const struct kv_layer *kv = &a->kv;
+    const float *sinks = a->sinks ? (const float *)a->sinks->bytes + b->head : NULL;
+    for (uint32_t r = 0; r < b->n_rows; r++) {
+        const float *q = span_floats(a->q) + ((size_t)(b->first_row + r) * a->n_heads + b->head) * kv->key_dim;
+        memcpy(b->q + (size_t)r * b->n_heads * kv->key_dim, q, (size_t)b->n_heads * kv->key_dim * sizeof(float));
+    }
+    for (uint32_t i = 0; i < b->n_rows * b->n_heads; i++) {
+        b->max[i] = sinks ? sinks[i % b->n_heads] : -INFINITY;
+        b->sum[i] = sinks ? 1 : 0;
+    }
+    memset(b->out, 0, (size_t)b->n_rows * b->n_heads * b->out_dim * sizeof(float));
+}
+
+static void close_block(const struct block *b)
+{
+    const struct attention_args *a = b->run->a;
+    uint32_t dim = a->kv.value_dim;
+    for (uint32_t i = 0; i < b->n_rows * b->n_heads; i++) {
+        size_t row = b->first_row + i / b->n_heads, head = b->head + i % b->n_heads;
+        float *to = span_floats(a->out) + (row * a->n_heads + head) * dim, scale = 1 / b->sum[i];
+        for (uint32_t k = 0; k < dim; k++)
+            to[k] = b->out[(size_t)i * b->out_dim + k] * scale;
     }
 }
 
@@ -163,91 +146,135 @@ static uint32_t first_position(const struct attention_args *a, uint32_t position
     return start > first ? start : first;
 }
 
-/* Query heads [first, first + n) of a row, which read one KV head. */
-struct piece {
-    const struct attention_row *row;
-    const float *q;
-    uint32_t head, n;
-};
-
-static void add_pages(const struct attention_run *run, struct head_sums *s, const struct piece *x)
+/* Positions [from, to) for n rows of the block, all of which attend to all of them. */
+static void add_range(struct block *b, uint32_t row, uint32_t n, uint32_t from, uint32_t to)
 {
-    const struct kv_layer *kv = &run->a->kv;
-    uint32_t end = x->row->position + 1;
-    for (uint32_t p = first_position(run->a, x->row->position), count; p < end; p += count) {
+    const struct kv_layer *kv = &b->run->a->kv;
+    const uint32_t *pages = b->rows[row].pages;
+    for (uint32_t p = from, count; p < to; p += count) {
         uint32_t in_page = KV_PAGE_TOKENS - p % KV_PAGE_TOKENS;
-        const uint8_t *keys = cpu_kv_at(kv, kv->keys, kv->key_dim, x->row->pages, p, x->head);
-        count = end - p < in_page ? end - p : in_page;
-        add_page(run, s, x->q, x->n, keys,
-                 kv->shared ? keys : cpu_kv_at(kv, kv->values, kv->value_dim, x->row->pages, p, x->head), count);
+        const uint8_t *keys = cpu_kv_at(kv, kv->keys, kv->key_dim, pages, p, b->kv_head);
+        const uint8_t *values = kv->shared ? keys : cpu_kv_at(kv, kv->values, kv->value_dim, pages, p, b->kv_head);
+        count = to - p < in_page ? to - p : in_page;
+        add_page(b, (size_t)row * b->n_heads, (size_t)n * b->n_heads, keys, values, count);
     }
 }
 
-/* The positions of a list, side by side in `room`, which holds TILE_FLOATS. */
-static void add_chosen(const struct attention_run *run, struct head_sums *s, const struct piece *x,
-                       const uint32_t *list, uint8_t *room)
+/* Whole pages that all rows attend to are read once for all; what is before and behind them, by each row. */
+static void add_pages(struct block *b)
 {
-    const struct kv_layer *kv = &run->a->kv;
-    size_t key = kv->key_dim * cpu_kv_value_bytes(kv->type), n = run->a->n_chosen, count;
-    size_t value = kv->shared ? 0 : kv->value_dim * cpu_kv_value_bytes(kv->type);
+    const struct attention_args *a = b->run->a;
+    uint32_t from = 0, to = UINT32_MAX;
+    for (uint32_t r = 0; r < b->n_rows; r++) {
+        uint32_t first = first_position(a, b->rows[r].position), end = b->rows[r].position + 1;
+        from = first > from ? first : from;
+        to = end < to ? end : to;
+    }
+    from = (from + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS * KV_PAGE_TOKENS;
+    to = to / KV_PAGE_TOKENS * KV_PAGE_TOKENS;
+    bool together = b->n_rows > 1 && from < to;
+    for (uint32_t r = 0; r < b->n_rows; r++)
+        add_range(b, r, 1, first_position(a, b->rows[r].position), together ? from : b->rows[r].position + 1);
+    if (!together)
+        return;
+    add_range(b, 0, b->n_rows, from, to);
+    for (uint32_t r = 0; r < b->n_rows; r++)
+        add_range(b, r, 1, to, b->rows[r].position + 1);
+}
+
+/* The positions of a row's list, side by side in `room`, which holds TILE_FLOATS. */
+static void add_chosen(struct block *b, uint8_t *room)
+{
+    const struct attention_args *a = b->run->a;
+    const struct kv_layer *kv = &a->kv;
+    const uint32_t *list = (const uint32_t *)(void *)span_floats(a->chosen) + (size_t)b->first_row * a->n_chosen;
+    size_t key = kv_row_bytes(kv->type, kv->key_dim), n = a->n_chosen, count;
+    size_t value = kv->shared ? 0 : kv_row_bytes(kv->type, kv->value_dim);
     size_t most = TILE_FLOATS * sizeof(float) / (key + value);
-    uint8_t *values = room + (most < KV_PAGE_TOKENS ? most : KV_PAGE_TOKENS) * key;
+    most = most < KV_PAGE_TOKENS ? most : KV_PAGE_TOKENS;
+    uint8_t *values = value > 0 ? room + most * key : room;
     for (size_t i = 0; i < n; i += count) {
-        count = most < KV_PAGE_TOKENS ? most : KV_PAGE_TOKENS;
-        count = n - i < count ? n - i : count;
+        count = n - i < most ? n - i : most;
         for (size_t p = 0; p < count; p++) {
-            memcpy(room + p * key, cpu_kv_at(kv, kv->keys, kv->key_dim, x->row->pages, list[i + p], x->head), key);
+            const uint32_t *pages = b->rows->pages, at = list[i + p];
+            memcpy(room + p * key, cpu_kv_at(kv, kv->keys, kv->key_dim, pages, at, b->kv_head), key);
             if (value > 0)
-                memcpy(values + p * value,
-                       cpu_kv_at(kv, kv->values, kv->value_dim, x->row->pages, list[i + p], x->head), value);
+                memcpy(values + p * value, cpu_kv_at(kv, kv->values, kv->value_dim, pages, at, b->kv_head), value);
         }
-        add_page(run, s, x->q, x->n, room, value > 0 ? values : room, count);
+        add_page(b, 0, b->n_heads, room, values, count);
     }
 }
 
-/* Up to GROUP_MAX query heads from `first` on of row r, which read KV head h, with the thread's room. */
-static void attend(const struct attention_run *run, uint32_t r, uint32_t h, uint32_t first, uint8_t *room)
+/* The rows of block i, sequence by sequence, with the room of a thread. */
+static void attend(const struct attention_run *run, size_t i, int part)
 {
     const struct attention_args *a = run->a;
     const struct kv_layer *kv = &a->kv;
-    uint32_t last = (h + 1) * (a->n_heads / kv->n_kv_heads), n = last - first < GROUP_MAX ? last - first : GROUP_MAX;
-    struct piece x = {&a->rows[r], span_floats(a->q) + ((size_t)r * a->n_heads + first) * kv->key_dim, h, n};
-    struct head_sums s;
-    open_sums(&s, a, first, n);
-    if (a->chosen.mem && x.row->position >= a->n_chosen)
-        add_chosen(run, &s, &x, (const uint32_t *)(void *)span_floats(a->chosen) + (size_t)r * a->n_chosen, room);
-    else
-        add_pages(run, &s, &x);
-    for (uint32_t i = 0; i < n; i++) {
-        float *out = span_floats(a->out) + ((size_t)r * a->n_heads + first + i) * kv->value_dim;
-        float scale = 1 / s.sum[i];
-        for (uint32_t j = 0; j < kv->value_dim; j++)
-            out[j] = s.out[i][j] * scale;
+    uint32_t group = a->n_heads / kv->n_kv_heads, parts = (group + run->block_heads - 1) / run->block_heads;
+    uint32_t in_group = (uint32_t)(i % parts) * run->block_heads, kv_head = (uint32_t)(i / parts % kv->n_kv_heads);
+    uint32_t row = (uint32_t)(i / parts / kv->n_kv_heads) * run->block_rows;
+    uint32_t end = a->n_rows - row < run->block_rows ? a->n_rows : row + run->block_rows;
+    struct scratch *s = &run->c->scratch;
+    struct block b = {.run = run, .kv_head = kv_head, .head = kv_head * group + in_group, .out_dim = mixed_dim(kv),
+                      .n_heads = group - in_group < run->block_heads ? group - in_group : run->block_heads};
+    b.wide = s->attention + (size_t)part * ATTENTION_FLOATS;
+    b.scores = b.wide + WIDE_FLOATS;
+    b.q = b.scores + (size_t)QUERIES_MAX * KV_PAGE_TOKENS;
+    b.out = b.q + (size_t)run->block_rows * b.n_heads * kv->key_dim;
+    for (; row < end; row += b.n_rows) {
+        b.rows = a->rows + row;
+        b.first_row = row;
+        for (b.n_rows = 1; row + b.n_rows < end && b.rows[b.n_rows].pages == b.rows->pages;)
+            b.n_rows++;
+        open_block(&b);
+        if (a->chosen.mem && b.rows->position >= a->n_chosen)
+            add_chosen(&b, (uint8_t *)(s->tiles + (size_t)part * TILE_FLOATS));
+        else
+            add_pages(&b);
+        close_block(&b);
     }
 }
 
-/* Later rows of a prompt read more than earlier ones: threads take (row, KV head) pairs in turn. */
+/* Later rows of a prompt read more than earlier ones: threads take blocks in turn. */
 static void attend_part(void *arg, int part, int parts)
 {
     struct attention_run *run = arg;
+    size_t first, last;
+    (void)parts;
+    while (tiles_take(&run->tiles, &first, &last))
+        for (; first < last; first++)
+            attend(run, first, part);
+}
+
+static size_t blocks_of(const struct attention_run *run)
+{
     const struct attention_args *a = run->a;
     uint32_t group = a->n_heads / a->kv.n_kv_heads;
-    size_t first, last;
-    uint8_t *room = a->chosen.mem ? (uint8_t *)(run->c->scratch.tiles + (size_t)part * TILE_FLOATS) : NULL;
-    (void)parts;
-    while (tiles_take(&run->tiles, &first, &last)) {
-        for (size_t i = first; i < last; i++) {
-            uint32_t r = (uint32_t)(i / a->kv.n_kv_heads), h = (uint32_t)(i % a->kv.n_kv_heads);
-            for (uint32_t g = 0; g < group; g += GROUP_MAX)
-                attend(run, r, h, h * group + g, room);
-        }
-    }
+    return (size_t)((a->n_rows + run->block_rows - 1) / run->block_rows) * a->kv.n_kv_heads *
+           ((group + run->block_heads - 1) / run->block_heads);
+}
+
+/* Blocks as large as their queries' room allows, unless there would be too few for the threads. */
+static void choose_blocks(struct attention_run *run)
+{
+    const struct attention_args *a = run->a;
+    uint32_t group = a->n_heads / a->kv.n_kv_heads;
+    size_t room = ATTENTION_FLOATS - WIDE_FLOATS - (size_t)QUERIES_MAX * KV_PAGE_TOKENS;
+    size_t queries = room / (a->kv.key_dim + mixed_dim(&a->kv)), enough = (size_t)pool_threads(run->c->pool) * 4;
+    queries = queries < QUERIES_MAX ? queries : QUERIES_MAX;
+    run->block_heads = group < queries ? group : (uint32_t)queries;
+    run->block_rows = a->chosen.mem ? 1 : (uint32_t)queries / run->block_heads;
+    while (run->block_rows > 1 && blocks_of(run) < enough)
+        run->block_rows /= 2;
+    while (run->block_heads > HEADS_LEAST && blocks_of(run) < enough)
+        run->block_heads = (run->block_heads + 1) / 2;
 }
 
 void cpu_attention(struct device *d, const struct attention_args *a)
 {
-    struct attention_run run = {.c = cpu_of(d), .a = a,
-                                .tiles = {.total = (size_t)a->n_rows * a->kv.n_kv_heads, .tile = 1}};
+    struct attention_run run = {.c = cpu_of(d), .a = a};
+    choose_blocks(&run);
+    run.tiles = (struct tiles){.total = blocks_of(&run), .tile = 1};
     if (a->n_rows < 8)
         store_part(&run, 0, 1);
     else

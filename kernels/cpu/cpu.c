@@ -68,8 +68,10 @@ static void copy_part(void *arg, int part, int parts)
     while (tiles_take(&f->tiles, &first, &last)) {
         for (; first < last; first++) {
             size_t slice = first / pieces, at = first % pieces * COPY_BYTES;
-            memcpy((uint8_t *)f->w->bytes + slice * size + at, f->from + slice * f->stride + at,
-                   size - at < COPY_BYTES ? size - at : COPY_BYTES);
+            size_t n = size - at < COPY_BYTES ? size - at : COPY_BYTES;
+            const uint8_t *from = f->from + slice * f->stride + at;
+            mem_mapped_fetch(from, n);
+            memcpy((uint8_t *)f->w->bytes + slice * size + at, from, n);
         }
     }
 }
@@ -213,6 +215,7 @@ static size_t lay_out(struct cpu *c, const struct reserve_args *r, uint8_t *base
     for (int f = FORM_F32 + 1; f < FORM_COUNT; f++)
         s->prepared[f] = take(base, &at, form_rows, form_row_bytes((enum form)f, widest));
     s->tiles = take(base, &at, (size_t)pool_threads(c->pool) * TILE_FLOATS, sizeof(float));
+    s->attention = take(base, &at, (size_t)pool_threads(c->pool) * ATTENTION_FLOATS, sizeof(float));
     s->rope = take(base, &at, rows, (size_t)r->rope_half * 2 * sizeof(float));
     s->index = take(base, &at, index_rows, pages_of(r) * KV_PAGE_TOKENS * sizeof(float));
     c->rope_positions = take(base, &at, rows, sizeof(uint32_t));

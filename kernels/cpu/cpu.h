@@ -18,7 +18,7 @@ enum {
     X_TILE = 64,         /* rows of x a kernel call */
     TILE_ROWS = 128,     /* rows of W that many rows of x meet one after the other: they stay in the cache */
     ROW_GRAIN = 16,      /* rows of W that kernels like to work on together */
-    GROUP_MAX = 8,       /* query heads that share one reading of a KV head */
+    ATTENTION_FLOATS = 98304, /* of a thread: a page of the largest heads as floats, and the queries that read it */
 };
 
 struct weight {
@@ -45,6 +45,7 @@ struct scratch {
     size_t n_bytes;
     uint8_t *prepared[FORM_COUNT]; /* [rows] prepared rows of up to `cols` values */
     float *tiles;                  /* [threads][TILE_FLOATS]; of attention: what a thread gathered */
+    float *attention;              /* [threads][ATTENTION_FLOATS] */
     float *rope;                   /* [rows][half] pairs of cos, sin */
     float *index;                  /* [INDEX_ROWS_MAX][whole pages]: scores of positions */
     /* expert layer, of up to MOE_ROWS_MAX rows */
@@ -139,13 +140,16 @@ void cpu_add(struct device *d, struct span to, struct span from, size_t count);
 void cpu_gather(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,
                 uint32_t width);
 void cpu_attention(struct device *d, const struct attention_args *a);
-/* Where position `p` of KV head `h` lies in keys or values of `dim` values each; how many bytes a value has. */
+/* pages.c: where position `p` of KV head `h` lies in keys or values of `dim` values each. */
 uint8_t *cpu_kv_at(const struct kv_layer *kv, struct span s, uint32_t dim, const uint32_t *pages, uint32_t p,
                    uint32_t h);
-size_t cpu_kv_value_bytes(enum kv_type t);
 void cpu_kv_store(const struct isa *isa, enum kv_type t, void *to, const float *from, size_t n);
-/* Scores of a page's positions for some heads, with what the set has. */
+/* What isa.h says of a page's work, with what the set has. */
 void cpu_page_scores(const struct isa *isa, const struct page_job *job);
+void cpu_page_mix(const struct isa *isa, const struct page_job *job);
+/* The page as floats in `room`, of n * dim: worth it where many queries read it.  The job reads those then. */
+bool cpu_page_may_widen(const struct isa *isa, enum kv_type t);
+void cpu_page_widen(const struct isa *isa, struct page_job *job, float *room);
 void cpu_index(struct device *d, const struct index_args *a);
 void cpu_moe(struct device *d, const struct moe_args *a);
 

@@ -8,6 +8,8 @@
 
 #include "kernels/cpu/cpu.h"
 
+enum { HEADS_AT_ONCE = 8 }; /* that share one reading of a page */
+
 static const uint32_t CHOSEN = UINT32_MAX; /* no number's key */
 
 struct index_job {
@@ -41,7 +43,7 @@ static void store_part(void *arg, int part, int parts)
 static void score_page(const struct index_job *j, uint32_t row, uint32_t page)
 {
     const struct index_args *a = j->a;
-    float scores[GROUP_MAX][KV_PAGE_TOKENS], *sums = j->c->scratch.index + (row - j->first) * j->stride;
+    float scores[HEADS_AT_ONCE][KV_PAGE_TOKENS], *sums = j->c->scratch.index + (row - j->first) * j->stride;
     uint32_t start = page * KV_PAGE_TOKENS, left = a->rows[row].position + 1 - start;
     const float *weights = span_floats(a->weights) + (size_t)row * a->n_heads;
     struct page_job job = {.type = a->kv.type, .dim = a->kv.key_dim, .n = left < KV_PAGE_TOKENS ? left : KV_PAGE_TOKENS,
@@ -49,9 +51,9 @@ static void score_page(const struct index_job *j, uint32_t row, uint32_t page)
                            .scores = scores[0]};
     sums += start;
     memset(sums, 0, KV_PAGE_TOKENS * sizeof(*sums));
-    for (uint32_t h = 0; h < a->n_heads; h += GROUP_MAX) {
+    for (uint32_t h = 0; h < a->n_heads; h += HEADS_AT_ONCE) {
         job.q = span_floats(a->q) + ((size_t)row * a->n_heads + h) * job.dim;
-        job.n_q = a->n_heads - h < GROUP_MAX ? a->n_heads - h : GROUP_MAX;
+        job.n_q = a->n_heads - h < HEADS_AT_ONCE ? a->n_heads - h : HEADS_AT_ONCE;
         cpu_page_scores(j->c->isa, &job);
         for (uint32_t i = 0; i < job.n_q; i++) {
             float weight = weights[h + i] * a->scale;

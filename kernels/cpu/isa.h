@@ -60,7 +60,7 @@ struct matmul_job {
     size_t n_x;
 };
 
-/* n_q query heads meet n <= KV_PAGE_TOKENS positions of one KV head, dim values each. */
+/* n_q queries meet n <= KV_PAGE_TOKENS positions of one KV head, dim values each. */
 struct page_job {
     enum kv_type type;
     const void *kv;     /* keys or values, one position after the other */
@@ -95,9 +95,11 @@ struct isa {
     struct matmul_kernel quanta;         /* for types that have qtype.unpack and no row above */
     void (*prepare[FORM_COUNT])(const float *x, void *out, size_t n); /* FORM_F32: NULL */
     /* scores = q . keys;  out += scores * values, in order of position.  A value depends on its own query and
-     * positions alone.  NULL: attention.c does it with the dots and axpys that follow. */
+     * positions alone, not on the others or the type that the page lies in.  NULL: pages.c does it with the dots and
+     * axpys that follow. */
     void (*page_scores)(const struct page_job *job);
     void (*page_mix)(const struct page_job *job);
+    void (*page_widen)(const struct page_job *job, float *out); /* [n][dim]; NULL: it is not worth it */
     float (*dot_f32)(const float *a, const float *b, size_t n);
     float (*dot_f16)(const float *a, const uint16_t *b, size_t n);               /* b: half floats */
     void (*axpy_f32)(float *y, float a, const float *x, size_t n);               /* y += a*x */

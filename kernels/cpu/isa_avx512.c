@@ -270,6 +270,7 @@ const struct isa isa_avx512 = {
     .prepare = {[FORM_Q8] = prepare_q8, [FORM_Q8K] = prepare_q8k},
     .page_scores = avx512_page_scores,
     .page_mix = avx512_page_mix,
+    .page_widen = avx512_page_widen,
     .dot_f32 = dot_f32,
     .dot_f16 = dot_f16,
     .axpy_f32 = axpy_f32,

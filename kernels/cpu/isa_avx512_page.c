@@ -1,4 +1,4 @@
-/* isa_avx512_page: attention's work on one page: four positions or 64 values of four query heads at a time.
+/* isa_avx512_page: attention's work on one page: four positions or 64 values of four queries at a time.
  *
  * A score has one accumulator of 16 lanes, to which strides of 16 values are
  * added in order, then one tree of sums, the same whichever place of the four
@@ -24,7 +24,7 @@ FORCE_INLINE __m512 merge_the_lanes(const __m512 v[FOUR]) {
     return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
 }
 
-/* Scores of n_q (at most four) heads and four positions; those past `last` repeat it and are not stored. */
+/* Scores of n_q (at most four) queries and four positions; those past `last` repeat it and are not stored. */
 FORCE_INLINE void scores_four(const struct page_job *job, const float *q, float *scores, size_t at, const size_t n_q,
                               size_t value_bytes, load_fn load) {
     const uint8_t *keys[FOUR];
@@ -57,20 +57,21 @@ FORCE_INLINE void scores_four(const struct page_job *job, const float *q, float 
     }
 }
 
-FORCE_INLINE void scores_of(const struct page_job *job, size_t first, const size_t n_q, size_t value_bytes,
-                            load_fn load) {
-    for (size_t at = 0; at < job->n; at += FOUR)
-        scores_four(job, job->q + first * job->dim, job->scores + first * KV_PAGE_TOKENS, at, n_q, value_bytes, load);
-}
-
+/* Four positions stay in the cache while all queries meet them. */
 FORCE_INLINE void scores_all(const struct page_job *job, size_t value_bytes, load_fn load) {
-    size_t i = 0;
-    for (; i + 4 <= job->n_q; i += 4)
-        scores_of(job, i, 4, value_bytes, load);
-    for (; i + 2 <= job->n_q; i += 2)
-        scores_of(job, i, 2, value_bytes, load);
-    if (i < job->n_q)
-        scores_of(job, i, 1, value_bytes, load);
+    for (size_t at = 0; at < job->n; at += FOUR) {
+        const float *q = job->q;
+        float *scores = job->scores;
+        size_t left = job->n_q;
+        for (; left >= FOUR; left -= FOUR, q += FOUR * job->dim, scores += FOUR * KV_PAGE_TOKENS)
+            scores_four(job, q, scores, at, FOUR, value_bytes, load);
+        if (left >= 2) {
+            scores_four(job, q, scores, at, 2, value_bytes, load);
+            left -= 2, q += 2 * job->dim, scores += 2 * KV_PAGE_TOKENS;
+        }
+        if (left == 1)
+            scores_four(job, q, scores, at, 1, value_bytes, load);
+    }
 }
 
 void avx512_page_scores(const struct page_job *job) {
@@ -80,7 +81,7 @@ void avx512_page_scores(const struct page_job *job) {
         scores_all(job, sizeof(float), load_f32);
 }
 
-/* Values [k, k + 16 * n_k) of the outputs of n_q heads. */
+/* Values [k, k + 16 * n_k) of the outputs of n_q queries. */
 FORCE_INLINE void mix_block(const struct page_job *job, size_t first, size_t k, const size_t n_q, const size_t n_k,
                             __mmask16 mask, size_t value_bytes, load_fn load) {
     const uint8_t *values = job->kv;
@@ -105,23 +106,24 @@ FORCE_INLINE void mix_block(const struct page_job *job, size_t first, size_t k, 
             _mm512_mask_storeu_ps(out + i * job->out_stride + 16 * b, mask, acc[i][b]);
 }
 
-FORCE_INLINE void mix_of(const struct page_job *job, size_t first, const size_t n_q, size_t value_bytes,
-                         load_fn load) {
-    size_t k = 0;
-    for (; k + 64 <= job->dim; k += 64)
-        mix_block(job, first, k, n_q, 4, 0xffff, value_bytes, load);
-    for (; k < job->dim; k += 16)
-        mix_block(job, first, k, n_q, 1, job->dim - k >= 16 ? 0xffff : rest_mask(job->dim - k), value_bytes, load);
+/* The same for all queries: the values of 64 places stay in the cache meanwhile. */
+FORCE_INLINE void mix_blocks(const struct page_job *job, size_t k, const size_t n_k, __mmask16 mask, size_t value_bytes,
+                             load_fn load) {
+    size_t i = 0;
+    for (; i + FOUR <= job->n_q; i += FOUR)
+        mix_block(job, i, k, FOUR, n_k, mask, value_bytes, load);
+    for (; i + 2 <= job->n_q; i += 2)
+        mix_block(job, i, k, 2, n_k, mask, value_bytes, load);
+    if (i < job->n_q)
+        mix_block(job, i, k, 1, n_k, mask, value_bytes, load);
 }
 
 FORCE_INLINE void mix_all(const struct page_job *job, size_t value_bytes, load_fn load) {
-    size_t i = 0;
-    for (; i + 4 <= job->n_q; i += 4)
-        mix_of(job, i, 4, value_bytes, load);
-    for (; i + 2 <= job->n_q; i += 2)
-        mix_of(job, i, 2, value_bytes, load);
-    if (i < job->n_q)
-        mix_of(job, i, 1, value_bytes, load);
+    size_t k = 0;
+    for (; k + 64 <= job->dim; k += 64)
+        mix_blocks(job, k, 4, 0xffff, value_bytes, load);
+    for (; k < job->dim; k += 16)
+        mix_blocks(job, k, 1, job->dim - k >= 16 ? 0xffff : rest_mask(job->dim - k), value_bytes, load);
 }
 
 void avx512_page_mix(const struct page_job *job) {
@@ -129,4 +131,13 @@ void avx512_page_mix(const struct page_job *job) {
         mix_all(job, sizeof(uint16_t), load_f16);
     else
         mix_all(job, sizeof(float), load_f32);
+}
+
+void avx512_page_widen(const struct page_job *job, float *out) {
+    const uint16_t *from = job->kv;
+    size_t n = job->n * job->dim;
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 mask = n - i >= 16 ? 0xffff : rest_mask(n - i);
+        _mm512_mask_storeu_ps(out + i, mask, load_f16(from, i, mask));
+    }
 }

@@ -304,7 +304,8 @@ struct layer_range {
     bool embedding, head;
 };
 
-/* ERR_NOT_FOUND when a tensor of the range lies in a file that is not here; the sentence names both. */
+/* ERR_NOT_FOUND when a tensor of the range lies in a file that is not here, or in a hole of one that is here in part;
+ * the sentence names both. */
 MUST_USE int model_check_range(const struct model *m, const struct layer_range *r, struct error *e);
 /* Where a tensor's bytes lie: calls give for each stretch. */
 void model_tensor_stretches(const struct model *m, const struct model_tensor *t,

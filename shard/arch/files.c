@@ -289,11 +289,50 @@ static bool needs(const struct model *m, const struct tensor_rule *rule, const s
     }
 }
 
+/* A tensor of which a file that is here in part lacks bytes. */
+struct hole_search {
+    const struct file_set *files;
+    bool found;
+    size_t file;
+};
+
+static void look_for_hole(void *arg, const struct file_stretch *s)
+{
+    struct hole_search *h = arg;
+    if (!h->found && file_set_has(h->files, s->file) && !file_set_holds(h->files, s)) {
+        h->found = true;
+        h->file = s->file;
+    }
+}
+
+static int check_holes(const struct model *m, const struct layer_range *r, struct error *e)
+{
+    struct hole_search h = {.files = model_files(m)};
+    for (size_t i = 0; i < model_tensor_count(m); i++) {
+        const struct model_tensor *t = model_tensor_at(m, i);
+        char what[32] = "what is for all layers";
+        if (model_in_range(m, t, r))
+            model_tensor_stretches(m, t, look_for_hole, &h);
+        if (!h.found)
+            continue;
+        if (t->layer >= 0)
+            snprintf(what, sizeof(what), "layer %d", t->layer);
+        else if (t->rule->role == ROLE_EMBEDDING)
+            snprintf(what, sizeof(what), "the embedding");
+        else if (t->rule->role < ROLE_ROPE_FREQS)
+            snprintf(what, sizeof(what), "the head");
+        return error_set(e, ERR_NOT_FOUND, "%s is not here: %s holds only %s of the model", what,
+                         file_set_path(h.files, h.file), file_set_part(h.files, h.file));
+    }
+    return 0;
+}
+
 int model_check_range(const struct model *m, const struct layer_range *r, struct error *e)
 {
     int status = 0;
     if (file_set_whole(model_files(m), NULL) == 0)
         return 0;
+    status = check_holes(m, r, e);
     for (size_t i = 0; status == 0 && i < arch_rule_count(); i++) {
         const struct tensor_rule *rule = arch_rule_at(i);
         bool required;

@@ -342,6 +342,16 @@ int gguf_open_one(struct gguf **out, const char *path, struct error *e)
     return r;
 }
 
+int gguf_head_of(const char *path, uint64_t *bytes, struct error *e)
+{
+    struct gguf *g;
+    int r = gguf_open_one(&g, path, e);
+    if (r == 0)
+        *bytes = g->header_bytes;
+    gguf_close(&g);
+    return r;
+}
+
 void gguf_close(struct gguf **gguf_p)
 {
     struct gguf *g = *gguf_p;

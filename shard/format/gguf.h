@@ -77,6 +77,8 @@ const char *gguf_path(const struct gguf *g); /* of the first file */
 const struct file_set *gguf_files(const struct gguf *g);
 uint64_t gguf_file_bytes(const struct gguf *g);   /* of all files that are here */
 uint64_t gguf_header_bytes(const struct gguf *g);
+/* Bytes before the tensor data of the one file at path, whatever it is a part of, without looking at the others. */
+MUST_USE int gguf_head_of(const char *path, uint64_t *bytes, struct error *e);
 /* True for a path that ends as that of a split does: the length of what is before "-00001-of-00005.gguf", the number
  * from 1, and how many there are. */
 bool gguf_split_name(const char *path, size_t *prefix, uint32_t *number, uint32_t *count);

@@ -1,5 +1,6 @@
 /* test_path: whole files with a cap, atomic writes of an exact mode, folders, and the house's own places. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -145,6 +146,24 @@ static void test_write_replaces_whole_and_leaves_nothing_else(void **state)
     assert_int_equal(path_write_atomic(in_folder("absent/file"), "x", 1, 0600, NULL), ERR_IO);
 }
 
+/* The superuser could put a file in the place of /dev/null. */
+static void test_write_leaves_a_pipe_a_pipe(void **state)
+{
+    (void)state;
+    char path[256], got[8] = "";
+    struct stat st;
+    snprintf(path, sizeof(path), "%s", in_folder("pipe"));
+    assert_int_equal(mkfifo(path, 0600), 0);
+    int fd = open(path, O_RDONLY | O_NONBLOCK);
+    assert_true(fd >= 0);
+    assert_int_equal(path_write_atomic(path, "bytes", 5, 0644, NULL), 0);
+    assert_int_equal(read(fd, got, sizeof(got)), 5);
+    assert_string_equal(got, "bytes");
+    close(fd);
+    assert_int_equal(lstat(path, &st), 0);
+    assert_true(S_ISFIFO(st.st_mode));
+}
+
 /* A key must not be readable by others, whatever the umask, nor land where a link leads. */
 static void test_write_keeps_its_mode_and_follows_no_link(void **state)
 {
@@ -263,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_read_limits_hold_to_the_byte),
         cmocka_unit_test(test_read_refuses_what_is_no_file),
         cmocka_unit_test(test_write_replaces_whole_and_leaves_nothing_else),
+        cmocka_unit_test(test_write_leaves_a_pipe_a_pipe),
         cmocka_unit_test(test_write_keeps_its_mode_and_follows_no_link),
         cmocka_unit_test(test_write_by_several_threads_leaves_one_writers_bytes),
         cmocka_unit_test(test_make_dirs_makes_every_level),

@@ -30,7 +30,7 @@ static int add_tokens(struct tokens *all, const char *path, struct error *e)
         r = tokenizer_open(&k, file, e);
     if (r != 0)
         return r;
-    struct token_trie *t = token_trie_create(k);
+    struct token_trie *t = token_trie_create(k, UINT32_MAX);
     for (uint32_t id = 0; id < t->n_vocab && all->n < TOKENS; id++) {
         buffer_add(&all->bytes, t->bytes + t->starts[id], t->starts[id + 1] - t->starts[id]);
         all->starts[++all->n] = (uint32_t)all->bytes.len;

@@ -69,8 +69,8 @@ class Commands(unittest.TestCase):
 
     def test_run_stops_at_once_on_interrupt(self):
         with subprocess.Popen([SHOAL, "run", DEMO, "Count from one to one hundred.", "--raw", "--temperature", "2",
-                               "--top-k", "0", "--top-p", "1", "--min-p", "0"], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, env=ENVIRONMENT) as child:
+                               "--top-k", "0", "--top-p", "1", "--min-p", "0"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as child:
             self.assertTrue(child.stdout.read(1))
             child.send_signal(signal.SIGINT)
             child.communicate(timeout=20)

@@ -63,6 +63,17 @@ int rig_restart(struct rig *r, const char *host, bool insecure, struct error *e)
     return start_api(r, host, NULL, insecure, e);
 }
 
+void rig_template(struct rig *r, const char *source)
+{
+    struct error e = { 0 };
+    api_stop(&r->api);
+    chat_close(&r->chat);
+    if (chat_open(&r->chat, r->tokenizer, source, &e) != 0 || start_api(r, "127.0.0.1", NULL, false, &e) != 0) {
+        fprintf(stderr, "%s\n", e.text);
+        abort();
+    }
+}
+
 /* Best effort: what is left lies in /tmp. */
 static void remove_state(struct rig *r)
 {

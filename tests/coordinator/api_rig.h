@@ -28,6 +28,9 @@ int rig_stop(void **state);
 /* The API stops and starts again on the same folder. */
 int rig_restart(struct rig *r, const char *host, bool insecure, struct error *e);
 
+/* The API stops and starts again with this chat template. */
+void rig_template(struct rig *r, const char *source);
+
 /* The script is the text's tokens, then <|im_end|>; the rest as `like`, which may be NULL. */
 void rig_say(struct rig *r, const char *text, const struct fake_script *like);
 /* The text's token ids, caller frees. */

@@ -560,6 +560,8 @@ static void test_templates_are_applied(void **state)
     reply_free(&r);
 }
 
+#define DEEP_16 "[[[[[[[[[[[[[[[["
+
 static const struct refusal_row bad_chat_fields[] = {
     { "{}", 400, "messages", "at least one message" },
     { "{\"messages\":[]}", 400, "messages", "at least one message" },
@@ -575,7 +577,10 @@ static const struct refusal_row bad_chat_fields[] = {
     { "{" HELLO ",\"model\":\"gpt-9\"}", 404, "model", "does not exist" },
     { "{" HELLO ",\"model\":7}", 400, "model", "string" },
     { "{" HELLO ",\"max_tokens\":0}", 400, "max_tokens", "at least 1" },
-    { "{" HELLO ",\"max_tokens\":-1}", 400, "max_tokens", "at least 1" },
+    { "{" HELLO ",\"max_tokens\":-2}", 400, "max_tokens", "at least -1 and at most 16777216" },
+    { "{" HELLO ",\"max_completion_tokens\":0}", 400, "max_tokens", "at least 1" },
+    { "{" HELLO ",\"max_tokens\":1e15}", 400, "max_tokens", "at most 16777216" },
+    { "{" HELLO ",\"n_predict\":\"5\"}", 400, "n_predict", "integer" },
     { "{" HELLO ",\"max_tokens\":1.5}", 400, "max_tokens", "integer" },
     { "{" HELLO ",\"max_tokens\":\"5\"}", 400, "max_tokens", "integer" },
     { "{" HELLO ",\"max_tokens\":9223372036854775807}", 400, "max_tokens", "at most" },
@@ -606,6 +611,11 @@ static const struct refusal_row bad_chat_fields[] = {
     { "{" HELLO ",\"logit_bias\":{\"-1\":1}}", 400, "logit_bias", "no token id" },
     { "{" HELLO ",\"logit_bias\":{\"1\":101}}", 400, "logit_bias", "-100 to 100" },
     { "{" HELLO ",\"logit_bias\":{\"1\":null}}", 400, "logit_bias", "-100 to 100" },
+    { "{" HELLO ",\"logit_bias\":{\"1\":true}}", 400, "logit_bias", "-100 to 100" },
+    { "{" HELLO ",\"logit_bias\":[[1]]}", 400, "logit_bias", "pairs" },
+    { "{" HELLO ",\"logit_bias\":[[2048,1]]}", 400, "logit_bias", "no token id" },
+    { "{" HELLO ",\"logit_bias\":[[\"Paris\",\"1\"]]}", 400, "logit_bias", "-100 to 100" },
+    { "{" HELLO ",\"logit_bias\":7}", 400, "logit_bias", "object" },
     { "{" HELLO ",\"tools\":[{\"type\":\"function\"}]}", 400, "tools", "tools[0] must be" },
     { "{" HELLO ",\"response_format\":{}}", 400, "response_format", "an object with a type" },
     { "{" HELLO ",\"response_format\":{\"type\":\"xml\"}}", 400, "response_format", "type is \"xml" },
@@ -618,6 +628,7 @@ static const struct refusal_row bad_chat_fields[] = {
     { "{" HELLO ",\"guided_choice\":[]}", 400, "guided_choice", "list of strings" },
     { "{" HELLO ",\"guided_choice\":[\"a\",1]}", 400, "guided_choice", "list of strings" },
     { "{" HELLO ",\"guided_json\":\"{\"}", 400, "guided_json", "not valid JSON" },
+    { "{" HELLO ",\"guided_json\":\"" DEEP_16 DEEP_16 DEEP_16 DEEP_16 "[\"}", 400, "guided_json", "nested deeper" },
     { "{" HELLO ",\"guided_json\":{\"type\":\"x\"}}", 400, "guided_json", "which is none" },
     { "{" HELLO ",\"guided_regex\":\"a\",\"grammar\":\"root ::= [a]\"}", 400, "guided_regex", "one can" },
     { "{" HELLO ",\"structured_outputs\":{\"structural_tag\":\"x\"}}", 400, "structured_outputs",
@@ -627,6 +638,7 @@ static const struct refusal_row bad_chat_fields[] = {
     { "{" HELLO ",\"tools\":[" TOOL "],\"tool_choice\":\"required\"}", 400, "tool_choice", "not supported" },
     { "{" HELLO ",\"tools\":[" TOOL "],\"tool_choice\":{}}", 400, "tool_choice", "not supported" },
     { "{" HELLO ",\"chat_template_kwargs\":[]}", 400, "chat_template_kwargs", "object" },
+    { "{" HELLO ",\"chat_template_kwargs\":[],\"reasoning_effort\":\"low\"}", 400, "chat_template_kwargs", "object" },
     { "{" HELLO ",\"reasoning_effort\":5}", 400, "reasoning_effort", "string" },
     { "{" HELLO ",\"documents\":\"x\"}", 400, "documents", "list" },
     { "{" HELLO ",\"add_generation_prompt\":1}", 400, "add_generation_prompt", "true or false" },
@@ -660,6 +672,7 @@ static void test_forms_of_the_answer_reach_the_engine(void **state)
         { "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"strict\":true,\"schema\":"
           "{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}},\"required\":[\"n\"],"
           "\"additionalProperties\":false}}}", "{\"n\": 3}", "{\"m\": 3}" },
+        { "\"response_format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"null\"}}", "null", "{}" },
         { "\"grammar\":\"root ::= [a-c]+\"", "abc", "abd" },
         { "\"guided_grammar\":\"root ::= [a-c]+\"", "abc", "" },
         { "\"guided_regex\":\"a|bc\"", "bc", "b" },

@@ -254,6 +254,9 @@ static void test_a_model_is_kept_from_a_key(void **state)
     assert_status(rig, CHAT, "{\"model\":\"org/demo:q8:poet\"," MESSAGES "}", key, 200);
     assert_status(rig, CHAT, "{\"model\":\"org/demo:q8:nobody\"," MESSAGES "}", key, 404);
     assert_status(rig, "/shoal/logits", "{\"tokens\":[1]}", key, 403);
+    assert_status(rig, "/apply-template", HELLO, key, 403);
+    assert_status(rig, "/apply-template", "{\"model\":\"org/demo:q8:poet\"," MESSAGES "}", key, 200);
+    assert_status(rig, "/apply-template", "{\"model\":\"org/demo:q8:nobody\"," MESSAGES "}", key, 404);
     mem_free(key);
 }
 
@@ -293,10 +296,21 @@ static void test_a_public_address_needs_a_key(void **state)
     mem_free(key);
 }
 
-/* The allowed origin is told so, with and without a key; another is refused as without CORS. */
+/* The allowed origin is told so, with and without a key, and what runs on this machine; another is refused as without
+ * CORS. */
 static void test_pages_of_one_origin_may_ask(void **state)
 {
+    static const char *const local[] = { "http://localhost:3000", "http://127.0.0.1:5173", "app://obsidian.md" };
     struct rig *rig = *state;
+    for (size_t i = 0; i < COUNTOF(local); i++) {
+        char *header = mem_printf("Origin: %s", local[i]), *told = mem_printf("Allow-Origin: %s\r\n", local[i]);
+        struct reply answer = rig_call(rig, "/v1/models", NULL, header);
+        assert_int_equal(answer.status, 200);
+        assert_non_null(strstr(answer.headers, told));
+        mem_free(header);
+        mem_free(told);
+        reply_free(&answer);
+    }
     struct reply r = rig_call(rig, "/v1/models", NULL, "Origin: https://chat.example");
     assert_int_equal(r.status, 200);
     assert_non_null(strstr(r.headers, "Access-Control-Allow-Origin: https://chat.example\r\n"));
@@ -337,6 +351,8 @@ static void test_a_browser_asks_first(void **state)
     assert_memory_equal(answer, "HTTP/1.1 204", 12);
     assert_non_null(strstr(answer, "Access-Control-Allow-Origin: https://chat.example\r\n"));
     assert_non_null(strstr(answer, "Access-Control-Allow-Headers: authorization\r\n"));
+    ask_first(rig, "http://localhost:3000", answer, sizeof(answer));
+    assert_memory_equal(answer, "HTTP/1.1 204", 12);
     ask_first(rig, "https://evil.example", answer, sizeof(answer));
     assert_memory_equal(answer, "HTTP/1.1 403", 12);
     assert_null(strstr(answer, "Access-Control"));

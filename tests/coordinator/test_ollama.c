@@ -101,6 +101,8 @@ static void test_show_tells_of_a_model(void **state)
         "\"name\":\"\"}", /* the command line's */
         "{\"model\":\"org/demo:q8:latest\"}",
         "{\"name\":\"org/demo:q8\"}",
+        "{\"model\":\"\",\"system\":\"\",\"template\":\"\",\"verbose\":false,\"options\":null,"
+        "\"name\":\"org/demo:q8\"}", /* that of `show` */
     };
     for (size_t i = 0; i < COUNTOF(bodies); i++) {
         struct reply r = call(state, "/api/show", bodies[i]);

@@ -54,7 +54,7 @@ static void test_chat(void **state)
           "\"top_k\":10.0,\"top_p\":0.5,\"min_p\":0.1,\"repeat_penalty\":1.1,\"repeat_last_n\":64,"
           "\"presence_penalty\":1,\"frequency_penalty\":-1,\"stop\":[\"a\",\"b\"],\"num_ctx\":4096,\"mirostat\":1,"
           "\"num_gpu\":99}}",
-          "{\"model\":\"m\",\"stream\":false," ROLE_USER ",\"max_tokens\":5,\"seed\":7,\"temperature\":0,\"top_k\":10,"
+          "{\"model\":\"m\",\"stream\":false," ROLE_USER ",\"n_predict\":5,\"seed\":7,\"temperature\":0,\"top_k\":10,"
           "\"top_p\":0.5,\"min_p\":0.1,\"repeat_penalty\":1.1,\"repeat_last_n\":64,\"presence_penalty\":1,"
           "\"frequency_penalty\":-1,\"stop\":[\"a\",\"b\"]}" },
         { "{" ROLE_USER ",\"options\":{\"num_predict\":-1,\"seed\":-1,\"top_k\":null}}",

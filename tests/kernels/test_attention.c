@@ -5,7 +5,7 @@
  * them in the same call have stored.                                               */
 #include "tests/kernels/rig.h"
 
-enum { SEQUENCES = 2, PAGES_MAX = 4, TOKENS = 150 };
+enum { SEQUENCES = 2, PAGES_MAX = 4, TOKENS = 150, RUN = 30 };
 
 struct shape {
     enum kv_type type;
@@ -31,9 +31,10 @@ static const struct shape shapes[] = {
     {.type = KV_F16, .n_heads = 3, .n_kv_heads = 1, .key_dim = 576, .value_dim = 512, .shared = true},
 };
 
-/* Row i of the input is token i / SEQUENCES of sequence i % SEQUENCES; sequence 1 starts at token 0 as well. */
+/* Rows of the input are `run` tokens of sequence 0, as many of sequence 1, the next of sequence 0 and so on. */
 struct attention_case {
     struct shape s;
+    size_t run;
     float scale;
     const float *q, *k, *v; /* [TOKENS * SEQUENCES][...] */
     struct matrix sinks;
@@ -41,10 +42,24 @@ struct attention_case {
 
 static const uint32_t pages[SEQUENCES][PAGES_MAX] = {{5, 0, 7, 2}, {1, 6, 3, 4}};
 
+static size_t sequence_of(const struct attention_case *c, size_t row)
+{
+    return row / c->run % SEQUENCES;
+}
+
+static size_t token_of(const struct attention_case *c, size_t row)
+{
+    return row / (c->run * SEQUENCES) * c->run + row % c->run;
+}
+
+static size_t row_of(const struct attention_case *c, size_t sequence, size_t token)
+{
+    return (token / c->run * SEQUENCES + sequence) * c->run + token % c->run;
+}
+
 static size_t kv_bytes(const struct shape *s, uint32_t dim)
 {
-    return (size_t)SEQUENCES * PAGES_MAX * KV_PAGE_TOKENS * s->n_kv_heads * dim *
-           (s->type == KV_F16 ? sizeof(uint16_t) : sizeof(float));
+    return (size_t)SEQUENCES * PAGES_MAX * KV_PAGE_TOKENS * s->n_kv_heads * kv_row_bytes(s->type, dim);
 }
 
 /* The KV cache of one run: opened full of NaN, so that what was not stored shows. */
@@ -67,7 +82,7 @@ static void attend(const struct rig *r, const struct attention_case *c, const st
     size_t v = (size_t)s->n_kv_heads * s->value_dim, o = (size_t)s->n_heads * s->value_dim;
     struct attention_row *rows = rig_alloc(n * sizeof(*rows));
     for (uint32_t i = 0; i < n; i++)
-        rows[i] = (struct attention_row){pages[(first + i) % SEQUENCES], (uint32_t)((first + i) / SEQUENCES)};
+        rows[i] = (struct attention_row){pages[sequence_of(c, first + i)], (uint32_t)token_of(c, first + i)};
     struct attention_args a = {.kv = *kv, .rows = rows, .n_rows = n, .n_heads = s->n_heads, .scale = c->scale,
                                .window = s->window, .chunk = s->chunk, .cap = s->cap};
     struct weight *sinks = s->sinks ? matrix_load(r, &c->sinks) : NULL;
@@ -123,9 +138,9 @@ static void check_head(const struct attention_case *c, size_t r, uint32_t h, con
 {
     const struct shape *s = &c->s;
     double score[TOKENS], sink = s->sinks ? c->sinks.values[h] : -INFINITY, max = sink, sum;
-    size_t n = r / SEQUENCES + 1, g = h / (s->n_heads / s->n_kv_heads);
+    size_t n = token_of(c, r) + 1, g = h / (s->n_heads / s->n_kv_heads);
     for (size_t p = 0; p < n; p++) {
-        size_t row = p * SEQUENCES + r % SEQUENCES;
+        size_t row = row_of(c, sequence_of(c, r), p);
         score[p] = 0;
         for (size_t i = 0; i < s->key_dim; i++)
             score[p] += c->q[(r * s->n_heads + h) * s->key_dim + i] *
@@ -141,7 +156,7 @@ static void check_head(const struct attention_case *c, size_t r, uint32_t h, con
     for (size_t i = 0; i < s->value_dim; i++) {
         double want = 0, magnitude = 0;
         for (size_t p = 0; p < n; p++) {
-            size_t row = p * SEQUENCES + r % SEQUENCES;
+            size_t row = row_of(c, sequence_of(c, r), p);
             double term = exp(score[p] - max) / sum *
                           stored(s->type, (float)value_at(c, row, g, i));
             want += term;
@@ -158,9 +173,9 @@ static void check_attention(const struct attention_case *c, const float *out, ui
             check_head(c, r, h, out + (r * c->s.n_heads + h) * c->s.value_dim);
 }
 
-static void case_open(struct attention_case *c, const struct shape *s, size_t n_rows)
+static void case_open(struct attention_case *c, const struct shape *s, size_t n_rows, size_t run)
 {
-    *c = (struct attention_case){.s = *s, .scale = 1.5F / sqrtf((float)s->key_dim)};
+    *c = (struct attention_case){.s = *s, .run = run, .scale = 1.5F / sqrtf((float)s->key_dim)};
     c->q = rig_random(1, n_rows * s->n_heads * s->key_dim, 3);
     c->k = rig_random(2, n_rows * s->n_kv_heads * s->key_dim, 2);
     c->v = rig_random(3, n_rows * s->n_kv_heads * s->value_dim, 1);
@@ -202,7 +217,7 @@ static void test_attention_is_softmax_over_pages_whatever_the_batch(void **state
     (void)state;
     for (size_t i = 0; i < COUNTOF(shapes); i++) {
         struct attention_case c;
-        case_open(&c, &shapes[i], TOKENS * SEQUENCES);
+        case_open(&c, &shapes[i], TOKENS * SEQUENCES, i % 4 == 1 ? 1 : RUN);
         for (size_t s = 0; rig_isa(s); s++)
             check_shape(rig_isa(s), &c, TOKENS * SEQUENCES);
         case_close(&c);
@@ -214,7 +229,7 @@ static void test_attention_survives_large_scores(void **state)
 {
     (void)state;
     struct attention_case c;
-    case_open(&c, &shapes[0], TOKENS * SEQUENCES);
+    case_open(&c, &shapes[0], TOKENS * SEQUENCES, 1);
     c.scale = 60;
     for (size_t s = 0; rig_isa(s); s++) {
         struct rig r;
@@ -241,9 +256,9 @@ static void test_attention_keeps_bad_values_in_their_sequence(void **state)
         size_t n = 2 * 70, width = (size_t)sh->n_heads * sh->value_dim, q = (size_t)sh->n_heads * sh->key_dim;
         size_t k = (size_t)sh->n_kv_heads * sh->key_dim, v = (size_t)sh->n_kv_heads * sh->value_dim;
         float *good = rig_alloc(n * width * sizeof(*good)), *out = rig_alloc(n * width * sizeof(*out));
-        case_open(&c, sh, n);
+        case_open(&c, sh, n, 1);
         struct attention_case spoilt;
-        case_open(&spoilt, sh, n);
+        case_open(&spoilt, sh, n, 1);
         ((float *)(uintptr_t)spoilt.q)[11 * q] = ((float *)(uintptr_t)spoilt.k)[21 * k + 1] = bad[i % COUNTOF(bad)];
         ((float *)(uintptr_t)spoilt.v)[31 * v] = ((float *)(uintptr_t)spoilt.v)[33 * v] = bad[i % COUNTOF(bad)];
         for (size_t s = 0; rig_isa(s); s++) {

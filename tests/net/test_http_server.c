@@ -20,7 +20,7 @@
 #include "net/http_exchange.h"
 #include "net/http_server.h"
 
-enum { ANSWER_MAX = 4 << 20, BIG = 1 << 20, PATIENCE_MS = 20000 };
+enum { ANSWER_MAX = 4 << 20, BIG = 1 << 20, PATIENCE_MS = 20000, LIMIT = 16 };
 
 struct fixture {
     struct http_server *server;
@@ -158,12 +158,15 @@ static const struct http_route routes[] = {
     { "POST", "/closed", on_echo, HTTP_USER | HTTP_BODY, BIG, NULL },
 };
 
-static int start(void **state)
+static int start_with(void **state, uint32_t ms, uint32_t stall_s)
 {
     struct fixture *f = mem_alloc(sizeof(*f));
     struct http_options o = {
+        .body_ms = ms,
+        .idle_ms = ms,
+        .stall_s = stall_s,
         .host = "127.0.0.1",
-        .connections_max = 16,
+        .connections_max = LIMIT,
         .routes = routes,
         .n_routes = COUNTOF(routes),
         .arg = f,
@@ -174,6 +177,16 @@ static int start(void **state)
     struct error e = { 0 };
     *state = f;
     return http_server_start(&f->server, &o, &e);
+}
+
+static int start(void **state)
+{
+    return start_with(state, 0, 0);
+}
+
+static int start_hasty(void **state)
+{
+    return start_with(state, 300, 1);
 }
 
 static int stop(void **state)
@@ -282,6 +295,10 @@ static void test_requests_get_the_status_they_deserve(void **state)
         { "POST /closed HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhello", 401, "who are you" },
         { "POST /closed HTTP/1.1\r\n" HOST "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n", 401, "" },
         { "GET /stream HTTP/1.1\r\nConnection: close\r\n\r\n", 400, "" }, /* no Host */
+        { "GET /rest/x HTTP/1.1\r\n" HOST "X: a\r\n b\r\n\r\n", 400, "head" },
+        { "GET /rest/x HTTP/1.1\r\n" HOST "X: a\nY: b\r\n\r\n", 400, "head" },
+        { "GET /rest/x HTTP/1.1\r\n" HOST "Host: evil.example\r\n\r\n", 400, "head" },
+        { "POST /echo HTTP/1.1\r\n" HOST "Expect: 200\r\nContent-Length: 5\r\n\r\nhello", 417, "Expect" },
         { "GET /rest/x HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 403, "Host" },
         { "GET /rest/x HTTP/1.1\r\nHost: 127.0.0.1.evil.example\r\nConnection: close\r\n\r\n", 403, "Host" },
         { "GET /rest/x HTTP/1.1\r\nHost: [::1]:8080\r\nConnection: close\r\n\r\n", 200, "" },
@@ -426,19 +443,19 @@ static void test_a_stop_ends_what_waits(void **state)
     close(fd);
 }
 
-/* Idle connections up to the limit do not lock a newcomer out. */
+/* Idle connections, more than are taken, do not lock a newcomer out who comes behind them. */
 static void test_idle_connections_give_way(void **state)
 {
     struct fixture *f = *state;
-    int idle[16];
+    int idle[150];
     for (size_t i = 0; i < COUNTOF(idle); i++)
         idle[i] = dial(f);
-    for (int i = 0; i < 1000 && http_server_connections(f->server) < COUNTOF(idle); i++)
+    for (int i = 0; i < 1000 && http_server_connections(f->server) < LIMIT; i++)
         clock_sleep_ms(5);
     char *answer = NULL;
     for (int i = 0; i < 20 && (answer == NULL || status_of(answer) != 200); i++) {
         mem_free(answer);
-        clock_sleep_ms(500);
+        clock_sleep_ms(answer == NULL ? 0 : 500);
         answer = exchange(f, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nhi");
     }
     assert_int_equal(status_of(answer), 200);
@@ -451,7 +468,7 @@ static void test_idle_connections_give_way(void **state)
 static void test_busy_connections_are_said_to_be(void **state)
 {
     struct fixture *f = *state;
-    int busy[16];
+    int busy[LIMIT];
     const char *wait = "GET /wait HTTP/1.1\r\n" HOST "\r\n";
     for (size_t i = 0; i < COUNTOF(busy); i++) {
         busy[i] = dial(f);
@@ -478,6 +495,52 @@ static void test_busy_connections_are_said_to_be(void **state)
     answer = exchange(f, work);
     assert_int_equal(status_of(answer), 200);
     mem_free(answer);
+}
+
+/* A byte now and then until the server has had enough. */
+static void *dawdle(void *arg)
+{
+    int fd = *(int *)arg;
+    for (int i = 0; i < PATIENCE_MS / 50 && send(fd, "a", 1, MSG_NOSIGNAL) == 1; i++)
+        clock_sleep_ms(50);
+    return NULL;
+}
+
+/* Whoever sends its head or its body a byte at a time, or does not read its stream, is cut at the deadline; meanwhile
+ * others are served. */
+static void test_those_that_dawdle_are_cut(void **state)
+{
+    static const char *const requests[] = {
+        "GET /rest/x HTTP/1.1\r\nX: ",
+        "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 1000000\r\n\r\n",
+        "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nfffff\r\n",
+        "GET /endless HTTP/1.1\r\n" HOST "\r\n",
+    };
+    struct fixture *f = *state;
+    pthread_t threads[COUNTOF(requests)];
+    int fds[COUNTOF(requests)];
+    for (size_t i = 0; i < COUNTOF(requests); i++) {
+        fds[i] = dial(f);
+        say(fds[i], requests[i], strlen(requests[i]));
+        if (i + 1 < COUNTOF(requests)) /* the last one only does not read */
+            assert_int_equal(pthread_create(&threads[i], NULL, dawdle, &fds[i]), 0);
+    }
+    wait_for(&f->produced, 1);
+    char *other = exchange(f, "GET /rest/x HTTP/1.1\r\n" HOST "\r\n");
+    assert_int_equal(status_of(other), 200);
+    mem_free(other);
+    wait_for(&f->streams_closed, 1);
+    for (size_t i = 0; i + 1 < COUNTOF(requests); i++) {
+        pthread_join(threads[i], NULL);
+        char *answer = hear(fds[i]);
+        assert_int_equal(status_of(answer), 0);
+        mem_free(answer);
+    }
+    for (size_t i = 0; i < COUNTOF(requests); i++)
+        close(fds[i]);
+    for (int i = 0; i < PATIENCE_MS / 5 && http_server_connections(f->server) > 0; i++)
+        clock_sleep_ms(5);
+    assert_int_equal(http_server_connections(f->server), 0);
 }
 
 static void test_a_port_in_use_is_named(void **state)
@@ -512,14 +575,28 @@ static void test_names(void **state)
     assert_false(http_host_is_local(""));
     assert_false(http_host_is_local("[::1"));
     assert_false(http_host_is_local("localhost.evil"));
+    assert_true(http_host_is_local("host.docker.internal:8080"));
+    assert_true(http_host_is_local("host.containers.internal"));
+    assert_false(http_host_is_local("evil.host.docker.internal"));
+    assert_false(http_host_is_local("host.docker.internal.evil"));
     assert_false(http_host_is_local("127.0.0.1x"));
     assert_true(http_origin_allowed("http://box.lan:8080", "box.lan:8080"));
     assert_false(http_origin_allowed("http://box.lan:8080", "other.lan:8080"));
     assert_false(http_origin_allowed("http://box.lan", NULL));
     assert_false(http_origin_allowed("file://localhost", "localhost"));
+    assert_true(http_origin_is_local("http://localhost:3000"));
+    assert_true(http_origin_is_local("https://127.0.0.1"));
+    assert_true(http_origin_is_local("app://obsidian.md"));
+    assert_true(http_origin_is_local("vscode-webview://0a1b"));
+    assert_false(http_origin_is_local("http://app.example"));
+    assert_false(http_origin_is_local("https://localhost.evil"));
+    assert_false(http_origin_is_local("null"));
+    assert_false(http_origin_is_local("file://localhost"));
     char path[HTTP_PATH_MAX];
     assert_true(http_path_decode("/a%20b//", path));
     assert_string_equal(path, "/a b");
+    assert_true(http_path_decode("//v1//models///a", path));
+    assert_string_equal(path, "/v1/models/a");
     assert_true(http_path_decode("///", path));
     assert_string_equal(path, "/");
     assert_false(http_path_decode("*", path));
@@ -549,6 +626,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_stop_ends_what_waits, start, stop),
         cmocka_unit_test_setup_teardown(test_idle_connections_give_way, start, stop),
         cmocka_unit_test_setup_teardown(test_busy_connections_are_said_to_be, start, stop),
+        cmocka_unit_test_setup_teardown(test_those_that_dawdle_are_cut, start_hasty, stop),
         cmocka_unit_test_setup_teardown(test_a_port_in_use_is_named, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,7 +95,7 @@ int main(int argc, char **argv)
     if (argc != 3 || gguf_open(&file, argv[1], NULL) != 0 || tokenizer_open(&k, file, NULL) != 0)
         return 64;
     random_seed(&r, strtoull(argv[2], NULL, 10));
-    struct token_trie *t = token_trie_create(k);
+    struct token_trie *t = token_trie_create(k, UINT32_MAX);
     tokenizer_close(&k);
     gguf_close(&file);
     char *line = NULL;

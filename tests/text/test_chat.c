@@ -217,6 +217,8 @@ static void test_results_of_tools_share_a_turn(void **state)
 #define A(text) "{\"role\":\"assistant\",\"content\":\"" text "\"}"
 #define CALL "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"call_1\"," \
     "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": [1, 2.0, \\\"é\\\"]}\"}}]}"
+#define TWO_CALLS "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"call_1\"," \
+    "\"function\":{\"name\":\"g\"}},{\"id\":\"call_1\",\"function\":{\"name\":\"h\"}}]}"
 #define RESULT "{\"role\":\"tool\",\"tool_call_id\":\"call_1\",\"content\":\"ok\"}"
 
 /* %s of a template is its row's `arguments`. want NULL: refused, with the status and a sentence that has `says`. */
@@ -244,6 +246,7 @@ static const struct {
     {CALLS, JSON_OF_ARGUMENTS, U("a") "," CALL "," RESULT, "u:a;a:(call_1 f {\"x\": [1, 2.0, \"é\"]});t:okf;", 0, NULL},
     {CALLS, TEXT_OF_ARGUMENTS, U("a") "," CALL "," RESULT, "u:a;a:(call_1 f {\"x\": [1, 2.0, \"é\"]});t:okf;", 0, NULL},
     {CALLS, EACH_ARGUMENT, U("a") "," CALL, "u:a;a:(call_1 f x=[1, 2.0, 'é']);", 0, NULL},
+    {CALLS, "", TWO_CALLS "," RESULT "," U("b") "," RESULT, "a:(call_1 g )(call_1 h );t:okg;u:b;t:ok;", 0, NULL},
     {NINE CALLS, EACH_ARGUMENT, U("a") "," CALL, "u:a;a:(%9 f x=[1, 2.0, 'é']);", 0, NULL},
     {"{% for m in messages %}{% if m.content is none %}({{ m.tool_calls[0].function.name }}%s){% else %}{{ m.content }}"
      "{% endif %};{% endfor %}", "{{ m.tool_calls[0].function.arguments|tojson }}", U("a") "," CALL,
@@ -252,6 +255,16 @@ static const struct {
      "messages[0]"},
     {PLAIN, "", U("a") ",{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}", NULL, ERR_UNSUPPORTED,
      "messages[1]"},
+    {PLAIN, "", U("a") ",{\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\",\"text\":\"b\"},"
+     "{\"type\":\"refusal\",\"refusal\":\"c\"}]},{\"role\":\"user\",\"content\":[{\"type\":\"input_text\","
+     "\"text\":\"d\"}]}", "u:a;a:bc;u:d;", 0, NULL},
+    {PLAIN, "", U("a") ",{\"role\":\"assistant\",\"content\":[{\"type\":\"refusal\",\"text\":\"b\"}]}", NULL,
+     ERR_UNSUPPORTED, "messages[1]"},
+    {PLAIN, "", U("a") ",{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":null}", "u:a;t:;", 0, NULL},
+    {CALLS, EACH_ARGUMENT, U("a") ",{\"role\":\"assistant\",\"content\":null,\"function_call\":{\"name\":\"f\","
+     "\"arguments\":\"{\\\"x\\\":1}\"}},{\"role\":\"function\",\"name\":\"f\",\"content\":\"3\"}",
+     "u:a;a:( f x=1);t:3f;", 0, NULL},
+    {CALLS, EACH_ARGUMENT, "{\"role\":\"assistant\",\"function_call\":{}}", NULL, ERR_INVALID, "messages[0]"},
     {PLAIN, "", U("a") ",{\"role\":\"user\",\"content\":7}", NULL, ERR_INVALID, "messages[1]"},
     {PLAIN, "", "{\"role\":\"user\"}", NULL, ERR_INVALID, "messages[0]"},
     {PLAIN, "", "7", NULL, ERR_INVALID, "messages[0]"},
@@ -301,7 +314,7 @@ static void test_conversations_are_fitted_to_what_templates_cope_with(void **sta
         struct jinja_output out;
         struct error e = {0};
         assert_non_null(messages);
-        int status = chat_render(c, &q, &out, &e);
+        int status = chat_render(c, &q, &out, NULL, &e);
         if (status != fits[i].status || (status == 0 && !same(out.text, fits[i].want)) ||
             (status != 0 && !strstr(e.text, fits[i].says)))
             fail_msg("%s\nof %s\ngives %s\nnot   %s", fits[i].template, text, status == 0 ? out.text : e.text,
@@ -313,6 +326,63 @@ static void test_conversations_are_fitted_to_what_templates_cope_with(void **sta
     }
 }
 
+/* The turns are copied once, however many there are. */
+static void test_many_turns_are_joined(void **state)
+{
+    (void)state;
+    enum { LONG = 7 << 20, TURNS = 4000 };
+    struct chat *c = chat_of(ALTERNATE PLAIN, "");
+    json_t *messages = json_array();
+    char *text = mem_alloc(LONG + 1);
+    memset(text, 'x', LONG);
+    for (int i = 0; i < TURNS; i++)
+        json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "user", "content", i == 0 ? text : "a"));
+    json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "assistant", "content", "b"));
+    struct chat_request q = {.messages = messages};
+    struct jinja_output out;
+    assert_int_equal(chat_render(c, &q, &out, NULL, NULL), 0);
+    assert_int_equal(out.len, strlen("u:") + LONG + 3 * (TURNS - 1) + strlen(";a:b;"));
+    assert_memory_equal(out.text + 2, text, LONG);
+    assert_string_equal(out.text + out.len - 14, "\n\na\n\na\n\na;a:b;");
+    jinja_output_free(&out);
+    json_decref(messages);
+    mem_free(text);
+    chat_close(&c);
+}
+
+/* Which part of the request an error is about, for programs. */
+static void test_errors_say_what_they_are_about(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *messages, *tools, *variables;
+        enum chat_part part;
+        size_t index;
+    } rows[] = {
+        {"[]", NULL, NULL, CHAT_ABOUT_MESSAGES, 0},
+        {"[" U("a") "," U("a") ",7]", NULL, NULL, CHAT_ABOUT_MESSAGE, 2},
+        {"[" U("tools") "]", "{}", NULL, CHAT_ABOUT_TOOLS, 0},
+        {"[" U("a") "]", NULL, "[]", CHAT_ABOUT_VARIABLES, 0},
+        {"[" U("a") "]", NULL, "{\"fail\": \"messages[3]: tools\"}", CHAT_ABOUT_MESSAGES, 0},
+    };
+    struct chat *c = chat_of(PLAIN "{{ raise_exception(fail) if fail }}", "");
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        json_t *m = json_loads(rows[i].messages, 0, NULL), *v = json_loads(rows[i].variables ? rows[i].variables : "",
+                                                                            0, NULL);
+        json_t *t = rows[i].tools ? json_loads(rows[i].tools, 0, NULL) : NULL;
+        struct chat_request q = {.messages = m, .tools = t, .variables = v};
+        struct chat_about about = {CHAT_ABOUT_VARIABLES, 9};
+        struct jinja_output out;
+        assert_true(chat_render(c, &q, &out, &about, NULL) < 0);
+        assert_int_equal(about.part, rows[i].part);
+        assert_int_equal(about.part == CHAT_ABOUT_MESSAGE ? about.index : 0, rows[i].index);
+        json_decref(m);
+        json_decref(t);
+        json_decref(v);
+    }
+    chat_close(&c);
+}
+
 static void check_request(const struct chat *c, const char *tools, const char *variables, int status, const char *want)
 {
     json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "a");
@@ -320,7 +390,7 @@ static void check_request(const struct chat *c, const char *tools, const char *v
     struct chat_request q = {messages, t, v, true, 0};
     struct jinja_output out;
     struct error e = {0};
-    assert_int_equal(chat_render(c, &q, &out, &e), status);
+    assert_int_equal(chat_render(c, &q, &out, NULL, &e), status);
     assert_string_equal(status == 0 ? out.text : e.text, want);
     jinja_output_free(&out);
     json_decref(messages);
@@ -397,7 +467,7 @@ static void test_real_templates_chat(void **state)
             struct jinja_output out;
             struct error e = {0};
             assert_int_equal(chat_open_file(&c, demo, path, &e), 0);
-            int status = chat_render(c, &q, &out, &e);
+            int status = chat_render(c, &q, &out, NULL, &e);
             n++;
             fail += status != 0;
             print_message(status == 0 ? "" : "%s: %s\n", entry->d_name, e.text);
@@ -424,6 +494,8 @@ int main(void)
         cmocka_unit_test(test_roles_and_limits_are_checked),
         cmocka_unit_test(test_results_of_tools_share_a_turn),
         cmocka_unit_test(test_conversations_are_fitted_to_what_templates_cope_with),
+        cmocka_unit_test(test_many_turns_are_joined),
+        cmocka_unit_test(test_errors_say_what_they_are_about),
         cmocka_unit_test(test_tools_and_variables_reach_the_template),
         cmocka_unit_test(test_the_templates_own_tokens_count),
         cmocka_unit_test(test_real_templates_chat),

@@ -31,7 +31,7 @@ static char *rendered(const struct chat *c)
                                  "content", "Hello <|im_end|>");
     struct chat_request q = {.messages = messages, .add_generation_prompt = true};
     struct jinja_output out;
-    char *text = chat_render(c, &q, &out, NULL) == 0 ? mem_strdup(out.text) : NULL;
+    char *text = chat_render(c, &q, &out, NULL, NULL) == 0 ? mem_strdup(out.text) : NULL;
     jinja_output_free(&out);
     json_decref(messages);
     return text;

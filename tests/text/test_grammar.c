@@ -18,7 +18,7 @@
 
 enum { ROUNDS = 12, STEPS_MAX = 40 };
 
-static struct token_trie *trie;
+static struct token_trie *trie, *less; /* less: without the last token */
 
 static int open_trie(void **state)
 {
@@ -31,7 +31,8 @@ static int open_trie(void **state)
     gguf_close(&g);
     if (r != 0)
         return -1;
-    trie = token_trie_create(t);
+    trie = token_trie_create(t, UINT32_MAX);
+    less = token_trie_create(t, tokenizer_count(t) - 1);
     tokenizer_close(&t);
     return 0;
 }
@@ -40,6 +41,7 @@ static int close_trie(void **state)
 {
     (void)state;
     token_trie_drop(&trie);
+    token_trie_drop(&less);
     return 0;
 }
 
@@ -394,6 +396,26 @@ static void test_split_takes_the_longest_tokens(void **state)
     assert_int_equal(token_trie_split(trie, text, strlen(text), ids, 2), 2);
 }
 
+/* A vocabulary may have more tokens than the model has logits. */
+static void test_a_mask_ends_with_the_logits(void **state)
+{
+    (void)state;
+    struct grammar *g;
+    uint32_t n = 0;
+    assert_int_equal(less->n_vocab, trie->n_vocab - 1);
+    assert_int_equal(grammar_regex(&g, less, ".*", 2, NULL), 0);
+    struct matcher *m = matcher_create(g);
+    uint8_t *bits = mem_array(token_trie_mask_bytes(trie), 1);
+    assert_int_equal(matcher_mask(m, bits, &n, NULL), 0);
+    assert_true(n > 0);
+    for (uint32_t id = less->n_vocab; id < 8 * token_trie_mask_bytes(trie); id++)
+        assert_false(bits[id >> 3] >> (id & 7) & 1);
+    assert_int_equal(matcher_accept(m, (int32_t)less->n_vocab, NULL), ERR_INVALID);
+    mem_free(bits);
+    matcher_destroy(&m);
+    grammar_drop(&g);
+}
+
 /* Whatever it is, it ends soon with a mask or an error. */
 static void check_hostile(const char *source)
 {
@@ -450,6 +472,35 @@ static void test_hostile_grammars(void **state)
     }
 }
 
+/* An answer that could not be followed once cannot be followed later either. */
+static void test_a_lost_answer_stays_lost(void **state)
+{
+    (void)state;
+    char *source = repeated("L ::= \"x\"{20000}\nroot ::= L \"0\"", " | L \"1\"", 3000, "");
+    struct grammar *g = open_grammar(GBNF, source);
+    struct matcher *m = matcher_create(g);
+    uint8_t *bits = mem_array(token_trie_mask_bytes(trie), 1);
+    struct buffer out;
+    uint32_t n = 0;
+    int r = 0, i = 0;
+    buffer_init(&out, 100);
+    for (; i < 1000 && r == 0; i++)
+        r = matcher_accept_text(m, "x", 1, NULL);
+    assert_int_equal(r, ERR_LIMIT);
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(matcher_mask(m, bits, &n, NULL), ERR_LIMIT);
+        (void)matcher_place(m);
+        assert_false(matcher_may_end(m));
+        assert_int_equal(matcher_forced(m, &out, NULL), ERR_LIMIT);
+        assert_int_equal(matcher_accept_text(m, "x", 1, NULL), ERR_LIMIT);
+    }
+    buffer_close(&out);
+    mem_free(bits);
+    mem_free(source);
+    matcher_destroy(&m);
+    grammar_drop(&g);
+}
+
 /* Opens arrays and objects at random, as deep as `closing` is long, and gives what closes them. */
 static void nest(struct matcher *m, struct random_state *r, char *closing, size_t depth)
 {
@@ -502,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_texts),          cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_masks),          cmocka_unit_test(test_regex_means_what_pcre_says),
         cmocka_unit_test(test_forced_text),    cmocka_unit_test(test_hostile_grammars),
+        cmocka_unit_test(test_a_mask_ends_with_the_logits), cmocka_unit_test(test_a_lost_answer_stays_lost),
         cmocka_unit_test(test_full_automaton), cmocka_unit_test(test_split_takes_the_longest_tokens),
     };
     return cmocka_run_group_tests(tests, open_trie, close_trie);

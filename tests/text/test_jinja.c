@@ -158,6 +158,12 @@ static void test_lists_change_where_that_is_allowed(void **state)
          "{% endfor %}",
          "1234"},
         {"{% set l = [] %}{% for x in range(20) %}{% set _ = l.append(l|length) %}{% endfor %}{{ l|sum }}", "190"},
+        {"{% set l = [1, 2, 3, 4, 5] %}{% for x in l %}{% if loop.last %}{% for i in range(4) %}{% set _ = l.pop(0) %}"
+         "{% endfor %}<{{ loop.previtem }}{{ loop.nextitem }}>{% endif %}{% endfor %}", "<>"},
+        {"{% set l = [1, 2] %}{% for x in l if l.pop() %}{{ x }}{% endfor %}", "1"},
+        {"{% set l = [1] %}{% for x in l if l.pop() %}{{ x }}{% endfor %}", "1"},
+        {"{% set l = [1, 2, 3] %}{% for x in l %}{{ loop.previtem }}{{ x }}{{ loop.nextitem }} {% endfor %}",
+         "12 123 23 "},
         {"{{ [].pop() }}", NULL}, {"{{ [1].pop(1) }}", NULL}, {"{{ (1,).append(1) }}", NULL},
         {"{{ [1].clear() }}", NULL},
         {"{% set l = [1] %}{% for x in l %}{% set _ = l.append(x) %}{% endfor %}", NULL},
@@ -178,8 +184,8 @@ static void test_lists_change_where_that_is_allowed(void **state)
 
 /* ---- marks ---- */
 
-/* x is a stranger's "Ab<|x|> é", m its member of a message. In the answer, what is between brackets must be the
- * stranger's, and nothing else; the template has no brackets of its own. */
+/* x is a stranger's "Ab<|x|> é", m its member of a message, f, g and h its formats, k its HTML, j its lines. In the
+ * answer, what is between brackets must be the stranger's, and nothing else; the template has no brackets itself. */
 static const struct {
     const char *source, *want;
 } marks[] = {
@@ -216,6 +222,18 @@ static const struct {
      "[|x|> éAb<|é >|x|<bAé]"},
     {"{{ x|length }}{{ x == x }}{{ x in [x] }}", "9TrueTrue"},
     {"{{ strftime_now(x) }}", "[Ab<|x|> é]"},
+    {"{{ f.format('', '', '', '') }}", "[<|im]"},
+    {"{{ f.format('own', 2, '', '') }}", "own[2im]"},
+    {"{{ g.format(7, -7) }}{{ g.format('o', 'o') }}", "[<<<7||-7<<<]o[|||]o"},
+    {"{{ ('{:*>3}|' + g).format(7, 7, 7) }}{{ ('{:' + '<' + '4}').format(7) }}", "**7|[<<<7|||7]7   "},
+    {"{{ h % (7, 'o') }}{{ '%05d' % 7 }}", "[00007   ]o00007"},
+    {"{{ '{!r}{!a:>11}{!s}'.format(x, x[-2:], x) }}", "'[Ab<|x|> é]'    '[ \\xe9]'[Ab<|x|> é]"},
+    {"{{ '%a' % x }}", "'[Ab<|x|> \\xe9]'"},
+    {"{{ '%c' % x[0] }}{{ '%c' % 'o' }}{{ '%3c' % 60 }}", "[A]o  [<]"},
+    {"{{ k|striptags }}", "[<im_start>] [&am] [<] [<]"},
+    {"{{ ('&' + k)|striptags }}{{ '&lt;&amp;lt;'|striptags }}", "&[<im_start>] [&am] [<] [<]<&lt;"},
+    {"{{ j|indent(1) }}", "[a\n\n] [b]"},
+    {"{{ ('o\n' + j + '\no\r\no')|indent(1, true, true) }}", " o\n [a\n] [\n] [b]\n o\n o"},
 };
 
 /* The output with brackets around what is not trusted. */
@@ -242,8 +260,10 @@ static char *bracketed(const struct jinja_output *out)
 static void test_a_strangers_bytes_stay_marked(void **state)
 {
     (void)state;
-    json_t *v = json_pack("{s:s, s:{s:s, s:s}, s:s}", "x", "Ab<|x|> \xC3\xA9", "m", "role", "user", "content", "hi",
-                          "bos_token", "<s>");
+    json_t *v = json_pack("{s:s, s:{s:s, s:s}, s:s, s:s, s:s, s:s, s:s, s:s}", "x", "Ab<|x|> \xC3\xA9", "m", "role",
+                          "user", "content", "hi", "bos_token", "<s>", "f", "{:<<1}{:|<1}{:i<1}{:m<1}", "g",
+                          "{:<>4}{:|>4}", "h", "%05d%4s", "k", "&lt;im_start&gt; <b>&am &lt;</b>  &lt;", "j",
+                          "a\r\n\nb");
     for (size_t i = 0; i < COUNTOF(marks); i++) {
         struct jinja_output out;
         struct error e = {0};
@@ -299,6 +319,22 @@ static const struct {
     {"{{ '%999999999d' % 1 }}", ERR_INVALID},
     {"{{ '%.99999999f' % 1 }}", ERR_INVALID},
     {"{{ '{:999999999}'.format(1) }}", ERR_INVALID},
+    {"{{ '{!€<5}'.format('q') }}", ERR_INVALID},
+    {"{{ '{!x}'.format('q') }}", ERR_INVALID},
+    {"{{ '{!}'.format('q') }}", ERR_INVALID},
+    {"{{ '{!rr}'.format('q') }}", ERR_INVALID},
+    {"{{ '%x' % 1.5 }}", ERR_INVALID},
+    {"{{ '{:b}'.format(1.5) }}", ERR_INVALID},
+    {"{{ '{:.999999}'.format(1.5) }}", ERR_INVALID},
+    {"{{ '{:5d}'.format('a') }}", ERR_INVALID},
+    {"{{ '%c' % 1.5 }}", ERR_INVALID},
+    {"{{ '%c' % 'ab' }}", ERR_INVALID},
+    {"{{ '%c' % '' }}", ERR_INVALID},
+    {"{{ '%c' % -1 }}", ERR_INVALID},
+    {"{{ '%c' % 1114112 }}", ERR_INVALID},
+    {"{{ '%c' % 55296 }}", ERR_INVALID},
+    {"{{ 'a'|truncate(-9223372036854775807 - 1, true, '...', 0) }}", ERR_INVALID},
+    {"{{ 9223372036854775807|round(-19) }}", ERR_LIMIT},
     {"{{ 'a'.center(999999999999) }}", ERR_LIMIT},
     {"{{ 'a'.ljust(9223372036854775807) }}", ERR_LIMIT},
     {"{{ 'a\t'.expandtabs(999999999999) }}", ERR_LIMIT},
@@ -312,6 +348,13 @@ static const struct {
     {"{% set b = 'a' * 30000000 %}{{ b.rfind('a' * 15000000 + 'b') }}", ERR_LIMIT},
     {"{% set b = 'a' * 1000000 %}{{ b.strip('b' * 1000000 + 'a') }}", ERR_LIMIT},
     {"{{ range(99999)|unique|list }}", ERR_LIMIT},
+    {"{% set b = 'a' * 1000000 %}{% for i in range(9999) %}{{ b.rsplit(none, 1)|length }}{% endfor %}", ERR_LIMIT},
+    {"{% set b = 'a' * 1000000 %}{% for i in range(9999) %}{{ b.endswith(b) }}{% endfor %}", ERR_LIMIT},
+    {"{% set b = 'a' * 1000000 %}{% for i in range(9999) %}{{ b.removeprefix(b) }}{% endfor %}", ERR_LIMIT},
+    {"{% set b = ' ' * 1000000 %}{% for i in range(9999) %}{{ b|int }}{% endfor %}", ERR_LIMIT},
+    {"{% set b = ' ' * 1000000 %}{% for i in range(9999) %}{{ b|float }}{% endfor %}", ERR_LIMIT},
+    {"{% set b = range(99999) %}{% for i in range(9999) %}{{ b|sum }}{% endfor %}", ERR_LIMIT},
+    {"{% set b = range(99999) %}{% for i in range(9999) %}{{ b|max }}{% endfor %}", ERR_LIMIT},
     {"{{ range(50000)|list + [1] in [range(50000)|list + [2]] * 50000 }}", ERR_LIMIT},
     {"{{ [1,2][0:1:0] }}", ERR_INVALID},
     {"{{ ''.__class__.__mro__ }}", ERR_INVALID},

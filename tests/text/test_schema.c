@@ -296,12 +296,72 @@ static void test_hostile_schemas(void **state)
     buffer_close(&b);
 }
 
+static void add_times(struct buffer *b, const char *text, int times)
+{
+    for (int i = 0; i < times; i++)
+        buffer_add_text(b, text);
+}
+
+static void check_too_large(struct buffer *b)
+{
+    struct grammar *g = NULL;
+    struct error e = {0};
+    assert_false(buffer_failed(b));
+    assert_int_equal(compile(buffer_text(b), &g, &e), ERR_LIMIT);
+    assert_non_null(strstr(e.text, "too large"));
+    buffer_clear(b);
+}
+
+/* Each of these is small and took minutes or gigabytes once. */
+static void test_work_is_bounded(void **state)
+{
+    (void)state;
+    static const char branch[] = "{\"type\":\"object\",\"required\":[\"x\"";
+    struct buffer b;
+    buffer_init(&b, 8 << 20);
+    buffer_add_text(&b, "{\"oneOf\":["); /* objects within objects, held against each other by every name */
+    for (int k = 0; k < 2; k++) {
+        for (int depth = 0; depth < 6; depth++) {
+            buffer_add_text(&b, branch);
+            add_times(&b, ",\"x\"", 200);
+            buffer_add_text(&b, "],\"properties\":{\"x\":");
+        }
+        buffer_add_text(&b, "{}");
+        add_times(&b, "}}", 6);
+        buffer_add_text(&b, k == 0 ? "," : "]}");
+    }
+    check_too_large(&b);
+    buffer_add_text(&b, "{\"$defs\":{\"a\":{\"properties\":{");
+    for (int i = 0; i < 5000; i++) {
+        char *one = mem_printf("\"%d\":{},", i);
+        buffer_add_text(&b, one);
+        mem_free(one);
+    }
+    buffer_add_text(&b, "\"z\":{}}}},\"allOf\":[");
+    add_times(&b, "{\"$ref\":\"#/$defs/a\"},", 3000);
+    buffer_add_text(&b, "{}]}");
+    check_too_large(&b);
+    buffer_add_text(&b, "{\"$defs\":{\"a\":{\"type\":\"string\",\"pattern\":\"");
+    add_times(&b, "ab", 100000);
+    buffer_add_text(&b, "\"}},\"anyOf\":[");
+    add_times(&b, "{\"$ref\":\"#/$defs/a\",\"nullable\":true},", 300);
+    buffer_add_text(&b, "{}]}");
+    check_too_large(&b);
+    buffer_add_text(&b, "{\"type\":\"string\",\"pattern\":\"");
+    add_times(&b, "ab", GRAMMAR_SOURCE_MAX / 2 + 1);
+    buffer_add_text(&b, "\"}");
+    struct grammar *g = NULL;
+    assert_int_equal(compile(buffer_text(&b), &g, NULL), ERR_LIMIT);
+    buffer_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_hostile_schemas),
+        cmocka_unit_test(test_work_is_bounded),
     };
     return cmocka_run_group_tests(tests, open_trie, close_trie);
 }

@@ -210,6 +210,8 @@ static size_t word_length(const struct gbnf *g)
 static int read_item(struct gbnf *g, uint32_t *out, bool *found)
 {
     *found = true;
+    if (g->r->failed)
+        return error_set(g->e, ERR_LIMIT, "it is too large");
     if (take(g, '"'))
         return read_literal(g, out);
     if (take(g, '['))

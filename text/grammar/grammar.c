@@ -299,10 +299,10 @@ static bool settle(struct matcher *m)
 {
     struct automaton *a = &m->grammar->automaton;
     a->work_max = a->work + GRAMMAR_WORK_MAX + WORK_A_BYTE * m->answer.len;
-    if (m->generation == a->generation)
-        return true;
-    m->generation = a->generation;
-    m->state = advance(a, AUTOMATON_START, buffer_text(&m->answer), m->answer.len);
+    if (m->generation != a->generation) {
+        m->generation = a->generation;
+        m->state = advance(a, AUTOMATON_START, buffer_text(&m->answer), m->answer.len);
+    }
     return m->state < a->n_states && m->state != AUTOMATON_DEAD;
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/memory.h"
 #include "text/grammar/front.h"
+#include "text/grammar/grammar.h"
 #include "text/grammar/json.h"
 #include "text/utf8.h"
 
@@ -258,6 +259,8 @@ static int read_group(struct regex *g, uint32_t *out)
 static int read_atom(struct regex *g, uint32_t *out)
 {
     uint32_t c = 0;
+    if (g->r->failed)
+        return fail(g, ERR_LIMIT, "it is too large");
     if (take(g, "("))
         return read_group(g, out);
     if (take(g, "["))
@@ -390,6 +393,9 @@ static int read_all(struct regex *g, uint32_t *out)
 int regex_expr(struct rules *r, const char *text, size_t len, bool json, uint32_t *out, struct error *e)
 {
     struct regex g = {.r = r, .text = text, .at = text, .end = text + len, .json = json, .open_ends = json, .e = e};
+    if (len > GRAMMAR_SOURCE_MAX)
+        return error_set(e, ERR_LIMIT, "a regular expression has %zu bytes; at most %d can be", len,
+                         GRAMMAR_SOURCE_MAX);
     return read_all(&g, out);
 }
 

@@ -359,13 +359,16 @@ int schema_rule(struct schema *s, json_t *schema, uint32_t *rule)
 /* The schema without one of its keywords. */
 static json_t *without(struct schema *s, json_t *schema, const char *key)
 {
+    s->work += json_object_size(schema);
     json_t *copy = schema_made(s, json_copy(schema));
     json_object_del(copy, key);
     return copy;
 }
 
-static int step(struct schema *s)
+int schema_step(struct schema *s)
 {
+    if (s->r->failed || s->work > SCHEMA_WORK_MAX)
+        return schema_fail(s, ERR_LIMIT, "it is too large");
     if (++s->steps > SCHEMA_STEPS_MAX)
         return schema_fail(s, ERR_LIMIT, "it is too large: more than %d schemas", SCHEMA_STEPS_MAX);
     if (s->depth > SCHEMA_DEPTH_MAX)
@@ -382,7 +385,7 @@ int schema_resolve(struct schema *s, json_t *schema, json_t **out)
         return 0;
     s->depth++;
     json_t *merged = without(s, schema, ref ? "$ref" : "allOf"), *target = NULL;
-    int status = step(s);
+    int status = schema_step(s);
     if (status == 0 && ref) {
         status = find_ref(s, ref, &target);
         if (status == 0)
@@ -403,11 +406,14 @@ static int check_apart(struct schema *s, json_t *branches)
     size_t n = json_array_size(branches);
     if (n > SCHEMA_APART_MAX)
         return schema_fail(s, ERR_LIMIT, "\"oneOf\" has more than %d schemas: use \"anyOf\"", SCHEMA_APART_MAX);
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < n; k++)
-            if (i != k && !schema_apart(s, json_array_get(branches, i), json_array_get(branches, k), 4))
-                return schema_fail(s, ERR_UNSUPPORTED,
-                                   "\"oneOf\": a value could be valid by branches %zu and %zu: use \"anyOf\"", i, k);
+    for (size_t at = 0; at < n * n; at++) {
+        size_t i = at / n, k = at % n;
+        if (i == k || schema_apart(s, json_array_get(branches, i), json_array_get(branches, k), 4))
+            continue;
+        int status = schema_step(s); /* was there too much to look at? */
+        return status != 0 ? status : schema_fail(s, ERR_UNSUPPORTED, "\"oneOf\": a value could be valid by branches "
+                                                  "%zu and %zu: use \"anyOf\"", i, k);
+    }
     return 0;
 }
 
@@ -473,7 +479,7 @@ static int expr_of_object(struct schema *s, json_t *schema, uint32_t *out)
 int schema_expr(struct schema *s, json_t *schema, uint32_t *out)
 {
     s->depth++;
-    int status = step(s);
+    int status = schema_step(s);
     if (status == 0 && json_is_boolean(schema))
         *out = json_is_true(schema) ? json_value(&s->j) : rules_never(s->r);
     else if (status == 0 && json_is_object(schema))

@@ -22,7 +22,7 @@ enum schema_limits {
     SCHEMA_BRANCHES_MAX = 1000,   /* of an anyOf or oneOf */
     SCHEMA_APART_MAX = 64,        /* of a oneOf, which are held against each other */
     SCHEMA_ENUM_MAX = 1 << 16,
-    SCHEMA_PAIRS_MAX = 1 << 20,   /* of values of two lists that are held against each other */
+    SCHEMA_WORK_MAX = 1 << 22,    /* members of schemas that are merged, pairs of values held against each other */
     SCHEMA_MULTIPLES_MAX = 20000, /* listed one by one */
 };
 
@@ -45,11 +45,14 @@ struct schema {
     size_t n_known, room_known;
     const char *property;    /* under which the schema at hand stands; NULL: none */
     int depth, steps;
+    size_t work;
     struct error *e;
 };
 
 /* "<what>", and where. */
 int schema_fail(struct schema *s, int status, const char *format, ...) PRINTF_LIKE(3, 4);
+/* One more schema is looked at. ERR_LIMIT: too many, too deep, or the rules are too large already. */
+MUST_USE int schema_step(struct schema *s);
 /* A value by the schema. */
 MUST_USE int schema_expr(struct schema *s, json_t *schema, uint32_t *out);
 /* The same as a rule's, for what is used more than once. */

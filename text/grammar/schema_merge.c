@@ -8,6 +8,33 @@
 
 #include "text/grammar/schema.h"
 
+/* So much is to be done: false when that is too much. */
+static bool spend(struct schema *s, size_t work)
+{
+    s->work += work < SCHEMA_WORK_MAX ? work : SCHEMA_WORK_MAX + 1;
+    return s->work <= SCHEMA_WORK_MAX;
+}
+
+/* Values in a value, counted until there are more than `most`. */
+static size_t weight(json_t *j, size_t most)
+{
+    size_t n = 1, i;
+    const char *key;
+    json_t *value;
+    json_array_foreach(j, i, value)
+        n += n <= most ? weight(value, most - n) : 0;
+    json_object_foreach(j, key, value)
+        n += n <= most ? weight(value, most - n) : 0;
+    return n;
+}
+
+/* Each of a list is held against each of another. */
+static bool spend_pairs(struct schema *s, json_t *a, json_t *b)
+{
+    size_t pairs;
+    return spend(s, __builtin_mul_overflow(json_array_size(a), json_array_size(b), &pairs) ? SIZE_MAX : pairs);
+}
+
 typedef json_t *(*merge_fn)(json_t *a, json_t *b); /* of two values; NULL: they cannot both be; owned */
 
 static json_t *both(json_t *a, json_t *b)
@@ -123,8 +150,14 @@ static json_t *undeclared(json_t *a)
     return other && !json_is_true(other) ? other : NULL;
 }
 
+static json_t *both_weighed(struct schema *s, json_t *a, json_t *b)
+{
+    s->work += weight(a, SCHEMA_WORK_MAX);
+    return both(a, b);
+}
+
 /* Into `out`: the properties of one, under what the other says of them. */
-static void merge_properties_of(json_t *out, json_t *one, json_t *other)
+static void merge_properties_of(struct schema *s, json_t *out, json_t *one, json_t *other)
 {
     json_t *theirs = json_object_get(other, "properties"), *closed = undeclared(other);
     const char *name;
@@ -134,7 +167,7 @@ static void merge_properties_of(json_t *out, json_t *one, json_t *other)
         if (json_object_get(out, name))
             continue;
         also = also ? also : closed;
-        json_object_set_new(out, name, also ? both(value, also) : json_incref(value));
+        json_object_set_new(out, name, also ? both_weighed(s, value, also) : json_incref(value));
     }
 }
 
@@ -153,7 +186,7 @@ static json_t *item_of(json_t *prefix, json_t *rest, size_t i)
 }
 
 /* An item is under what both say of its place. */
-static void merge_items(json_t *out, json_t *a, json_t *b)
+static void merge_items(struct schema *s, json_t *out, json_t *a, json_t *b)
 {
     json_t *rest_a, *rest_b, *first_a = items_of(a, &rest_a), *first_b = items_of(b, &rest_b);
     size_t n_a = json_array_size(first_a), n_b = json_array_size(first_b), n = n_a > n_b ? n_a : n_b;
@@ -161,12 +194,12 @@ static void merge_items(json_t *out, json_t *a, json_t *b)
     json_object_del(out, "prefixItems");
     json_object_del(out, "additionalItems");
     if (rest_a || rest_b)
-        json_object_set_new(out, "items", both(item_of(NULL, rest_a, 0), item_of(NULL, rest_b, 0)));
+        json_object_set_new(out, "items", both_weighed(s, item_of(NULL, rest_a, 0), item_of(NULL, rest_b, 0)));
     if (!first_a && !first_b)
         return;
     json_t *first = json_array();
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(first, both(item_of(first_a, rest_a, i), item_of(first_b, rest_b, i)));
+        json_array_append_new(first, both_weighed(s, item_of(first_a, rest_a, i), item_of(first_b, rest_b, i)));
     json_object_set_new(out, "prefixItems", first);
 }
 
@@ -180,14 +213,16 @@ static int merge_key(struct schema *s, json_t *out, const char *key, json_t *a, 
     size_t i = 0;
     while (i < COUNTOF(merges) && strcmp(merges[i].key, key) != 0)
         i++;
-    if (i == COUNTOF(merges) || json_equal(a, b)) /* a note, or refused later */
+    if (i == COUNTOF(merges)) /* a note, or refused later */
+        return 0;
+    if (!spend(s, weight(a, SCHEMA_WORK_MAX)) || !spend_pairs(s, a, b))
+        return schema_step(s);
+    if (json_equal(a, b))
         return 0;
     if (!merges[i].merge && strcmp(key, "nullable") == 0)
         return json_object_set_new(out, key, json_boolean(json_is_true(a) && json_is_true(b)));
     if (!merges[i].merge)
         return schema_fail(s, ERR_UNSUPPORTED, "two different \"%s\" for one value are not supported", key);
-    if (json_array_size(a) * json_array_size(b) > SCHEMA_PAIRS_MAX)
-        return schema_fail(s, ERR_LIMIT, "\"%s\" is too long to be merged", key);
     json_t *merged = merges[i].merge(a, b);
     if (!merged)
         return 1;
@@ -195,8 +230,18 @@ static int merge_key(struct schema *s, json_t *out, const char *key, json_t *a, 
     return 0;
 }
 
+/* Members of a schema and of what is merged member by member. */
+static size_t members(json_t *schema)
+{
+    json_t *rest;
+    return json_object_size(schema) + json_object_size(json_object_get(schema, "properties")) +
+           json_array_size(items_of(schema, &rest));
+}
+
 static int merge_objects(struct schema *s, json_t *a, json_t *b, json_t **out)
 {
+    if (!spend(s, members(a) + members(b)))
+        return schema_step(s);
     json_t *merged = schema_made(s, json_copy(a));
     const char *key;
     json_t *value;
@@ -216,11 +261,11 @@ static int merge_objects(struct schema *s, json_t *a, json_t *b, json_t **out)
             return status > 0 ? 0 : status;
     }
     if (json_object_get(b, "items") || json_object_get(b, "prefixItems"))
-        merge_items(merged, a, b);
+        merge_items(s, merged, a, b);
     if (json_object_get(a, "properties") || json_object_get(b, "properties")) {
         json_t *properties = json_object();
-        merge_properties_of(properties, a, b);
-        merge_properties_of(properties, b, a);
+        merge_properties_of(s, properties, a, b);
+        merge_properties_of(s, properties, b, a);
         json_object_set_new(merged, "properties", properties);
     }
     return 0;
@@ -250,10 +295,10 @@ static json_t *values_of(json_t *schema)
 }
 
 /* No constant of one is a constant of the other. False where one has none. */
-static bool constants_apart(json_t *a, json_t *b)
+static bool constants_apart(struct schema *s, json_t *a, json_t *b)
 {
     json_t *left = values_of(a), *right = values_of(b);
-    bool apart = left && right && json_array_size(left) * json_array_size(right) <= SCHEMA_PAIRS_MAX;
+    bool apart = left && right && spend_pairs(s, left, right);
     if (apart) {
         json_t *shared = common(left, right);
         apart = json_array_size(shared) == 0;
@@ -298,6 +343,7 @@ static unsigned types_of(struct schema *s, json_t *schema)
 {
     json_t *values = values_of(schema);
     unsigned types = 0;
+    s->work += json_array_size(values);
     for (size_t i = 0; i < json_array_size(values); i++)
         types |= schema_type_of(json_array_get(values, i));
     bool any = !values;
@@ -307,7 +353,7 @@ static unsigned types_of(struct schema *s, json_t *schema)
 
 bool schema_apart(struct schema *s, json_t *a, json_t *b, int levels)
 {
-    if (levels == 0 || schema_resolve(s, a, &a) != 0 || schema_resolve(s, b, &b) != 0)
+    if (schema_step(s) != 0 || levels == 0 || schema_resolve(s, a, &a) != 0 || schema_resolve(s, b, &b) != 0)
         return false;
     if (json_is_false(a) || json_is_false(b))
         return true;
@@ -318,6 +364,6 @@ bool schema_apart(struct schema *s, json_t *a, json_t *b, int levels)
     bool typed = json_object_get(b, "type") || json_object_get(b, "enum") || json_object_get(b, "const");
     if (typed && left && right && !(left & right))
         return true;
-    return constants_apart(a, b) ||
+    return constants_apart(s, a, b) ||
            (typed && (left & right) == TYPE_OBJECT && objects_apart(s, a, b, levels));
 }

@@ -175,9 +175,9 @@ struct token_trie *token_trie_from(const char *bytes, const uint32_t *starts, ui
     return t;
 }
 
-struct token_trie *token_trie_create(const struct tokenizer *k)
+struct token_trie *token_trie_create(const struct tokenizer *k, uint32_t n_max)
 {
-    uint32_t n = tokenizer_count(k), n_ends = 0;
+    uint32_t n = tokenizer_count(k) < n_max ? tokenizer_count(k) : n_max, n_ends = 0;
     uint32_t *starts = mem_array((size_t)n + 1, sizeof(*starts));
     int32_t *ends = mem_array((size_t)n + 1, sizeof(*ends));
     struct buffer all, one;

@@ -41,8 +41,8 @@ struct token_trie {
     uint32_t *starts;        /* [n_vocab + 1] by id; tokens that are not in the tree have none */
 };
 
-/* A mask has a bit for each id, the lowest first. */
-struct token_trie *token_trie_create(const struct tokenizer *t);
+/* A mask has a bit for each id, the lowest first. Only ids below n_max are in it: those that the model has rows for. */
+struct token_trie *token_trie_create(const struct tokenizer *t, uint32_t n_max);
 /* Of n tokens by id, token i being bytes[starts[i] .. starts[i + 1]); those that end an answer are empty. Copies. */
 struct token_trie *token_trie_from(const char *bytes, const uint32_t *starts, uint32_t n, const int32_t *ends,
                                    uint32_t n_ends);

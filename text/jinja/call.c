@@ -183,6 +183,7 @@ struct value call_macro(struct render *r, const struct macro *m, const struct ar
     struct frame *f = frame_new(r, m->frame, &m->node->hidden);
     if (!f || !render_enter(r))
         return UNDEFINED;
+    render_spend(r, args->n_named * m->node->n_params); /* every one is compared with every other */
     bind_rest(r, f, m, args);
     bind_params(r, f, m, args);
     struct value v = r->failed ? UNDEFINED : execute_captured(r, f, &m->node->list);

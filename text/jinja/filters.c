@@ -91,6 +91,12 @@ static struct value filter_tojson(struct render *r, const struct call *c)
 
 /* ---- numbers ---- */
 
+/* Reading a number goes through all the white space around it. */
+static void spend_reading(struct render *r, struct value v)
+{
+    render_spend(r, v.kind == VALUE_TEXT ? v.text->len : 0);
+}
+
 static struct value filter_int(struct render *r, const struct call *c)
 {
     struct value otherwise = value_is_given(c->slot[0]) ? c->slot[0] : value_int(0), v = c->self;
@@ -98,6 +104,7 @@ static struct value filter_int(struct render *r, const struct call *c)
     double real;
     if (!arg_int(r, c->slot[1], 10, &base))
         return UNDEFINED;
+    spend_reading(r, v);
     if (v.kind == VALUE_INT || v.kind == VALUE_BOOL)
         return value_int(value_whole(v));
     if (v.kind == VALUE_UNDEFINED)
@@ -117,6 +124,7 @@ static struct value filter_float(struct render *r, const struct call *c)
 {
     struct value v = c->self;
     double real;
+    spend_reading(r, v);
     if (value_is_number(v))
         return value_float(value_real(v));
     if (v.kind == VALUE_UNDEFINED)
@@ -148,7 +156,7 @@ static double round_to(double d, int64_t places)
         snprintf(text, sizeof(text), "%.*f", (int)places, d);
         return strtod(text, NULL);
     }
-    double unit = pow(10, (double)-places);
+    double unit = pow(10, -(double)places);
     return places < -300 ? 0 : nearbyint(d / unit) * unit;
 }
 
@@ -164,10 +172,15 @@ static struct value filter_round(struct render *r, const struct call *c)
     if (!common && !up && !marked_is(&method, "floor"))
         return render_fail(r, ERR_INVALID, "method must be common, ceil or floor");
     double d = value_real(c->self);
-    if (common && c->self.kind != VALUE_FLOAT)
-        return places >= 0 ? value_int(value_whole(c->self)) : value_int((int64_t)round_to(d, places));
+    if (common && c->self.kind != VALUE_FLOAT && places >= 0)
+        return value_int(value_whole(c->self));
+    double rounded = common ? round_to(d, places) : 0;
+    if (common && c->self.kind == VALUE_FLOAT)
+        return value_float(rounded);
+    if (common && !(fabs(rounded) < 0x1p63))
+        return render_fail(r, ERR_LIMIT, "a whole number does not fit 64 bits");
     if (common)
-        return value_float(round_to(d, places));
+        return value_int((int64_t)rounded);
     double unit = pow(10, (double)places);
     return value_float((up ? ceil(d * unit) : floor(d * unit)) / unit);
 }
@@ -178,7 +191,9 @@ static struct value filter_filesize(struct render *r, const struct call *c)
                                                {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"}};
     bool binary = arg_flag(r, c->slot[0], false);
     double base = binary ? 1024 : 1000, bytes = 0, unit = base;
-    char text[64];
+    char text[400];
+    struct writer w;
+    spend_reading(r, c->self);
     if (value_is_number(c->self))
         bytes = value_real(c->self);
     else if (c->self.kind != VALUE_TEXT || !text_to_float(c->self.text, &bytes))
@@ -186,14 +201,16 @@ static struct value filter_filesize(struct render *r, const struct call *c)
     if (bytes == 1) {
         snprintf(text, sizeof(text), "1 Byte");
     } else if (bytes < base) {
-        snprintf(text, sizeof(text), "%lld Bytes", (long long)bytes);
+        snprintf(text, sizeof(text), "%.0f Bytes", trunc(bytes) + 0.0); /* no -0 */
     } else {
         size_t i = 0;
         for (unit = base * base; bytes >= unit && i < 7; i++)
             unit *= base;
         snprintf(text, sizeof(text), "%.1f %s", base * bytes / unit, prefixes[binary][i]);
     }
-    return value_text(r, (struct marked){.bytes = arena_strndup(r->arena, text, strlen(text)), .len = strlen(text)});
+    writer_init(&w, r);
+    writer_words(&w, text);
+    return value_text(r, writer_done(&w));
 }
 
 const struct builtin number_filters[] = {

@@ -16,6 +16,7 @@ struct spec {
     char group;   /* ',' '_' or 0 */
     long width, precision; /* -1: none */
     char type;    /* 0: none */
+    bool foreign; /* a stranger wrote some of it: so is what it adds */
 };
 
 /* ---- numbers ---- */
@@ -87,7 +88,7 @@ static void real_digits(char out[static NUMBER_BYTES], double d, const struct sp
 static void pad(struct writer *w, const struct spec *s, long n)
 {
     for (long i = 0; i < n && !w->r->failed; i++)
-        writer_words(w, s->fill);
+        writer_add(w, s->fill, strlen(s->fill), s->foreign);
 }
 
 static struct marked padded(struct render *r, const struct marked *t, const char *sign, const struct spec *s,
@@ -100,7 +101,7 @@ static struct marked padded(struct render *r, const struct marked *t, const char
     writer_init(&w, r);
     if (align != '=')
         pad(&w, s, left);
-    writer_words(&w, sign);
+    writer_add(&w, sign, strlen(sign), s->foreign);
     if (align == '=')
         pad(&w, s, left);
     writer_text(&w, t);
@@ -121,7 +122,7 @@ static struct marked number_text(struct render *r, struct value v, const struct 
     }
     if (negative)
         sign[0] = '-';
-    struct marked text = marked_own(digits, strlen(digits));
+    struct marked text = {.bytes = digits, .len = strlen(digits), .foreign = s->foreign};
     return padded(r, &text, sign, s, s->zero ? '=' : '>');
 }
 
@@ -150,7 +151,7 @@ static bool one_of(const char *at, const char *end, const char *set)
 static bool read_spec(struct render *r, struct spec *s, const struct marked *t)
 {
     const char *at = t->bytes, *end = at + t->len;
-    *s = (struct spec){.fill = " ", .precision = -1};
+    *s = (struct spec){.fill = " ", .precision = -1, .foreign = marked_has_foreign(t)};
     size_t first = t->len > 0 ? char_len(at, t->len) : 0;
     if (first > 0 && one_of(at + first, end, "<>^=")) {
         memcpy(s->fill, at, first);
@@ -189,12 +190,22 @@ struct marked format_value(struct render *r, struct value v, const struct marked
     if (value_is_number(v) && !(v.kind == VALUE_BOOL && s.type == 0) && s.type != 's') {
         if (s.precision > PRECISION_MAX || (v.kind == VALUE_FLOAT && one_of(&s.type, &s.type + 1, "dbox" "X")))
             render_fail(r, ERR_INVALID, "Unknown format code '%c' or precision for a number", s.type ? s.type : ' ');
-        return number_text(r, v, &s);
+        return r->failed ? marked_own("", 0) : number_text(r, v, &s);
     }
     if ((s.type != 0 && s.type != 's') || s.align == '=' || v.kind != VALUE_TEXT)
         render_fail(r, ERR_INVALID, "a format specifier does not fit a value of type '%s'", value_type(v));
-    struct marked text = python_str(r, v);
-    return text_text(r, &text, &s);
+    return r->failed ? marked_own("", 0) : text_text(r, v.text, &s);
+}
+
+/* As str(), repr() or ascii(): s, r or a. */
+static void write_as(struct writer *w, struct value v, char how)
+{
+    if (how == 's')
+        python_write(w, v);
+    else if (how == 'r')
+        python_repr(w, v);
+    else
+        python_ascii(w, v);
 }
 
 /* ---- % ---- */
@@ -223,42 +234,66 @@ static long star_or_number(struct render *r, struct percent *p, const char **at,
     return arg_int(r, next_arg(r, p), 0, &n) && n >= 0 && n <= WIDTH_MAX ? (long)n : 0;
 }
 
+/* A character, or the one of a code point: a number says not whose it is, so that one is a stranger's. */
+static void write_char(struct writer *w, struct value v)
+{
+    bool whole = v.kind == VALUE_INT || v.kind == VALUE_BOOL;
+    int64_t c = whole ? value_whole(v) : 0;
+    if (whole && c >= 0 && c <= 0x10FFFF && !(c >= 0xD800 && c < 0xE000))
+        writer_char(w, (uint32_t)c, true);
+    else if (v.kind == VALUE_TEXT && v.text->len > 0 && char_len(v.text->bytes, v.text->len) == v.text->len)
+        writer_text(w, v.text);
+    else
+        render_fail(w->r, ERR_INVALID, "%%c requires a character or the number of one");
+}
+
+static struct marked words_converted(struct render *r, struct value v, struct spec *s)
+{
+    struct writer words;
+    writer_init(&words, r);
+    if (s->type == 'c')
+        write_char(&words, v);
+    else
+        write_as(&words, v, s->type);
+    s->precision = s->type == 'c' ? -1 : s->precision;
+    s->align = s->align ? s->align : '>';
+    struct marked text = writer_done(&words);
+    return text_text(r, &text, s);
+}
+
+static struct marked number_converted(struct render *r, struct value v, struct spec *s)
+{
+    bool whole = s->type == 'd' || s->type == 'i' || s->type == 'u';
+    if (!value_is_number(v)) {
+        render_fail(r, ERR_INVALID, "%%%c format: a real number is required, not %s", s->type, value_type(v));
+        return marked_own("", 0);
+    }
+    if (v.kind == VALUE_FLOAT && whole && fabs(v.real) < 9e18)
+        v = value_int((int64_t)v.real);
+    s->type = whole ? 'd' : s->type;
+    if (s->precision > PRECISION_MAX || (v.kind == VALUE_FLOAT && one_of(&s->type, &s->type + 1, "dox" "X")))
+        render_fail(r, ERR_INVALID, "%%%c format: a number is required that fits", s->type);
+    return r->failed ? marked_own("", 0) : number_text(r, v, s);
+}
+
 static void write_converted(struct writer *w, struct value v, struct spec *s)
 {
-    struct render *r = w->r;
-    struct marked text;
-    struct writer repr;
-    if (s->type == 's' || s->type == 'r' || s->type == 'a') {
-        writer_init(&repr, r);
-        if (s->type == 's')
-            python_write(&repr, v);
-        else
-            python_repr(&repr, v);
-        text = writer_done(&repr);
-        s->type = 0;
-        s->align = s->align ? s->align : '>';
-        text = text_text(r, &text, s);
-    } else if (s->type == 'c' && v.kind == VALUE_TEXT) {
-        text = *v.text;
-    } else if (value_is_number(v)) {
-        bool whole = s->type == 'd' || s->type == 'i' || s->type == 'u';
-        if (v.kind == VALUE_FLOAT && whole && fabs(v.real) < 9e18)
-            v = value_int((int64_t)v.real);
-        s->type = whole ? 'd' : s->type;
-        if (s->precision > PRECISION_MAX || (v.kind == VALUE_FLOAT && one_of(&s->type, &s->type + 1, "dox" "X")))
-            render_fail(r, ERR_INVALID, "%%%c format: a number is required that fits", s->type);
-        text = number_text(r, v, s);
-    } else {
-        render_fail(r, ERR_INVALID, "%%%c format: a real number is required, not %s", s->type, value_type(v));
-        return;
-    }
+    bool words = one_of(&s->type, &s->type + 1, "srac");
+    struct marked text = words ? words_converted(w->r, v, s) : number_converted(w->r, v, s);
     writer_text(w, &text);
 }
 
-/* What stands after a %: (name) flags width .precision type. */
-static const char *convert(struct writer *w, struct percent *p, const char *at, const char *end)
+/* The part of a format between two of its bytes. */
+static struct marked between(const struct marked *format, const char *from, const char *to)
+{
+    return marked_part(format, (size_t)(from - format->bytes), (size_t)(to - format->bytes));
+}
+
+/* What stands at a %: (name) flags width .precision type. */
+static const char *convert(struct writer *w, struct percent *p, const struct marked *format, const char *percent)
 {
     struct render *r = w->r;
+    const char *at = percent + 1, *end = format->bytes + format->len;
     struct spec s = {.fill = " ", .precision = -1};
     struct value v = ABSENT;
     if (one_of(at, end, "(")) {
@@ -267,7 +302,7 @@ static const char *convert(struct writer *w, struct percent *p, const char *at, 
             render_fail(r, ERR_INVALID, "format requires a mapping");
             return end;
         }
-        v = item_get(r, p->args, value_text(r, marked_own(at + 1, (size_t)(close - at - 1))));
+        v = item_get(r, p->args, value_text(r, between(format, at + 1, close)));
         at = close + 1;
     }
     for (; one_of(at, end, "-+ #0"); at++) {
@@ -283,6 +318,8 @@ static const char *convert(struct writer *w, struct percent *p, const char *at, 
         render_fail(r, ERR_INVALID, "unsupported format character or width in a format");
         return end;
     }
+    struct marked whole = between(format, percent, at + 1);
+    s.foreign = marked_has_foreign(&whole);
     s.type = *at;
     if (s.zero && s.align != '<' && strchr("srac", s.type) == NULL)
         memcpy(s.fill, "0", 2);
@@ -309,7 +346,7 @@ struct value format_percent(struct render *r, const struct marked *format, struc
             writer_part(&w, format, (size_t)(at - format->bytes), (size_t)(at - format->bytes) + 1);
             at += 2;
         } else if (percent) {
-            at = convert(&w, &p, percent + 1, end);
+            at = convert(&w, &p, format, percent);
         }
     }
     bool tuple = args.kind == VALUE_LIST && args.list->kind == LIST_TUPLE;
@@ -345,6 +382,7 @@ static struct value field_first(struct render *r, struct braces *b, const char *
                                (long long)at);
         return b->args->list[at];
     }
+    render_spend(r, b->args->n_named);
     for (size_t i = 0; i < b->args->n_named; i++)
         if (b->args->named[i].name->len == n && memcmp(b->args->named[i].name->bytes, name, n) == 0)
             return b->args->named[i].value;
@@ -352,9 +390,9 @@ static struct value field_first(struct render *r, struct braces *b, const char *
 }
 
 /* first.member[key] ... */
-static struct value field_value(struct render *r, struct braces *b, const char *at, const char *end)
+static struct value field_value(struct render *r, struct braces *b, const struct marked *name)
 {
-    const char *stop = at;
+    const char *at = name->bytes, *end = at + name->len, *stop = at;
     while (stop < end && *stop != '.' && *stop != '[')
         stop++;
     struct value v = field_first(r, b, at, (size_t)(stop - at));
@@ -362,7 +400,7 @@ static struct value field_value(struct render *r, struct braces *b, const char *
         bool member = *at == '.';
         for (stop = at + 1; stop < end && (member ? *stop != '.' && *stop != '[' : *stop != ']');)
             stop++;
-        struct value key = value_text(r, marked_own(at + 1, (size_t)(stop - at - 1)));
+        struct value key = value_text(r, between(name, at + 1, stop));
         char *rest;
         long number = member ? 0 : strtol(at + 1, &rest, 10);
         if (!member && rest == stop && rest > at + 1)
@@ -373,29 +411,35 @@ static struct value field_value(struct render *r, struct braces *b, const char *
     return v;
 }
 
-/* name!r:spec, between braces */
-static void write_field(struct render *r, struct braces *b, const char *at, const char *end)
+/* !r, !s or !a; nothing but a specification may follow. */
+static struct value field_converted(struct render *r, struct value v, const char *at, const char *end)
 {
-    const char *name = at;
+    struct writer text;
+    if (!one_of(at + 1, end, "rsa") || (at + 2 < end && at[2] != ':'))
+        return render_fail(r, ERR_INVALID, "Unknown conversion specifier in a format");
+    writer_init(&text, r);
+    write_as(&text, v, at[1]);
+    return value_text(r, writer_done(&text));
+}
+
+/* name!r:spec, between braces */
+static void write_field(struct render *r, struct braces *b, const struct marked *field)
+{
+    const char *at = field->bytes, *end = at + field->len;
     int open = 0;
     while (at < end && (open > 0 || (*at != '!' && *at != ':'))) {
         open += *at == '[' ? 1 : *at == ']' ? -1 : 0;
         at++;
     }
-    struct value v = field_value(r, b, name, at);
+    struct marked name = between(field, field->bytes, at);
+    struct value v = field_value(r, b, &name);
     if (at < end && *at == '!') {
-        struct writer repr;
-        writer_init(&repr, r);
-        if (at + 1 < end && at[1] == 'r')
-            python_repr(&repr, v);
-        else
-            python_write(&repr, v);
-        v = value_text(r, writer_done(&repr));
+        v = field_converted(r, v, at, end);
         at = at + 2 < end ? at + 2 : end;
     }
-    struct marked spec = at < end ? marked_own(at + 1, (size_t)(end - at - 1)) : marked_own("", 0);
     if (r->failed)
         return;
+    struct marked spec = between(field, at < end ? at + 1 : end, end);
     if (memchr(spec.bytes, '{', spec.len)) {
         render_fail(r, ERR_UNSUPPORTED, "fields inside of format specifiers are not supported");
         return;
@@ -424,7 +468,8 @@ struct value format_braces(struct render *r, const struct marked *format, const 
         const char *close = format->bytes[at] == '{' ? memchr(format->bytes + at, '}', format->len - at) : NULL;
         if (!close)
             return render_fail(r, ERR_INVALID, "Single '%c' encountered in format string", format->bytes[at]);
-        write_field(r, &b, format->bytes + at + 1, close);
+        struct marked field = between(format, format->bytes + at + 1, close);
+        write_field(r, &b, &field);
         at = (size_t)(close - format->bytes) + 1;
     }
     return value_text(r, writer_done(&w));

@@ -23,8 +23,8 @@ static struct value fn_range(struct render *r, const struct call *c)
     struct list *l = list_new(r, LIST_RANGE, (size_t)n + 1);
     if (!l)
         return UNDEFINED;
-    for (int64_t i = 0; i < n; i++)
-        l->items[i] = value_int(from + i * step);
+    for (int64_t i = 0; i < n; i++) /* between from and to, whatever overflows on the way */
+        l->items[i] = value_int((int64_t)((uint64_t)from + (uint64_t)i * (uint64_t)step));
     l->items[n] = value_int(to); /* which repr() says */
     l->n = (size_t)n;
     l->start = from;
@@ -114,7 +114,7 @@ static struct value fn_strftime(struct render *r, const struct call *c)
     if (n == 0)
         return render_fail(r, ERR_LIMIT, "a date is longer than %d bytes", DATE_BYTES_MAX);
     writer_init(&w, r);
-    writer_add(&w, out, n - 1, format.marks != NULL || format.foreign);
+    writer_add(&w, out, n - 1, marked_has_foreign(&format));
     return value_text(r, writer_done(&w));
 }
 

@@ -281,6 +281,7 @@ static struct value filter_extreme(struct render *r, const struct call *c)
     for (size_t i = 1; i < from->n && !r->failed; i++) {
         struct value other = sort_key(r, from->items[i], c->slot[1], cased);
         int order;
+        render_spend(r, 0);
         if (!value_order(r, other, key, &order) || (most ? order <= 0 : order >= 0))
             continue;
         best = i;
@@ -296,8 +297,10 @@ static struct value filter_sum(struct render *r, const struct call *c)
     bool path = value_is_given(c->slot[0]) && c->slot[0].kind != VALUE_NONE;
     if (sum.kind == VALUE_TEXT)
         return render_fail(r, ERR_INVALID, "sum() can't sum strings");
-    for (size_t i = 0; from && i < from->n && !r->failed; i++)
+    for (size_t i = 0; from && i < from->n && !r->failed; i++) {
+        render_spend(r, 0);
         sum = operate(r, OP_ADD, sum, path ? path_get(r, from->items[i], c->slot[0], ABSENT) : from->items[i]);
+    }
     return sum;
 }
 

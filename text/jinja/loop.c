@@ -10,11 +10,12 @@ static struct list *filtered(struct render *r, struct frame *f, const struct nod
     size_t cap = 0;
     for (size_t i = 0; kept && i < items->n && !r->failed; i++) {
         struct frame *scope = frame_new(r, f, NULL);
+        struct value item = items->items[i]; /* the condition may take it out of the list */
         if (!scope)
             return NULL;
-        assign(r, scope, n->a, items->items[i]);
+        assign(r, scope, n->a, item);
         if (!r->failed && value_truth(r, evaluate(r, scope, n->c)))
-            list_push(r, kept, &cap, items->items[i]);
+            list_push(r, kept, &cap, item);
     }
     return r->failed ? NULL : kept;
 }
@@ -107,10 +108,11 @@ static const struct builtin methods[] = {
     {"changed", NULL, 0, loop_changed, 0},
 };
 
+/* The list may have become shorter in this round. */
 static struct value neighbour(struct render *r, const struct loop *l, bool next)
 {
-    bool there = next ? l->index + 1 < l->list->n : l->index > 0;
-    return there ? l->list->items[next ? l->index + 1 : l->index - 1] : value_missing(r, MISSING_OTHER, "", NONE);
+    size_t at = next ? l->index + 1 : l->index - 1; /* before the first: past any end */
+    return at < l->list->n ? l->list->items[at] : value_missing(r, MISSING_OTHER, "", NONE);
 }
 
 struct value loop_member(struct render *r, struct loop *l, const struct marked *name, bool *found)

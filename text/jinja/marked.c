@@ -69,6 +69,11 @@ size_t char_write(char out[static 4], uint32_t c)
 
 /* ---- texts ---- */
 
+bool marked_has_foreign(const struct marked *t)
+{
+    return t->marks ? t->len > 0 && memchr(t->marks, true, t->len) : t->foreign && t->len > 0;
+}
+
 struct marked marked_part(const struct marked *t, size_t from, size_t to)
 {
     struct marked part = *t;

@@ -30,6 +30,7 @@ static inline bool marked_is_foreign(const struct marked *t, size_t at)
     return t->marks ? t->marks[at] : t->foreign;
 }
 
+bool marked_has_foreign(const struct marked *t);
 /* Bytes [from, to) of t, which are whole characters. */
 struct marked marked_part(const struct marked *t, size_t from, size_t to);
 /* Characters, not bytes. */

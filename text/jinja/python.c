@@ -68,6 +68,11 @@ void python_float(char out[static 40], double d)
 
 /* ---- repr of texts ---- */
 
+static void escape_number(char out[static 12], uint32_t c)
+{
+    snprintf(out, 12, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", c);
+}
+
 /* The escape of a character, or "" for one that stands for itself. */
 static void escape_of(char out[static 12], uint32_t c, char quote)
 {
@@ -77,7 +82,7 @@ static void escape_of(char out[static 12], uint32_t c, char quote)
     else if (c == '\n' || c == '\r' || c == '\t')
         snprintf(out, 12, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
     else if (!unicode_is_printable(c))
-        snprintf(out, 12, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", c);
+        escape_number(out, c);
 }
 
 static void write_quoted(struct writer *w, const struct marked *t)
@@ -219,6 +224,24 @@ void python_repr(struct writer *w, struct value v)
     else
         write_other(w, v);
     render_leave(w->r);
+}
+
+void python_ascii(struct writer *w, struct value v)
+{
+    char escape[12];
+    struct writer repr;
+    writer_init(&repr, w->r);
+    python_repr(&repr, v);
+    struct marked t = writer_done(&repr);
+    for (size_t at = 0, n; at < t.len && !w->r->failed; at += n) {
+        uint32_t c = char_at(t.bytes + at, t.len - at, &n);
+        if (c < 0x80) {
+            writer_part(w, &t, at, at + n);
+        } else {
+            escape_number(escape, c);
+            writer_add(w, escape, strlen(escape), marked_is_foreign(&t, at));
+        }
+    }
 }
 
 void python_write(struct writer *w, struct value v)

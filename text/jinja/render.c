@@ -91,6 +91,7 @@ void frame_set(struct render *r, struct frame *f, const struct name *name, struc
 {
     if (r->failed)
         return;
+    r->steps += f->n / STEP_BYTES; /* names that are looked at are work, too */
     for (uint32_t i = 0; i < f->n; i++) {
         if (f->bindings[i].name == name) {
             f->bindings[i].value = v;
@@ -112,10 +113,12 @@ void frame_set(struct render *r, struct frame *f, const struct name *name, struc
 
 struct value frame_get(struct render *r, struct frame *f, const struct name *name)
 {
-    for (; f; f = f->parent)
+    for (; f; f = f->parent) {
+        r->steps += f->n / STEP_BYTES;
         for (uint32_t i = 0; i < f->n; i++)
             if (f->bindings[i].name == name)
                 return f->bindings[i].value;
+    }
     const struct builtin *row = function_find(name->text.bytes, name->text.len);
     if (!row)
         return value_missing(r, MISSING_NAME, "", (struct value){.kind = VALUE_TEXT, .text = &name->text});

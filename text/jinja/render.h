@@ -98,6 +98,7 @@ bool operate_in(struct render *r, struct value what, struct value in);
 struct marked python_str(struct render *r, struct value v);
 void python_write(struct writer *w, struct value v);  /* as print() */
 void python_repr(struct writer *w, struct value v);
+void python_ascii(struct writer *w, struct value v);  /* repr() without characters beyond ASCII */
 void python_float(char out[static 40], double d);
 /* json.c */
 struct json_style {

@@ -57,6 +57,13 @@ static struct value filter_replace(struct render *r, const struct call *c)
     return value_text(r, out);
 }
 
+/* Bytes of the line break that a line ends with. */
+static size_t line_end(const struct marked *line)
+{
+    bool two = line->len > 1 && memcmp(line->bytes + line->len - 2, "\r\n", 2) == 0;
+    return two ? 2 : char_before(line->bytes, line->len);
+}
+
 static struct value filter_indent(struct render *r, const struct call *c)
 {
     struct marked t, by = {.bytes = ""};
@@ -68,16 +75,16 @@ static struct value filter_indent(struct render *r, const struct call *c)
     if (!arg_text(r, c->self, &t) || !arg_text(r, width, &by))
         return UNDEFINED;
     struct marked newline = marked_own("\n", 1), full = marked_join(r, &t, &newline);
-    struct list *lines = text_lines(r, &full, false);
+    struct list *lines = text_lines(r, &full, true);
     writer_init(&w, r);
-    if (first)
-        writer_text(&w, &by);
     for (size_t i = 0; lines && i < lines->n && !r->failed; i++) {
-        if (i > 0)
-            writer_words(&w, "\n");
-        if (i > 0 && (blank || lines->items[i].text->len > 0))
+        const struct marked *line = lines->items[i].text;
+        size_t len = line->len - line_end(line);
+        if (i == 0 ? first : blank || len > 0)
             writer_text(&w, &by);
-        writer_text(&w, lines->items[i].text);
+        writer_part(&w, line, 0, len);
+        if (i + 1 < lines->n)
+            writer_add(&w, "\n", 1, marked_is_foreign(line, len));
     }
     return value_text(r, writer_done(&w));
 }
@@ -135,51 +142,77 @@ static struct value filter_truncate(struct render *r, const struct call *c)
     if (!arg_int(r, c->slot[0], 255, &length) || !arg_int(r, c->slot[3], 5, &leeway) ||
         (value_is_given(c->slot[2]) && !arg_text(r, c->slot[2], &end)))
         return UNDEFINED;
-    int64_t keep = length - (int64_t)marked_count(r, &end);
-    if (keep < 0 || leeway < 0)
+    int64_t added = (int64_t)marked_count(r, &end);
+    if (length < added || leeway < 0)
         return render_fail(r, ERR_INVALID, "expected length >= %zu", end.len);
     if (!value_length(r, c->self, &n))
         return render_fail(r, ERR_INVALID, "object of type '%s' has no len()", value_type(c->self));
     if (n <= length || n - length <= leeway)
         return c->self;
-    struct marked cut = marked_part(&t, 0, marked_at(r, &t, (size_t)keep));
+    struct marked cut = marked_part(&t, 0, marked_at(r, &t, (size_t)(length - added)));
     size_t at = kill ? SIZE_MAX : marked_find_last(r, &cut, cut.len, &space);
     if (at != SIZE_MAX)
         cut = marked_part(&cut, 0, at);
     return value_text(r, marked_join(r, &cut, &end));
 }
 
-/* Without <tags> and <!-- comments -->, with single spaces; the five entities are what they stand for. */
-static struct value filter_striptags(struct render *r, const struct call *c)
+/* t without <tags> and <!-- comments -->. */
+static struct marked without_tags(struct render *r, const struct marked *t)
+{
+    struct writer w;
+    writer_init(&w, r);
+    for (size_t at = 0; at < t->len && !r->failed;) {
+        const char *open = memchr(t->bytes + at, '<', t->len - at);
+        size_t from = open ? (size_t)(open - t->bytes) : t->len;
+        bool comment = t->len - from >= 4 && memcmp(t->bytes + from, "<!--", 4) == 0;
+        const char *close = !open ? NULL : comment ? memmem(open, t->len - from, "-->", 3)
+                                                   : memchr(open, '>', t->len - from);
+        writer_part(&w, t, at, close ? from : t->len);
+        at = close ? (size_t)(close - t->bytes) + (comment ? 3 : 1) : t->len;
+    }
+    return writer_done(&w);
+}
+
+/* t with the five entities as what they stand for, which is whose the entity was. */
+static struct marked without_entities(struct render *r, const struct marked *t)
 {
     static const char *const entities[][2] = {
         {"&lt;", "<"}, {"&gt;", ">"}, {"&#34;", "\""}, {"&#39;", "'"}, {"&quot;", "\""}, {"&amp;", "&"},
     };
-    struct marked t = python_str(r, c->self);
-    struct writer plain, w;
-    writer_init(&plain, r);
-    for (size_t at = 0; at < t.len && !r->failed;) {
-        const char *open = memchr(t.bytes + at, '<', t.len - at);
-        size_t from = open ? (size_t)(open - t.bytes) : t.len;
-        bool comment = t.len - from >= 4 && memcmp(t.bytes + from, "<!--", 4) == 0;
-        const char *close = !open ? NULL : comment ? memmem(open, t.len - from, "-->", 3)
-                                                   : memchr(open, '>', t.len - from);
-        writer_part(&plain, &t, at, close ? from : t.len);
-        at = close ? (size_t)(close - t.bytes) + (comment ? 3 : 1) : t.len;
+    struct writer w;
+    writer_init(&w, r);
+    for (size_t at = 0; at < t->len && !r->failed;) {
+        const char *found = memchr(t->bytes + at, '&', t->len - at);
+        size_t from = found ? (size_t)(found - t->bytes) : t->len, i = 0, len = 0;
+        writer_part(&w, t, at, from);
+        for (; i < COUNTOF(entities); i++) {
+            len = strlen(entities[i][0]);
+            if (len <= t->len - from && memcmp(t->bytes + from, entities[i][0], len) == 0)
+                break;
+        }
+        if (i < COUNTOF(entities)) {
+            struct marked entity = marked_part(t, from, from + len);
+            writer_add(&w, entities[i][1], 1, marked_has_foreign(&entity));
+            at = from + len;
+        } else {
+            at = from < t->len ? from + 1 : from;
+            writer_part(&w, t, from, at);
+        }
     }
-    struct call split = {.self = value_text(r, writer_done(&plain))};
+    return writer_done(&w);
+}
+
+/* Text alone, with single spaces. */
+static struct value filter_striptags(struct render *r, const struct call *c)
+{
+    struct marked t = python_str(r, c->self), space = marked_own(" ", 1);
     const struct args none = {0};
-    struct value words = call_builtin(r, text_method_find("split", 5), split.self, &none);
+    struct value plain = value_text(r, without_tags(r, &t));
+    struct value words = call_builtin(r, text_method_find("split", 5), plain, &none);
     if (r->failed)
         return UNDEFINED;
-    struct marked space = marked_own(" ", 1), joined = text_join(r, &space, words.list, true);
-    for (size_t i = 0; i < COUNTOF(entities); i++) {
-        struct marked name = marked_own(entities[i][0], strlen(entities[i][0])), ch = marked_own(entities[i][1], 1);
-        joined = text_replace(r, &joined, &name, &ch, -1);
-    }
-    writer_init(&w, r);
-    writer_text(&w, &joined);
-    return value_text(r, writer_done(&w));
+    t = text_join(r, &space, words.list, true);
+    return value_text(r, without_entities(r, &t));
 }
 
 /* keep: what else stands for itself; a blank is a plus in a query. */

@@ -80,6 +80,7 @@ static void rsplit_words(struct render *r, struct list *l, const struct marked *
 {
     size_t cap = 0, n;
     struct marked rest = text_strip(r, t, NULL, SIDE_RIGHT);
+    render_spend(r, t->len);
     while (rest.len > 0 && !r->failed) {
         size_t from = rest.len;
         while (from > 0) {
@@ -237,8 +238,9 @@ static struct value method_find(struct render *r, const struct call *c)
     return value_int((int64_t)marked_count(r, &before));
 }
 
-static bool has_end(const struct marked *t, const struct marked *what, bool at_end)
+static bool has_end(struct render *r, const struct marked *t, const struct marked *what, bool at_end)
 {
+    render_spend(r, what->len);
     if (what->len > t->len)
         return false;
     return memcmp(t->bytes + (at_end ? t->len - what->len : 0), what->bytes, what->len) == 0;
@@ -256,9 +258,9 @@ static struct value method_starts(struct render *r, const struct call *c)
     if (!window(r, c, &in, &from))
         return value_bool(false);
     if (!any)
-        return value_bool(has_end(&in, &what, end));
-    for (size_t i = 0; i < any->n; i++)
-        if (arg_text(r, any->items[i], &what) && has_end(&in, &what, end))
+        return value_bool(has_end(r, &in, &what, end));
+    for (size_t i = 0; i < any->n && !r->failed; i++)
+        if (arg_text(r, any->items[i], &what) && has_end(r, &in, &what, end))
             return value_bool(true);
     return value_bool(false);
 }
@@ -270,7 +272,7 @@ static struct value method_remove(struct render *r, const struct call *c)
     bool end = c->row->mode == FROM_RIGHT;
     if (!arg_text(r, c->slot[0], &what))
         return UNDEFINED;
-    if (!has_end(t, &what, end))
+    if (!has_end(r, t, &what, end))
         return c->self;
     return text_result(r, end ? marked_part(t, 0, t->len - what.len) : marked_part(t, what.len, t->len));
 }
@@ -313,7 +315,7 @@ static struct value method_zfill(struct render *r, const struct call *c)
     bool has_sign = t->len > 0 && (t->bytes[0] == '-' || t->bytes[0] == '+');
     sign = marked_part(t, 0, has_sign);
     struct marked rest = marked_part(t, has_sign, t->len);
-    rest = text_center(r, &rest, width - has_sign, &fill, SIDE_LEFT);
+    rest = text_center(r, &rest, width > has_sign ? width - has_sign : 0, &fill, SIDE_LEFT);
     return text_result(r, marked_join(r, &sign, &rest));
 }
 

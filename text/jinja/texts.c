@@ -193,9 +193,10 @@ struct marked text_center(struct render *r, const struct marked *t, int64_t widt
                           int sides)
 {
     struct writer w;
-    int64_t pad = width - (int64_t)marked_count(r, t);
-    if (pad <= 0)
+    int64_t count = (int64_t)marked_count(r, t);
+    if (width <= count)
         return *t;
+    int64_t pad = width - count;
     int64_t left = sides == SIDE_BOTH ? pad / 2 + (pad & width & 1) : sides == SIDE_LEFT ? pad : 0;
     writer_init(&w, r);
     for (int64_t i = 0; i < left && !r->failed; i++)

@@ -1,0 +1,197 @@
+/* line: libedit, with a reader of our own so that a signal ends a line at once and the terminal is put right. */
+#include "cli/line.h"
+
+#include <errno.h>
+#include <histedit.h>
+#include <langinfo.h>
+#include <jansson.h>
+#include <locale.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <wchar.h>
+
+#include "base/memory.h"
+#include "base/path.h"
+#include "cli/interrupt.h"
+
+enum {
+    WAIT_MS = 100, /* another thread may have taken the signal */
+    REMEMBERED_BYTES_MAX = 16 << 10,
+    HISTORY_BYTES_MAX = 64 << 20,
+};
+
+struct line {
+    EditLine *edit;
+    History *history;
+    char *path; /* NULL: none */
+    json_t *kept; /* what the file holds: a list of texts, the oldest first */
+    bool keeps;
+    const char *prompt;
+    char *text;
+};
+
+/* False: Ctrl-C. */
+static bool await_input(void)
+{
+    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (!interrupt_seen())
+        if (poll(&p, 1, WAIT_MS) > 0)
+            return true;
+    return false;
+}
+
+/* One character for libedit: 1, or 0 at the end, or -1. Bytes that are no character are skipped. */
+static int read_char(EditLine *edit, wchar_t *out)
+{
+    mbstate_t state = {0};
+    char byte;
+    (void)edit;
+    for (;;) {
+        if (!await_input())
+            return -1;
+        ssize_t n = read(STDIN_FILENO, &byte, 1);
+        if (n == 0)
+            return 0;
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            return -1;
+        size_t used = n < 0 ? (size_t)-2 : mbrtowc(out, &byte, 1, &state);
+        if (used == (size_t)-1)
+            memset(&state, 0, sizeof(state));
+        else if (used != (size_t)-2)
+            return 1;
+    }
+}
+
+static char *prompt_of(EditLine *edit)
+{
+    struct line *l;
+    el_get(edit, EL_CLIENTDATA, &l);
+    return (char *)(uintptr_t)l->prompt;
+}
+
+static void offer(struct line *l, const char *text)
+{
+    HistEvent ev;
+    history(l->history, &ev, H_ENTER, text);
+}
+
+/* A file that cannot be read, or holds something else, is as good as none. */
+static void load_history(struct line *l)
+{
+    HistEvent ev;
+    char *data;
+    size_t len, i;
+    json_t *text;
+    history(l->history, &ev, H_SETSIZE, (int)LINE_HISTORY_MAX);
+    history(l->history, &ev, H_SETUNIQUE, 1);
+    if (!l->path || path_read(l->path, HISTORY_BYTES_MAX, &data, &len, NULL) != 0)
+        return;
+    json_t *kept = json_loadb(data, len, 0, NULL);
+    mem_free(data);
+    json_array_foreach(kept, i, text) {
+        if (json_is_string(text) && json_array_size(l->kept) < LINE_HISTORY_MAX) {
+            json_array_append(l->kept, text);
+            offer(l, json_string_value(text));
+        }
+    }
+    json_decref(kept);
+}
+
+/* A line that cannot be kept is no reason to stop a chat. */
+static void keep(struct line *l, const char *text)
+{
+    json_array_append_new(l->kept, json_string(text));
+    if (json_array_size(l->kept) > LINE_HISTORY_MAX)
+        json_array_remove(l->kept, 0);
+    char *data = json_dumps(l->kept, JSON_INDENT(1));
+    if (data)
+        (void)!path_write_atomic(l->path, data, strlen(data), 0600, NULL);
+    free(data);
+}
+
+/* libedit reads bytes as the locale has them, and prompts are UTF-8 everywhere else. */
+static void use_utf8(void)
+{
+    setlocale(LC_CTYPE, "");
+    if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
+        setlocale(LC_CTYPE, "C.UTF-8");
+}
+
+int line_open(struct line **out, const char *history_path, struct error *e)
+{
+    struct line *l = mem_alloc(sizeof(*l));
+    use_utf8();
+    l->prompt = "";
+    l->path = history_path ? mem_strdup(history_path) : NULL;
+    l->kept = json_array();
+    l->keeps = true;
+    l->history = history_init();
+    l->edit = el_init("shoal", stdin, stderr, stderr);
+    *out = l;
+    if (!l->history || !l->edit) {
+        line_close(out);
+        return error_set(e, ERR_INTERNAL, "the terminal cannot be used for editing");
+    }
+    el_set(l->edit, EL_CLIENTDATA, l);
+    el_set(l->edit, EL_EDITOR, "emacs");
+    el_set(l->edit, EL_PROMPT, prompt_of);
+    el_set(l->edit, EL_HIST, history, l->history);
+    el_set(l->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    (void)el_source(l->edit, NULL);
+    el_set(l->edit, EL_GETCFN, read_char);
+    load_history(l);
+    return 0;
+}
+
+void line_close(struct line **line_p)
+{
+    struct line *l = *line_p;
+    if (!l)
+        return;
+    if (l->edit)
+        el_end(l->edit);
+    if (l->history)
+        history_end(l->history);
+    json_decref(l->kept);
+    mem_free(l->text);
+    mem_free(l->path);
+    mem_free(l);
+    *line_p = NULL;
+}
+
+enum line_came line_read(struct line *l, const char *prompt, const char **text)
+{
+    int n = 0;
+    l->prompt = prompt;
+    *text = NULL;
+    mem_free(l->text);
+    l->text = NULL;
+    el_resize(l->edit);
+    el_set(l->edit, EL_PREP_TERM, 1); /* before the prompt: what is typed at its sight would be shown twice */
+    const char *got = el_gets(l->edit, &n);
+    if (interrupt_seen()) {
+        const LineInfo *typed = el_line(l->edit);
+        l->text = mem_strndup(typed->buffer, (size_t)(typed->lastchar - typed->buffer));
+    } else if (got && n > 0) {
+        l->text = mem_strndup(got, (size_t)n - (got[n - 1] == '\n'));
+    }
+    *text = l->text;
+    return interrupt_seen() ? LINE_INTERRUPT : l->text ? LINE_TEXT : LINE_END;
+}
+
+void line_remember(struct line *l, const char *text)
+{
+    if (strlen(text) > REMEMBERED_BYTES_MAX)
+        return;
+    offer(l, text);
+    if (l->path && l->keeps)
+        keep(l, text);
+}
+
+void line_keep(struct line *l, bool keeps)
+{
+    l->keeps = keeps;
+}
