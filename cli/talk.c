@@ -131,7 +131,7 @@ static int encode_messages(const struct talk *t, const json_t *shown, struct tok
     struct jinja_output text;
     struct chat_request q = {.messages = shown, .variables = variables(t), .add_generation_prompt = true,
                              .now = clock_unix()};
-    int r = chat_render(t->chat, &q, &text, e);
+    int r = chat_render(t->chat, &q, &text, NULL, e);
     if (r == 0) {
         r = chat_tokens(t->chat, &text, out, e);
         *thinking = reply_begins_thinking(&t->formats, text.text, text.len);
