@@ -40,7 +40,6 @@ struct shape {
     const char *id_prefix;  /* "chatcmpl-" */
     const char *media_type; /* of a stream */
     size_t state_bytes;     /* zeroed for each stream; 0: none, state is NULL */
-    bool ends_with_context; /* max_tokens beyond the context is no error: the answer ends there */
     void (*begin)(struct answer_view *v, void *state, struct buffer *out); /* NULL: nothing comes before the pieces */
     void (*piece)(struct answer_view *v, void *state, const struct piece *p, struct buffer *out);
     void (*end)(struct answer_view *v, void *state, struct buffer *out); /* after every choice's finish */

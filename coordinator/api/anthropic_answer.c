@@ -29,11 +29,11 @@ static json_t *usage_of(const struct usage *u)
 /* max_tokens may be more than the context holds: then it is the context that ends the answer. */
 static const char *reason_of(const struct answer_view *v, const char *finish, const char *stop_word)
 {
-    json_int_t most = json_integer_value(json_object_get(v->request, "max_tokens"));
+    double most = json_number_value(json_object_get(v->request, "max_tokens"));
     if (finish != NULL && strcmp(finish, "tool_calls") == 0)
         return "tool_use";
     if (finish != NULL && strcmp(finish, "length") == 0)
-        return (json_int_t)v->usage.completion_tokens < most ? "model_context_window_exceeded" : "max_tokens";
+        return (double)v->usage.completion_tokens < most ? "model_context_window_exceeded" : "max_tokens";
     return stop_word != NULL ? "stop_sequence" : "end_turn";
 }
 
@@ -202,7 +202,6 @@ const struct shape anthropic_shape = {
     .id_prefix = "msg_",
     .media_type = "text/event-stream",
     .state_bytes = sizeof(struct blocks),
-    .ends_with_context = true,
     .begin = on_begin,
     .piece = on_piece,
     .end = on_end,

@@ -334,6 +334,8 @@ static int check_supported(const json_t *body, enum anthropic_use use, struct re
 static int put_all(json_t *out, const json_t *body, enum anthropic_use use, struct refusal *r)
 {
     int rc = check_supported(body, use, r);
+    if (rc == 0) /* clients ask for what their model may give at most: more than fits is no mistake */
+        rc = copy_length(out, "n_predict", body, "max_tokens", r);
     if (rc == 0)
         rc = put_messages(out, body, use, r);
     if (rc == 0)
@@ -348,8 +350,7 @@ static int put_all(json_t *out, const json_t *body, enum anthropic_use use, stru
 int anthropic_chat_body(const json_t *body, enum anthropic_use use, json_t **out, struct refusal *r)
 {
     *out = json_object();
-    copy_fields(*out, body, (const char *const[]){ "model", "max_tokens", "stream", "temperature", "top_p", "top_k",
-                                                   NULL });
+    copy_fields(*out, body, (const char *const[]){ "model", "stream", "temperature", "top_p", "top_k", NULL });
     int rc = put_all(*out, body, use, r);
     if (rc != 0) {
         json_decref(*out);

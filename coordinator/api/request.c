@@ -115,7 +115,7 @@ static int refuse_length(struct generation_request *q, size_t n, uint32_t contex
                   (unsigned long long)n + (unsigned long long)wanted, n, where, (long long)wanted, where);
 }
 
-static int check_length(struct generation_request *q, size_t n, const struct shape *shape)
+static int check_length(struct generation_request *q, size_t n)
 {
     const char *where = q->endpoint == FOR_CHAT ? "messages" : "prompt";
     uint32_t context = api_context(&q->route);
@@ -123,17 +123,13 @@ static int check_length(struct generation_request *q, size_t n, const struct sha
     if (n == 0)
         return refuse(&q->refusal, ERR_INVALID, where, "the %s has no tokens", where);
     bool fits = wanted < 0 ? n < context : n + (uint64_t)wanted <= context;
-    if (!fits && n < context && shape->ends_with_context)
-        q->params.max_tokens = -1;
-    else if (!fits)
-        return refuse_length(q, n, context);
-    return 0;
+    return fits ? 0 : refuse_length(q, n, context);
 }
 
 void request_answer(struct generation_request *q, int rc, const struct shape *shape)
 {
     for (size_t i = 0; i < q->n_prompts && rc == 0; i++)
-        rc = check_length(q, q->prompts[i].tokens.count, shape);
+        rc = check_length(q, q->prompts[i].tokens.count);
     if (rc != 0) {
         reply_refusal(q->x, &q->refusal);
     } else {

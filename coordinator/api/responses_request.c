@@ -287,16 +287,6 @@ static int put_reasoning(json_t *out, const json_t *reasoning, struct refusal *r
     return 0;
 }
 
-static int put_length(json_t *out, json_t *most, struct refusal *r)
-{
-    if (is_absent(most))
-        return 0;
-    if (!json_is_integer(most) || json_integer_value(most) < 1)
-        return refuse(r, ERR_INVALID, "max_output_tokens", "max_output_tokens must be an integer of at least 1");
-    json_object_set(out, "max_completion_tokens", most);
-    return 0;
-}
-
 static void put_logprobs(json_t *out, const json_t *body)
 {
     json_t *top = json_object_get(body, "top_logprobs"), *include = json_object_get(body, "include"), *word;
@@ -340,7 +330,7 @@ static int put_all(json_t *out, const json_t *body, struct refusal *r)
         rc = put_format(out, json_object_get(body, "text"), r);
     if (rc == 0)
         rc = put_reasoning(out, json_object_get(body, "reasoning"), r);
-    return rc == 0 ? put_length(out, json_object_get(body, "max_output_tokens"), r) : rc;
+    return rc == 0 ? copy_length(out, "max_completion_tokens", body, "max_output_tokens", r) : rc;
 }
 
 int responses_chat_body(const json_t *body, json_t **out, struct refusal *r)

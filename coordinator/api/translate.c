@@ -1,10 +1,13 @@
 /* translate: see translate.h. */
 #include "coordinator/api/translate.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/buffer.h"
+
+enum { TOKENS_MAX = 1 << 24 };
 
 bool is_absent(const json_t *v)
 {
@@ -26,6 +29,18 @@ void copy_fields(json_t *to, const json_t *from, const char *const *names)
 void put_where(char where[static WHERE_BYTES], const char *list, size_t i)
 {
     snprintf(where, WHERE_BYTES, "%s[%zu]", list, i);
+}
+
+int copy_length(json_t *to, const char *name, const json_t *from, const char *field, struct refusal *r)
+{
+    json_t *most = json_object_get(from, field);
+    double number = json_number_value(most);
+    if (is_absent(most))
+        return 0;
+    if (!json_is_number(most) || number != floor(number) || number < 1 || number > TOKENS_MAX)
+        return refuse(r, ERR_INVALID, field, "%s must be an integer from 1 to %d", field, (int)TOKENS_MAX);
+    json_object_set(to, name, most);
+    return 0;
 }
 
 int part_add(json_t *parts, const json_t *text, const char *where, struct refusal *r)

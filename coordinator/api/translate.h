@@ -17,6 +17,9 @@ const char *text_at(const json_t *object, const char *field);
 void copy_fields(json_t *to, const json_t *from, const char *const *names);
 void put_where(char where[static WHERE_BYTES], const char *list, size_t i);
 
+/* A number of tokens from 1, under another name. An absent one is none. */
+MUST_USE int copy_length(json_t *to, const char *name, const json_t *from, const char *field, struct refusal *r);
+
 /* Adds a text part to a list of them. */
 MUST_USE int part_add(json_t *parts, const json_t *text, const char *where, struct refusal *r);
 /* Of a message: one part is its text, none is "". The caller's. */

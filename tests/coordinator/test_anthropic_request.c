@@ -13,8 +13,9 @@
 
 #define ASK "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 #define ASKS(content) "{\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":" content "}]}"
+#define GIVEN(content) "{\"n_predict\":5,\"messages\":[{\"role\":\"user\",\"content\":" content "}]}"
 #define WITH(field) "{\"max_tokens\":5," ASK "," field "}"
-#define GIVES(field) "{\"max_tokens\":5," ASK "," field "}"
+#define GIVES(field) "{\"n_predict\":5," ASK "," field "}"
 
 static int as_answer(const json_t *body, json_t **out, struct refusal *r)
 {
@@ -32,10 +33,10 @@ static void test_fields(void **state)
         { "{\"model\":\"m\",\"max_tokens\":5,\"stream\":true,\"temperature\":0.5,\"top_p\":0.9,\"top_k\":40," ASK ","
           "\"metadata\":{\"user_id\":\"u\"},\"service_tier\":\"auto\",\"stop_sequences\":[\"a\",\"b\"],"
           "\"cache_control\":{\"type\":\"ephemeral\"},\"top_logprobs\":3}",
-          "{\"model\":\"m\",\"max_tokens\":5,\"stream\":true,\"temperature\":0.5,\"top_p\":0.9,\"top_k\":40," ASK ","
+          "{\"model\":\"m\",\"n_predict\":5,\"stream\":true,\"temperature\":0.5,\"top_p\":0.9,\"top_k\":40," ASK ","
           "\"stop\":[\"a\",\"b\"]}" },
         { WITH("\"thinking\":null,\"tools\":[],\"tool_choice\":null,\"system\":null,\"container\":null,"
-               "\"mcp_servers\":[],\"output_config\":null,\"stop_sequences\":null"), "{\"max_tokens\":5," ASK "}" },
+               "\"mcp_servers\":[],\"output_config\":null,\"stop_sequences\":null"), "{\"n_predict\":5," ASK "}" },
         { WITH("\"thinking\":{\"type\":\"disabled\"}"), GIVES("\"reasoning_effort\":\"none\"") },
         { WITH("\"thinking\":{\"type\":\"adaptive\"},\"output_config\":{\"effort\":\"low\"}"),
           GIVES("\"chat_template_kwargs\":{\"enable_thinking\":true,\"reasoning_effort\":\"low\"}") },
@@ -48,6 +49,9 @@ static void test_fields(void **state)
           GIVES("\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"output\",\"schema\":{}}}") },
         { "{" ASK "}", "max_tokens" },
         { "{\"max_tokens\":null," ASK "}", "max_tokens" },
+        { "{\"max_tokens\":0," ASK "}", "max_tokens" },
+        { "{\"max_tokens\":1.5," ASK "}", "max_tokens" },
+        { "{\"max_tokens\":\"5\"," ASK "}", "max_tokens" },
         { WITH("\"thinking\":{\"type\":\"on\"}"), "thinking" },
         { WITH("\"thinking\":true"), "thinking" },
         { WITH("\"output_config\":{\"format\":{\"type\":\"json\"}}"), "output_config" },
@@ -68,16 +72,16 @@ static void test_fields(void **state)
 static void test_messages(void **state)
 {
     static const struct translated rows[] = {
-        { WITH("\"system\":\"be\""), "{\"max_tokens\":5,\"messages\":[{\"role\":\"system\",\"content\":\"be\"},"
+        { WITH("\"system\":\"be\""), "{\"n_predict\":5,\"messages\":[{\"role\":\"system\",\"content\":\"be\"},"
                                      "{\"role\":\"user\",\"content\":\"hi\"}]}" },
         { WITH("\"system\":[{\"type\":\"text\",\"text\":\"a\",\"cache_control\":{}},"
                "{\"type\":\"text\",\"text\":\"b\"}]"),
-          "{\"max_tokens\":5,\"messages\":[{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
+          "{\"n_predict\":5,\"messages\":[{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
           "{\"type\":\"text\",\"text\":\"b\"}]},{\"role\":\"user\",\"content\":\"hi\"}]}" },
-        { WITH("\"system\":[]"), "{\"max_tokens\":5," ASK "}" },
-        { ASKS("[{\"type\":\"text\",\"text\":\"hi\"}]"), "{\"max_tokens\":5," ASK "}" },
+        { WITH("\"system\":[]"), "{\"n_predict\":5," ASK "}" },
+        { ASKS("[{\"type\":\"text\",\"text\":\"hi\"}]"), "{\"n_predict\":5," ASK "}" },
         { ASKS("[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]"),
-          ASKS("[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]") },
+          GIVEN("[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]") },
         { "{\"max_tokens\":5}", "messages" },
         { "{\"max_tokens\":5,\"messages\":[]}", "messages" },
         { "{\"max_tokens\":5,\"messages\":\"hi\"}", "messages" },
@@ -122,7 +126,7 @@ static void test_turns_with_tools(void **state)
           "{\"type\":\"text\",\"text\":\"two\"}]},"
           "{\"type\":\"text\",\"text\":\"and?\"},"
           "{\"type\":\"tool_result\",\"tool_use_id\":\"t3\"}]}]}",
-          "{\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"go\"},{\"role\":\"assistant\","
+          "{\"n_predict\":5,\"messages\":[{\"role\":\"user\",\"content\":\"go\"},{\"role\":\"assistant\","
           "\"content\":\"I look.\",\"reasoning_content\":\"hm\\nso\",\"tool_calls\":["
           "{\"id\":\"t1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":[1]}\"}},"
           "{\"id\":\"t2\",\"type\":\"function\",\"function\":{\"name\":\"g\",\"arguments\":\"{}\"}}]},"
@@ -133,7 +137,7 @@ static void test_turns_with_tools(void **state)
         { "{\"max_tokens\":5,\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"t\","
           "\"name\":\"f\",\"input\":{}}]},{\"role\":\"assistant\",\"content\":[]},{\"role\":\"user\",\"content\":"
           "\"hi\"}]}",
-          "{\"max_tokens\":5,\"messages\":[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"t\","
+          "{\"n_predict\":5,\"messages\":[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"t\","
           "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"assistant\","
           "\"content\":\"\"},{\"role\":\"user\",\"content\":\"hi\"}]}" },
     };
