@@ -4,7 +4,7 @@ shoal_module(api
             api/generation.c api/parts.c api/score.c api/info.c api/metrics.c api/meters.c api/about.c api/tokenize.c api/logits.c api/admin.c
             api/ollama_models.c api/ollama_request.c api/ollama_answer.c api/ollama_chat.c
             api/translate.c api/count.c api/anthropic_request.c api/anthropic_answer.c api/anthropic_messages.c
-            api/responses.c api/responses_request.c api/responses_items.c api/responses_answer.c
+            api/responses.c api/responses_request.c api/responses_items.c api/responses_kept.c api/responses_answer.c
             api/embeddings.c
             api/ollama_embed.c
             web/page.c

@@ -11,6 +11,7 @@
 #include "coordinator/api/keys.h"
 #include "coordinator/api/meters.h"
 #include "coordinator/api/private.h"
+#include "coordinator/api/responses_kept.h"
 #include "coordinator/api/routes.h"
 
 enum { CONNECTIONS_DEFAULT = 256, REQUEST_ID_MAX = 64 };
@@ -177,6 +178,7 @@ static void api_free(struct api *a)
     mem_free(a->routes);
     grammars_destroy(&a->grammars);
     meters_destroy(&a->meters);
+    responses_kept_destroy(&a->responses);
     keys_close(&a->keys);
     mem_free(a);
 }
@@ -231,6 +233,7 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
     find_marks(a);
     a->grammars = grammars_create(o->tokenizer, a->n_vocab);
     a->meters = meters_create();
+    a->responses = responses_kept_create(RESPONSES_BYTES_MAX);
     int rc = o->state_dir == NULL ? 0 : keys_open(&a->keys, o->state_dir, e);
     if (rc == 0)
         rc = listen_http(a, o, e);

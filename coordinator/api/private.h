@@ -13,6 +13,7 @@
 struct grammars;
 struct keys;
 struct meters;
+struct responses_kept;
 
 struct api {
     struct api_options options;
@@ -27,6 +28,7 @@ struct api {
     bool *marks; /* by token id: control tokens that answers are read by */
     struct grammars *grammars;
     struct meters *meters;
+    struct responses_kept *responses;
     struct keys *keys; /* NULL: none are kept */
     struct http_route *routes;
     struct http_server *server;
@@ -101,6 +103,8 @@ void api_chat_count(void *arg, struct http_exchange *x);
 void api_messages(void *arg, struct http_exchange *x);
 void api_messages_count(void *arg, struct http_exchange *x);
 void api_responses(void *arg, struct http_exchange *x);
+void api_response(void *arg, struct http_exchange *x);
+void api_response_delete(void *arg, struct http_exchange *x);
 void api_responses_count(void *arg, struct http_exchange *x);
 void api_completions(void *arg, struct http_exchange *x);
 void api_embeddings(void *arg, struct http_exchange *x);

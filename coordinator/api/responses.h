@@ -12,6 +12,9 @@ MUST_USE int responses_chat_body(const json_t *body, json_t **out, struct refusa
 
 extern const struct shape responses_shape;
 
+/* Keeps an answer that has ended, unless its request asks for the opposite. */
+void response_keep(const struct answer_view *v, const json_t *response);
+
 /* ---- responses_items.c ---- */
 
 /* An item of an answer. */

@@ -30,11 +30,9 @@ static void put_step(struct turn *s, json_t *takes, struct buffer *out)
     mem_free(type);
 }
 
-static void put_response(struct turn *s, const struct answer_view *v, const char *type, const char *status,
-                         const struct error *error, struct buffer *out)
+static void put_response(struct turn *s, const char *type, json_t *response, struct buffer *out)
 {
-    put_step(s, json_pack("{s:s, s:o}", "type", type, "response",
-                          response_json(v, status, json_copy(s->output), error)), out);
+    put_step(s, json_pack("{s:s, s:o}", "type", type, "response", response), out);
 }
 
 static struct response_item item_of(const struct turn *s, const char *status)
@@ -150,8 +148,8 @@ static void on_begin(struct answer_view *v, void *state, struct buffer *out)
     struct turn *s = state;
     s->output = json_array();
     buffer_init(&s->text, ITEM_MAX);
-    put_response(s, v, "response.created", "in_progress", NULL, out);
-    put_response(s, v, "response.in_progress", "in_progress", NULL, out);
+    put_response(s, "response.created", response_json(v, "in_progress", json_array(), NULL), out);
+    put_response(s, "response.in_progress", response_json(v, "in_progress", json_array(), NULL), out);
 }
 
 static void on_piece(struct answer_view *v, void *state, const struct piece *p, struct buffer *out)
@@ -179,15 +177,15 @@ static void on_end(struct answer_view *v, void *state, struct buffer *out)
         begin_item(s, PIECE_TEXT, NULL, out);
         end_item(s, cut ? "incomplete" : "completed", out);
     }
-    if (cut)
-        put_response(s, v, "response.incomplete", "incomplete", NULL, out);
-    else
-        put_response(s, v, "response.completed", "completed", NULL, out);
+    json_t *response = response_json(v, cut ? "incomplete" : "completed", json_copy(s->output), NULL);
+    response_keep(v, response);
+    put_response(s, cut ? "response.incomplete" : "response.completed", response, out);
 }
 
 static void on_fail(struct answer_view *v, void *state, const struct error *e, struct buffer *out)
 {
-    put_response(state, v, "response.failed", "failed", e, out);
+    struct turn *s = state;
+    put_response(s, "response.failed", response_json(v, "failed", json_copy(s->output), e), out);
 }
 
 static void on_close(void *state)
@@ -235,7 +233,9 @@ static json_t *whole(struct answer_view *v, const struct choice_whole *choices, 
 {
     const char *status = strcmp(choices[0].finish, "length") == 0 ? "incomplete" : "completed";
     (void)n;
-    return response_json(v, status, items_json(v, &choices[0], status), NULL);
+    json_t *response = response_json(v, status, items_json(v, &choices[0], status), NULL);
+    response_keep(v, response);
+    return response;
 }
 
 const struct shape responses_shape = {

@@ -64,6 +64,7 @@ static void put_request(json_t *j, const json_t *request)
     put_asked(j, request, "metadata", json_object());
     put_asked(j, request, "parallel_tool_calls", json_true());
     put_asked(j, request, "previous_response_id", json_null());
+    put_asked(j, request, "store", json_true());
     put_asked(j, request, "temperature", json_real(1));
     put_asked(j, request, "text", json_pack("{s:{s:s}}", "format", "type", "text"));
     put_asked(j, request, "tool_choice", json_string("auto"));
@@ -74,7 +75,6 @@ static void put_request(json_t *j, const json_t *request)
     json_object_set_new(j, "reasoning", json_pack("{s:O?, s:O?}", "effort", effort, "summary", summary));
     json_object_set_new(j, "background", json_false());
     json_object_set_new(j, "service_tier", json_string("default"));
-    json_object_set_new(j, "store", json_false());
     json_object_set_new(j, "truncation", json_string("disabled"));
 }
 

@@ -2,7 +2,8 @@
  *
  * Items become messages: what the assistant thought, said and called, one
  * item each, is one message until another speaks.  What only OpenAI's own
- * servers have (their tools, conversations, prompts) is refused by name.     */
+ * servers have (their tools, conversations, prompts) is refused by name.
+ * previous_response_id must have been dealt with.                            */
 #include <string.h>
 
 #include "coordinator/api/responses.h"
@@ -303,7 +304,7 @@ static void put_logprobs(json_t *out, const json_t *body)
 
 static int check_supported(const json_t *body, struct refusal *r)
 {
-    static const char *const unsupported[] = { "previous_response_id", "conversation", "prompt", "moderation" };
+    static const char *const unsupported[] = { "conversation", "prompt", "moderation" };
     const json_t *metadata = json_object_get(body, "metadata");
     for (size_t i = 0; i < COUNTOF(unsupported); i++)
         if (!is_absent(json_object_get(body, unsupported[i])))

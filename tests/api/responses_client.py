@@ -30,6 +30,15 @@ def check_answers(client):
     return answer
 
 
+def check_going_on(client, answer):
+    more = client.responses.create(model=MODEL, input="And of Italy?", previous_response_id=answer.id, temperature=0)
+    assert more.previous_response_id == answer.id, more
+    whole = [*QUESTION, *answer.output, {"role": "user", "content": "And of Italy?"}]
+    assert client.responses.input_tokens.count(model=MODEL, input=whole).input_tokens == more.usage.input_tokens, more
+    assert client.responses.retrieve(more.id) == more
+    client.responses.delete(more.id)
+
+
 def check_streams(client, answer):
     events = list(client.responses.create(model=MODEL, input=TEXT, temperature=0, stream=True))
     assert [e.sequence_number for e in events] == list(range(len(events))), events
@@ -110,6 +119,7 @@ def check_errors(client, openai):
     refused(openai.BadRequestError, "max_output_tokens", max_output_tokens=0)
     refused(openai.BadRequestError, "tools[0]", tools=[{"type": "web_search"}])
     refused(openai.BadRequestError, "conversation", conversation="conv_7")
+    refused(openai.BadRequestError, "previous_response_id", previous_response_id="resp_7")
     refused(openai.BadRequestError, "input[0].content[0]", input=[
         {"role": "user", "content": [{"type": "input_image", "image_url": "https://example.com/a.png"}]}])
     refused(openai.NotFoundError, "model", model="gpt-unknown")
@@ -127,6 +137,7 @@ def check_all(url):
     import openai
     client = openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=120)
     answer = check_answers(client)
+    check_going_on(client, answer)
     check_streams(client, answer)
     check_forms(client)
     check_functions(client)

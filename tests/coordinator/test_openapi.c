@@ -99,6 +99,16 @@ static void test_references_lead_somewhere(void **state)
     json_decref(document);
 }
 
+/* Whether a GET asks for a thing, which may not be there, by its name. */
+static bool gets_a_thing(const struct http_route *routes, size_t n, const char *path)
+{
+    bool found = false;
+    for (size_t i = 0; i < n; i++)
+        found = found || ((routes[i].flags & HTTP_PREFIX) != 0 && strcmp(routes[i].method, "GET") == 0 &&
+                          strncmp(path, routes[i].path, strlen(routes[i].path)) == 0);
+    return found;
+}
+
 /* What is described is there, and a method that is not is refused with those that are. */
 static void test_methods_are_as_described(void **state)
 {
@@ -112,10 +122,12 @@ static void test_methods_are_as_described(void **state)
         if ((routes[i].flags & OF_PAGE) != 0)
             continue;
         snprintf(path, sizeof(path), "%s%s", routes[i].path, (routes[i].flags & HTTP_PREFIX) != 0 ? RIG_NAME : "");
+        bool thing = gets_a_thing(routes, n, path);
         struct reply get = rig_call(rig, path, NULL, "Authorization: Bearer " RIG_ADMIN);
         struct reply post = rig_call(rig, path, "{]", "Authorization: Bearer " RIG_ADMIN);
-        if ((get.status != 405) != (json_object_get(item, "get") != NULL) ||
-            (post.status != 405) != (json_object_get(item, "post") != NULL) || get.status == 404 || post.status == 404)
+        if ((get.status != 405) != (thing || json_object_get(item, "get") != NULL) ||
+            (post.status != 405) != (json_object_get(item, "post") != NULL) || (get.status == 404 && !thing) ||
+            post.status == 404)
             fail_msg("%s: GET %d, POST %d", path, get.status, post.status);
         reply_free(&get);
         reply_free(&post);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -209,8 +210,10 @@ static void test_a_stream_of_a_call(void **state)
     json_decref(events);
 }
 
+/* Of a request whose answer is not kept. */
 static struct answer_view view_of(json_t *request)
 {
+    json_object_set_new(request, "store", json_false());
     return (struct answer_view){
         .id = "resp_x", .model = "m", .request = request, .n_choices = 1,
         .usage = { .prompt_tokens = 3, .completion_tokens = 9, .reasoning_tokens = 2 },
@@ -272,7 +275,8 @@ static void test_events_name_their_item(void **state)
         { .finish = "tool_calls" },
     };
     static const int of[] = { -1, -1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, -1 };
-    struct answer_view v = view_of(NULL);
+    json_t *request = json_object();
+    struct answer_view v = view_of(request);
     const char *ids[2];
     (void)state;
     json_t *events = numbered(events_of_pieces(&responses_shape, &v, pieces, COUNTOF(pieces)));
@@ -291,12 +295,14 @@ static void test_events_name_their_item(void **state)
     }
     assert_json_at(last_of(events), "type", "\"response.completed\"");
     json_decref(events);
+    json_decref(request);
 }
 
 static void test_nothing_said_is_an_empty_message(void **state)
 {
     static const struct piece pieces[] = { { .finish = "stop" } };
-    struct answer_view v = view_of(NULL);
+    json_t *request = json_object();
+    struct answer_view v = view_of(request);
     (void)state;
     json_t *events = events_of_pieces(&responses_shape, &v, pieces, COUNTOF(pieces));
     assert_json_at(last_of(events), "response.output.0.content.0.text", "\"\"");
@@ -304,6 +310,7 @@ static void test_nothing_said_is_an_empty_message(void **state)
     json_t *j = responses_shape.whole(&v, &(struct choice_whole){ .text = "", .finish = "stop" }, 1);
     assert_json_at(j, "output.0.content.0.text", "\"\"");
     json_decref(j);
+    json_decref(request);
 }
 
 static void test_a_whole_response_has_every_kind(void **state)
@@ -313,7 +320,8 @@ static void test_a_whole_response_has_every_kind(void **state)
         .text = "so", .text_len = 2, .reasoning = "hm", .reasoning_len = 2, .calls = calls, .n_calls = COUNTOF(calls),
         .finish = "length",
     };
-    struct answer_view v = view_of(NULL);
+    json_t *request = json_object();
+    struct answer_view v = view_of(request);
     (void)state;
     json_t *j = responses_shape.whole(&v, &choice, 1);
     assert_int_equal(json_array_size(value_at(j, "output")), 4);
@@ -323,6 +331,7 @@ static void test_a_whole_response_has_every_kind(void **state)
     assert_json_at(j, "output.3.status", "\"incomplete\"");
     assert_json_at(j, "output.3.arguments", "\"{\\\"cut\"");
     json_decref(j);
+    json_decref(request);
 }
 
 static void test_a_failure_in_a_stream_is_an_event(void **state)
@@ -336,6 +345,92 @@ static void test_a_failure_in_a_stream_is_an_event(void **state)
     assert_json_at(last, "response.status", "\"failed\"");
     assert_json_at(last, "response.error", "{\"code\":\"server_error\",\"message\":\"a node has left\"}");
     json_decref(events);
+}
+
+/* ---- what is kept ---- */
+
+static void assert_prompt(void **state, uint32_t i, const char *expected)
+{
+    struct token_list ids = rig_tokens(*state, expected);
+    struct fake_seen seen;
+    fake_engine_seen(((struct rig *)*state)->engine, i, &seen);
+    assert_int_equal(seen.n_prompt, ids.count);
+    assert_memory_equal(seen.prompt, ids.ids, ids.count * sizeof(int32_t));
+    token_list_free(&ids);
+}
+
+#define TURN(user, said) "<|im_start|>user\n" user "<|im_end|>\n<|im_start|>assistant\n" said
+
+/* Instructions are not part of what goes on. */
+static void test_a_conversation_goes_on(void **state)
+{
+    rig_say(*state, "Hm.", NULL);
+    json_t *first = ask(state, RESPONSES, "{\"input\":\"one\",\"instructions\":\"Be\"}");
+    char *body = mem_printf("{\"input\":[{\"role\":\"user\",\"content\":\"two\"}],\"stream\":true,"
+                            "\"previous_response_id\":\"%s\"}", string_at(first, "id"));
+    json_t *second = stream_of(state, body);
+    assert_prompt(state, 1, TURN("one", "Hm.<|im_end|>\n") TURN("two", ""));
+    assert_string_equal(string_at(last_of(second), "response.previous_response_id"), string_at(first, "id"));
+    mem_free(body);
+    body = mem_printf("{\"input\":\"three\",\"previous_response_id\":\"%s\"}",
+                      string_at(last_of(second), "response.id"));
+    json_decref(ask(state, RESPONSES, body));
+    assert_prompt(state, 2, TURN("one", "Hm.<|im_end|>\n") TURN("two", "Hm.<|im_end|>\n") TURN("three", ""));
+    json_t *count = ask(state, "/v1/responses/input_tokens", body);
+    assert_int_equal(number_at(count, "input_tokens"),
+                     token_count(*state, TURN("one", "Hm.<|im_end|>\n") TURN("two", "Hm.<|im_end|>\n")
+                                 TURN("three", "")));
+    mem_free(body);
+    json_decref(count);
+    json_decref(second);
+    json_decref(first);
+}
+
+static void assert_status(void **state, const char *method, const char *id, int status, const char *part)
+{
+    char *text = mem_printf("%s /v1/responses/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", method,
+                            id);
+    char *answer = rig_read_raw(rig_send_raw(*state, text));
+    char line[32];
+    snprintf(line, sizeof(line), "HTTP/1.1 %d ", status);
+    if (strncmp(answer, line, strlen(line)) != 0 || strstr(answer, part) == NULL)
+        fail_msg("%s should be answered %d with %s:\n%s", method, status, part, answer);
+    mem_free(answer);
+    mem_free(text);
+}
+
+static void test_kept_responses_are_read_and_forgotten(void **state)
+{
+    rig_say(*state, SAID, NULL);
+    json_t *j = ask(state, RESPONSES, "{\"input\":\"one\",\"max_output_tokens\":2}");
+    const char *id = string_at(j, "id");
+    assert_json_at(j, "store", "true");
+    assert_status(state, "GET", id, 200, "\"status\":\"incomplete\"");
+    assert_status(state, "DELETE", id, 200, "\"deleted\":true");
+    assert_status(state, "GET", id, 404, "not found");
+    assert_status(state, "DELETE", id, 404, "not found");
+    json_decref(j);
+    j = ask(state, RESPONSES, "{\"input\":\"one\",\"store\":false}");
+    assert_json_at(j, "store", "false");
+    assert_status(state, "GET", string_at(j, "id"), 404, "not found");
+    json_decref(j);
+}
+
+/* Refusals name the items of the request, not those before them. */
+static void test_what_cannot_go_on(void **state)
+{
+    struct reply r = rig_call(*state, RESPONSES, "{\"input\":\"a\",\"previous_response_id\":\"resp_1\"}", NULL);
+    assert_int_equal(r.status, 400);
+    assert_string_equal(reply_text(&r, "error.code"), "previous_response_not_found");
+    assert_string_equal(reply_text(&r, "error.param"), "previous_response_id");
+    reply_free(&r);
+    json_t *first = ask(state, RESPONSES, "{\"input\":\"one\"}");
+    char *body = mem_printf("{\"input\":[{\"type\":\"odd\"}],\"previous_response_id\":\"%s\"}", string_at(first, "id"));
+    r = rig_call(*state, RESPONSES, body, NULL);
+    assert_string_equal(reply_text(&r, "error.param"), "input[0]");
+    reply_free(&r);
+    mem_free(body);
+    json_decref(first);
 }
 
 /* ---- counts and errors ---- */
@@ -387,6 +482,9 @@ int main(void)
         cmocka_unit_test(test_nothing_said_is_an_empty_message),
         cmocka_unit_test(test_a_whole_response_has_every_kind),
         WITH_RIG(test_a_failure_in_a_stream_is_an_event),
+        WITH_RIG(test_a_conversation_goes_on),
+        WITH_RIG(test_kept_responses_are_read_and_forgotten),
+        WITH_RIG(test_what_cannot_go_on),
         WITH_RIG(test_counts),
         WITH_RIG(test_errors_name_the_field),
     };

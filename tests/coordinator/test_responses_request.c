@@ -29,7 +29,7 @@ static void test_fields(void **state)
           "\"parallel_tool_calls\":false,\"max_completion_tokens\":5,\"reasoning_effort\":\"low\",\"messages\":["
           USER "]}" },
         { WITH("\"instructions\":null,\"tools\":[],\"tool_choice\":null,\"text\":null,\"reasoning\":null,"
-               "\"max_output_tokens\":null,\"previous_response_id\":null,\"conversation\":null,\"prompt\":null,"
+               "\"max_output_tokens\":null,\"previous_response_id\":\"resp_1\",\"conversation\":null,\"prompt\":null,"
                "\"temperature\":null,\"metadata\":null"), MESSAGES(USER) },
         { WITH("\"top_logprobs\":2"), GIVES("\"logprobs\":true,\"top_logprobs\":2") },
         { WITH("\"include\":[\"message.output_text.logprobs\"]"), GIVES("\"logprobs\":true") },
@@ -46,7 +46,7 @@ static void test_fields(void **state)
         { WITH("\"reasoning\":{\"effort\":1}"), "reasoning" },
         { WITH("\"max_output_tokens\":0"), "max_output_tokens" },
         { WITH("\"max_output_tokens\":1.5"), "max_output_tokens" },
-        { WITH("\"previous_response_id\":\"resp_1\""), "previous_response_id" },
+        { WITH("\"max_output_tokens\":\"5\""), "max_output_tokens" },
         { WITH("\"conversation\":\"conv_1\""), "conversation" },
         { WITH("\"prompt\":{\"id\":\"p\"}"), "prompt" },
         { WITH("\"background\":true"), "background" },
