@@ -40,7 +40,7 @@ static int call_admin(const struct settings *s, const char *path, json_t *body, 
     if (r == 0)
         r = cluster_url_for(s, &url, e);
     if (r == 0) {
-        struct client c = {url, token, interrupt_seen};
+        struct client c = {.url = url, .key = token, .stop = interrupt_seen, .ca = settings_text(s, "tls_ca")};
         r = client_call(&c, path, text, &out, e);
     }
     if (r == 0) {
@@ -72,7 +72,8 @@ int invite_command(const struct settings *s, struct error *e)
 /* With a key of the API where one is given, else with the operator's token where it is to be had. */
 static int list_keys(const struct settings *s, struct error *e)
 {
-    struct client c = {.key = settings_text(s, "api_key"), .stop = interrupt_seen};
+    struct client c = {.key = settings_text(s, "api_key"), .stop = interrupt_seen,
+                       .ca = settings_text(s, "tls_ca")};
     struct buffer body = {0};
     char *url, *token = NULL;
     size_t i;

@@ -152,7 +152,7 @@ static int bench_nodes(struct bench *b, uint32_t nodes, uint32_t threads, struct
         return r;
     r = cluster_start(&cluster, &o, e);
     if (r == 0) {
-        struct client c = {cluster_url(cluster), NULL, interrupt_seen};
+        struct client c = {.url = cluster_url(cluster), .stop = interrupt_seen};
         r = rounds(b, &c, model_hparams(l.model)->n_vocab, &l, e);
         if (r == 0)
             r = report_route(b, &c, e);
@@ -186,7 +186,8 @@ static int bench_cluster(struct bench *b, const char *cluster, struct error *e)
     int r = cluster_url_of(cluster, &url, e);
     if (r != 0)
         return r;
-    struct client c = {url, settings_text(b->s, "api_key"), interrupt_seen};
+    struct client c = {.url = url, .key = settings_text(b->s, "api_key"), .stop = interrupt_seen,
+                       .ca = settings_text(b->s, "tls_ca")};
     r = cluster_vocabulary(&c, &n_vocab, e);
     if (r == 0)
         r = rounds(b, &c, n_vocab, NULL, e);

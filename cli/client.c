@@ -102,6 +102,9 @@ static int perform(struct call *call, const char *path, const char *json, struct
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 5L);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    if (call->c->ca)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, call->c->ca);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, call->c->any_name ? 0L : 2L);
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "127.0.0.1,localhost,::1");
     if (json)
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, json);

@@ -17,6 +17,8 @@ struct client {
     const char *url;   /* base, "http://127.0.0.1:8080"; borrowed, like the key */
     const char *key;   /* bearer token or NULL */
     bool (*stop)(void); /* asked now and then; NULL: never */
+    const char *ca;     /* PEM file of the certificates to trust; NULL: the system's */
+    bool any_name;      /* its certificate need not name the host of the URL */
 };
 
 /* The whole answer into `body` (initialised by the call; buffer_close). `json` NULL: GET, else POST. */

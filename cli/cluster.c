@@ -183,7 +183,8 @@ static int start_coordinator(struct cluster *c, struct error *e)
     o.control.nodes_min = c->o.nodes;
     int r = coordinator_start(&c->coordinator, &o, e);
     if (r == 0)
-        snprintf(c->url, sizeof(c->url), "http://%s:%u", o.http_host, coordinator_http_port(c->coordinator));
+        snprintf(c->url, sizeof(c->url), "%s://%s:%u", o.tls_cert ? "https" : "http", o.http_host,
+                 coordinator_http_port(c->coordinator));
     mem_free(state);
     mem_free(cache);
     return r;

@@ -20,8 +20,9 @@ int cluster_url_of(const char *text, char **url, struct error *e)
         return r;
     const char *host = settings_text(s, "host");
     bool every = strcmp(host, "0.0.0.0") == 0, six = strchr(host, ':') != NULL;
-    *url = mem_printf("http://%s%s%s:%u", six ? "[" : "", every ? "127.0.0.1" : host, six ? "]" : "",
-                      (unsigned)settings_count(s, "port"));
+    bool secret = settings_text(s, "tls_cert") != NULL;
+    *url = mem_printf("%s://%s%s%s:%u", secret ? "https" : "http", six ? "[" : "", every ? "127.0.0.1" : host,
+                      six ? "]" : "", (unsigned)settings_count(s, "port"));
     settings_free(&s);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include "base/logger.h"
 #include "base/memory.h"
 #include "base/path.h"
+#include "net/http_tls.h"
 
 int heads_log_level(const struct settings *s, struct error *e)
 {
@@ -24,6 +25,15 @@ char *heads_state_dir(const struct settings *s, const char *name)
     char *dir = path_join(base, name);
     mem_free(base);
     return dir;
+}
+
+/* Before a model is read for minutes. */
+static int check_tls(const struct coordinator_options *o, struct error *e)
+{
+    if (!o->tls_cert != !o->tls_key)
+        return error_set(e, ERR_CONFIG, "--tls-cert and --tls-key go together, and --tls-%s is missing",
+                         o->tls_cert ? "key" : "cert");
+    return o->tls_cert ? http_tls_check(o->tls_cert, o->tls_key, e) : 0;
 }
 
 int heads_options(struct coordinator_options *o, const struct settings *s, const char *model_path, struct error *e)
@@ -46,11 +56,14 @@ int heads_options(struct coordinator_options *o, const struct settings *s, const
         .model_name = settings_text(s, "model_name"),
         .chat_template = settings_text(s, "chat_template"),
         .api_key = settings_text(s, "api_key"),
+        .tls_cert = settings_text(s, "tls_cert"),
+        .tls_key = settings_text(s, "tls_key"),
         .cors = settings_text(s, "cors"),
         .insecure_no_key = settings_switch(s, "insecure_no_key"),
     };
     o->control.n_adapters = n_adapters;
-    return heads_log_level(s, e);
+    int r = heads_log_level(s, e);
+    return r == 0 ? check_tls(o, e) : r;
 }
 
 char *heads_temporary_dir(struct error *e)

@@ -85,7 +85,8 @@ static int by_cluster(const struct settings *s, const int32_t *tokens, uint32_t 
     int r = cluster_url_of(settings_text(s, "cluster"), &url, e);
     if (r != 0)
         return r;
-    struct client c = {url, settings_text(s, "api_key"), interrupt_seen};
+    struct client c = {.url = url, .key = settings_text(s, "api_key"), .stop = interrupt_seen,
+                       .ca = settings_text(s, "tls_ca")};
     struct buffer body;
     buffer_init(&body, 16 << 20);
     buffer_add_text(&body, "{\"tokens\":[");

@@ -17,7 +17,7 @@ enum { WAIT_MS = 100, INVITE_TTL_S = 86400 };
 
 static void say_ready(const struct coordinator_options *o, uint16_t port)
 {
-    printf("OpenAI API: http://%s:%u/v1\n", o->http_host, port);
+    printf("OpenAI API: %s://%s:%u/v1\n", o->tls_cert ? "https" : "http", o->http_host, port);
     fflush(stdout);
 }
 

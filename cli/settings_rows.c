@@ -18,6 +18,9 @@ const struct setting setting_rows[] = {
     {"host", 0, SETTING_TEXT, HEADS, "127.0.0.1", 0, 0, "ADDRESS", "where the HTTP API listens"},
     {"port", 0, SETTING_COUNT, HEADS, "8080", 0, 65535, "PORT", "port of the HTTP API; 0 takes a free one"},
     {"api_key", 0, SETTING_TEXT, HEADS, NULL, 0, 0, "KEY", "clients must send it as a bearer token"},
+    {"tls_cert", 0, SETTING_TEXT, HEADS, NULL, 0, 0, "FILE",
+     "serve HTTPS with this certificate (PEM, those between it and an authority after it)"},
+    {"tls_key", 0, SETTING_TEXT, HEADS, NULL, 0, 0, "FILE", "the certificate's private key (PEM)"},
     {"cors", 0, SETTING_TEXT, HEADS, NULL, 0, 0, "ORIGIN",
      "web pages of this origin (https://chat.example) may use the API; *: of every"},
     {"insecure_no_key", 0, SETTING_SWITCH, HEADS, NULL, 0, 0, NULL,
@@ -146,6 +149,8 @@ const struct setting setting_rows[] = {
 
     {"url", 0, SETTING_TEXT, CLIENTS, "http://127.0.0.1:8080", 0, 0, "URL", "the coordinator's base URL"},
     {"api_key", 0, SETTING_TEXT, CLIENTS | CMD_BENCH | CMD_LOGITS, NULL, 0, 0, "KEY", "the cluster's API key"},
+    {"tls_ca", 0, SETTING_TEXT, CLIENTS | CMD_BENCH | CMD_LOGITS, NULL, 0, 0, "FILE",
+     "certificates to trust at an https URL (PEM; the system's)"},
     {"uses", 0, SETTING_COUNT, CMD_INVITE, "1", 1, 1000, "N", "nodes that may join with it"},
     {"ttl", 0, SETTING_COUNT, CMD_INVITE, "86400", 1, 31536000, "SECONDS", "how long it is valid"},
     {"advertise", 0, SETTING_TEXT, CMD_INVITE, NULL, 0, 0, "HOST", "address of the coordinator in the invite"},

@@ -108,7 +108,8 @@ static void print_status(const json_t *j)
 
 int status_command(const struct settings *s, struct error *e)
 {
-    struct client c = {.key = settings_text(s, "api_key"), .stop = interrupt_seen};
+    struct client c = {.key = settings_text(s, "api_key"), .stop = interrupt_seen,
+                       .ca = settings_text(s, "tls_ca")};
     struct buffer body = {0};
     char *url;
     int r = cluster_url_for(s, &url, e);

@@ -80,7 +80,8 @@ static char *only_adapter(struct cluster *c, const struct settings *s)
 
 static int ask(struct cluster *c, const struct settings *s, struct error *e)
 {
-    struct client client = {cluster_url(c), settings_text(s, "api_key"), interrupt_seen};
+    struct client client = {.url = cluster_url(c), .key = settings_text(s, "api_key"), .stop = interrupt_seen,
+                            .ca = settings_text(s, "tls_cert"), .any_name = true}; /* it is ours, by its address */
     char *model = only_adapter(c, s);
     json_t *j = json_pack("{s:s*, s:b, s:f, s:I, s:{s:b}, s:[{s:s, s:s}]}", "model", model, "stream", 1, "temperature",
                           settings_real(s, "temperature"), "max_tokens", (json_int_t)settings_count(s, "max_tokens"),

@@ -58,6 +58,8 @@ static int start_api(struct coordinator *c, const struct coordinator_options *o,
         .api_key = o->api_key,
         .admin_token = token,
         .state_dir = o->control.state_dir,
+        .tls_cert = o->tls_cert,
+        .tls_key = o->tls_key,
         .cors = o->cors,
         .insecure_no_key = o->insecure_no_key,
     };

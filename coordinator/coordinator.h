@@ -19,6 +19,7 @@ struct coordinator_options {
     const char *chat_template; /* a file to use instead of the model's own template; NULL: the model's */
     uint32_t connections_max; /* 0: 256 */
     const char *api_key;      /* NULL: the API is open to who can reach it, unless keys were made */
+    const char *tls_cert, *tls_key; /* PEM files of the API; NULL: plain HTTP */
     const char *cors;         /* the origin whose pages may use the API, "*": every; lives as long; NULL: none */
     bool insecure_no_key;     /* without any key others than this machine may still come */
 };

@@ -8,6 +8,7 @@
 #include <microhttpd.h>
 
 #include "net/http_server.h"
+#include "net/http_tls.h"
 
 enum connection_state {
     CONNECTION_WAITING, /* for a request's headers, first or next */
@@ -26,6 +27,7 @@ struct http_connection {
 struct http_server {
     struct http_options options;
     struct MHD_Daemon *daemon;
+    struct http_tls tls;
     uint16_t port;
     bool loopback;
     pthread_t reaper;

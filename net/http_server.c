@@ -153,6 +153,8 @@ static int open_listener(struct http_server *s, int *fd, struct error *e)
 #define HTTP_STRICT MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1
 #endif
 
+#define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+
 /* Leave the URL as it came: http_path_decode() refuses what MHD would silently shorten. */
 static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *text)
 {
@@ -163,7 +165,14 @@ static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *text)
 
 static struct MHD_Daemon *start_daemon(struct http_server *s, int fd)
 {
-    const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL;
+    const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL |
+                           (s->tls.cert != NULL ? MHD_USE_TLS : 0);
+    struct MHD_OptionItem tls[] = {
+        { MHD_OPTION_HTTPS_MEM_CERT, 0, s->tls.cert },
+        { MHD_OPTION_HTTPS_MEM_KEY, 0, s->tls.key },
+        { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)TLS_PRIORITIES },
+        { MHD_OPTION_END, 0, NULL },
+    };
     return MHD_start_daemon(flags, 0, NULL, NULL, http_on_access, s, MHD_OPTION_LISTEN_SOCKET, fd,
                             MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->options.connections_max + HTTP_SPARE_CONNECTIONS,
                             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES,
@@ -172,7 +181,8 @@ static struct MHD_Daemon *start_daemon(struct http_server *s, int fd)
                             HTTP_STRICT,
                             MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
                             MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
-                            MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, s, MHD_OPTION_END);
+                            MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, s,
+                            MHD_OPTION_ARRAY, s->tls.cert != NULL ? tls : &tls[COUNTOF(tls) - 1], MHD_OPTION_END);
 }
 
 int http_server_start(struct http_server **out, const struct http_options *o, struct error *e)
@@ -185,7 +195,9 @@ int http_server_start(struct http_server **out, const struct http_options *o, st
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->wake, NULL);
     int fd = -1;
-    int rc = open_listener(s, &fd, e);
+    int rc = o->tls_cert == NULL ? 0 : http_tls_read(&s->tls, o->tls_cert, o->tls_key, e);
+    if (rc == 0)
+        rc = open_listener(s, &fd, e);
     if (rc != 0)
         goto out;
     s->port = port_of(fd);
@@ -202,6 +214,7 @@ int http_server_start(struct http_server **out, const struct http_options *o, st
     MHD_stop_daemon(s->daemon);
     rc = error_set(e, ERR_MEMORY, "no thread for the HTTP server");
 out:
+    http_tls_free(&s->tls);
     pthread_cond_destroy(&s->wake);
     pthread_mutex_destroy(&s->lock);
     mem_free(s);
@@ -219,6 +232,7 @@ void http_server_stop(struct http_server **s_p)
     pthread_mutex_unlock(&s->lock);
     pthread_join(s->reaper, NULL);
     MHD_stop_daemon(s->daemon);
+    http_tls_free(&s->tls);
     pthread_cond_destroy(&s->wake);
     pthread_mutex_destroy(&s->lock);
     mem_free(s);

@@ -15,6 +15,9 @@
  * rebinding); everywhere, requests that a web page of another origin makes;
  * neither when `any_host` is set.
  *
+ * With a certificate all this is inside TLS 1.2 or 1.3; handshakes are made on
+ * the connection's thread, within the time that it may idle.
+ *
  * The server knows no format of its own: `fail` writes the body of an error.  */
 #ifndef NET_HTTP_SERVER_H
 #define NET_HTTP_SERVER_H
@@ -66,6 +69,7 @@ struct http_options {
     uint32_t connections_max; /* that do work; a few more are taken to tell their clients so (429) */
     uint32_t body_ms, idle_ms, stall_s; /* 0: HTTP_BODY_MS, HTTP_IDLE_MS, HTTP_STALL_S */
     bool any_host;    /* no check of Host and Origin: where a request needs a key that no web page has */
+    const char *tls_cert, *tls_key; /* PEM files; NULL: plain HTTP */
     const char *cors; /* the origin whose pages may use the server, "*": every; NULL: none. Borrowed */
     const struct http_route *routes; /* borrowed */
     size_t n_routes;
@@ -80,7 +84,7 @@ struct http_options {
     void (*done)(void *arg, const struct http_route *route, int status, uint64_t took_us);
 };
 
-/* ERR_CONFLICT names a port that is in use. */
+/* ERR_CONFLICT names a port that is in use; ERR_CONFIG the certificate or key that cannot be used. */
 MUST_USE int http_server_start(struct http_server **out, const struct http_options *o, struct error *e);
 /* Cuts every connection; handlers and producers see http_gone() and return; waits for them. */
 void http_server_stop(struct http_server **s);

@@ -196,6 +196,8 @@ static int listen_http(struct api *a, const struct api_options *o, struct error 
         .routes = a->routes,
         .n_routes = n_routes,
         .any_host = locked,
+        .tls_cert = o->tls_cert,
+        .tls_key = o->tls_key,
         .cors = o->cors,
         .arg = a,
         .gate = gate,

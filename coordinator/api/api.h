@@ -47,6 +47,7 @@ struct api_options {
     const char *api_key;      /* NULL: open */
     const char *admin_token;  /* of the operator's endpoints */
     const char *state_dir;    /* where users' keys are kept; NULL: there are none */
+    const char *tls_cert, *tls_key; /* PEM files; NULL: plain HTTP */
     const char *cors;         /* the origin whose pages may use it, "*": every; NULL: none; lives as long */
     bool insecure_no_key;     /* without any key others than this machine may still come */
     uint32_t ping_ms;         /* 0: API_PING_MS */
