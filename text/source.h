@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "shard/format/gguf.h"
+#include "text/tokenizer.h"
 
 enum source_limits {
     SOURCE_TOKENS_MAX = 1 << 22,
@@ -104,6 +105,7 @@ struct source {
     int32_t bos, eos, unknown; /* -1: none */
     int32_t before[SOURCE_AROUND_MAX], after[SOURCE_AROUND_MAX]; /* what the model asks to put around a text */
     size_t n_before, n_after;
+    int32_t fim[FIM_PARTS]; /* as the file names them; -1: it does not */
     int32_t ends[SOURCE_ENDS_MAX]; /* end a generation */
     size_t n_ends;
     struct source_text chat_template; /* text NULL: none */
@@ -115,6 +117,7 @@ struct source {
 
 /* g must outlive the source. */
 MUST_USE int source_gguf(struct source *s, const struct gguf *g, struct error *e);
+void source_init(struct source *s); /* of no tokens */
 void source_close(struct source *s); /* also after a failed open */
 
 #endif

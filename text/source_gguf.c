@@ -200,6 +200,23 @@ static int32_t id_key(const struct source *s, const struct gguf *g, const char *
     return -1;
 }
 
+/* Older files have names of their own for three of them. */
+static int read_fim(struct source *s, const struct gguf *g, struct error *e)
+{
+    static const char *const keys[][2] = {
+        [FIM_PREFIX] = {"tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"},
+        [FIM_SUFFIX] = {"tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"},
+        [FIM_MIDDLE] = {"tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id"},
+        [FIM_REPO] = {"tokenizer.ggml.fim_rep_token_id", NULL},
+        [FIM_FILE] = {"tokenizer.ggml.fim_sep_token_id", NULL},
+    };
+    int status = 0;
+    for (size_t i = 0; i < FIM_PARTS; i++)
+        for (size_t k = 0; k < 2 && keys[i][k] && s->fim[i] < 0; k++)
+            s->fim[i] = id_key(s, g, keys[i][k], -1, &status, e);
+    return status;
+}
+
 static int read_specials(struct source *s, const struct gguf *g, const struct kind_row *row, struct error *e)
 {
     bool add_bos = row->add_bos, add_eos = row->add_eos;
@@ -222,7 +239,7 @@ static int read_specials(struct source *s, const struct gguf *g, const struct ki
         if (id >= 0)
             s->ends[s->n_ends++] = id;
     }
-    return status;
+    return status == 0 ? read_fim(s, g, e) : status;
 }
 
 static bool name_has(struct gguf_string name, const char *part)
@@ -324,9 +341,8 @@ static void read_pre(struct source *s, const struct gguf *g, const struct kind_r
 int source_gguf(struct source *s, const struct gguf *g, struct error *e)
 {
     const struct kind_row *row;
-    memset(s, 0, sizeof(*s));
+    source_init(s);
     s->where = gguf_path(g);
-    s->bos = s->eos = s->unknown = -1;
     int status = find_kind(g, &row, e);
     if (status == 0)
         status = read_templates(s, g, e);

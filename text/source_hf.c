@@ -350,12 +350,11 @@ static int read_chat(struct source *s, const struct hf *h, struct error *e)
 int source_hf(struct source *s, const char *folder, struct error *e)
 {
     struct hf *h = mem_alloc(sizeof(*h));
-    memset(s, 0, sizeof(*s));
+    source_init(s);
     h->path = path_join(folder, "tokenizer.json");
     s->owner = h;
     s->owner_close = hf_close;
     s->where = h->path;
-    s->bos = s->eos = s->unknown = -1;
     int status = load_all(h, folder, e);
     if (status == 0)
         status = hf_read_normalizer(s, json_object_get(h->tokenizer, "normalizer"), e);

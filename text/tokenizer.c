@@ -31,6 +31,7 @@ struct tokenizer {
     struct pretokenizer *pretokenizer;
     enum source_prefix prefix;
     int32_t bos, eos; /* -1: none */
+    int32_t fim[FIM_PARTS]; /* -1: none */
     int32_t before[SOURCE_AROUND_MAX], after[SOURCE_AROUND_MAX];
     size_t n_before, n_after;
     char *chat_template; /* NULL: none */
@@ -71,6 +72,42 @@ static void make_control(struct tokenizer *t, int32_t id, uint16_t flags)
     t->vocab.flags[id] |= VOCAB_CONTROL | flags;
 }
 
+/* What families call them, where a file does not say: a row counts when its first three are tokens. */
+static void find_fim(struct tokenizer *t)
+{
+    static const char *const rows[][FIM_PARTS] = {
+        {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|repo_name|>", "<|file_sep|>"},
+        {"<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<repo_name>", "<file_sep>"},
+        {"<fim-prefix>", "<fim-suffix>", "<fim-middle>", NULL, NULL},
+        {"<\xEF\xBD\x9C\x66im\xE2\x96\x81\x62\x65gin\xEF\xBD\x9C>",
+         "<\xEF\xBD\x9C\x66im\xE2\x96\x81hole\xEF\xBD\x9C>",
+         "<\xEF\xBD\x9C\x66im\xE2\x96\x81\x65nd\xEF\xBD\x9C>", NULL, NULL},
+        {"\xE2\x96\x81<PRE>", "\xE2\x96\x81<SUF>", "\xE2\x96\x81<MID>", NULL, NULL},
+        {"<PRE>", "<SUF>", "<MID>", NULL, NULL},
+        {"<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>", NULL, NULL},
+    };
+    for (size_t i = 0; i < COUNTOF(rows) && t->fim[FIM_PREFIX] < 0; i++) {
+        int32_t ids[FIM_PARTS];
+        for (size_t k = 0; k < FIM_PARTS; k++)
+            ids[k] = rows[i][k] ? find_text(t, rows[i][k]) : -1;
+        bool all = ids[FIM_PREFIX] >= 0 && ids[FIM_SUFFIX] >= 0 && ids[FIM_MIDDLE] >= 0;
+        for (size_t k = 0; all && k < FIM_PARTS; k++)
+            t->fim[k] = t->fim[k] >= 0 ? t->fim[k] : ids[k];
+    }
+}
+
+/* Control tokens, whatever the file says of them, or text could move the gap. */
+static void read_fim(struct tokenizer *t, const struct source *s)
+{
+    memcpy(t->fim, s->fim, sizeof(t->fim));
+    if (t->fim[FIM_PREFIX] < 0 || t->fim[FIM_SUFFIX] < 0 || t->fim[FIM_MIDDLE] < 0) {
+        t->fim[FIM_PREFIX] = t->fim[FIM_SUFFIX] = t->fim[FIM_MIDDLE] = -1;
+        find_fim(t);
+    }
+    for (size_t i = 0; i < FIM_PARTS; i++)
+        make_control(t, t->fim[i], 0);
+}
+
 static void read_specials(struct tokenizer *t, const struct source *s)
 {
     t->bos = s->bos;
@@ -83,6 +120,7 @@ static void read_specials(struct tokenizer *t, const struct source *s)
     for (size_t i = 0; i < COUNTOF(end_texts); i++)
         make_control(t, find_text(t, end_texts[i]), VOCAB_END);
     keep_harmony_open(t);
+    read_fim(t, s);
     for (size_t i = 0; i < s->n_ends; i++)
         t->vocab.flags[s->ends[i]] |= VOCAB_END;
     vocab_index(&t->vocab);
@@ -126,6 +164,8 @@ static int open_source(struct tokenizer **out, struct source *s, int status, str
 {
     struct tokenizer *t = mem_alloc(sizeof(*t));
     t->bos = t->eos = -1;
+    for (size_t i = 0; i < FIM_PARTS; i++)
+        t->fim[i] = -1;
     if (status == 0)
         status = open_parts(t, s, e);
     source_close(s);
@@ -293,12 +333,12 @@ static int normal_stretch(struct encoding *c, const char *text, size_t len, bool
 static int encode_all(struct encoding *c, const struct token_source *s)
 {
     const struct tokenizer *t = c->t;
-    for (size_t i = 0; s->around && i < t->n_before; i++)
+    for (size_t i = 0; s->before && i < t->n_before; i++)
         work_emit(&c->work, t->before[i]);
     if (s->bos && t->bos >= 0)
         work_emit(&c->work, t->bos);
     int status = cut(c, &t->special, s, normal_stretch);
-    for (size_t i = 0; s->around && i < t->n_after; i++)
+    for (size_t i = 0; s->after && i < t->n_after; i++)
         work_emit(&c->work, t->after[i]);
     return status;
 }
@@ -337,7 +377,7 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, un
     struct text_span whole = {0, len};
     struct token_source s = {
         .text = text, .len = len, .trusted = &whole, .n_trusted = (flags & ENCODE_SPECIAL) ? 1 : 0,
-        .around = (flags & ENCODE_BOS_EOS) != 0,
+        .before = (flags & (ENCODE_BOS_EOS | ENCODE_BOS)) != 0, .after = (flags & ENCODE_BOS_EOS) != 0,
     };
     return tokenizer_encode_spans(t, &s, out, e);
 }
@@ -398,6 +438,11 @@ int32_t tokenizer_bos(const struct tokenizer *t)
 int32_t tokenizer_eos(const struct tokenizer *t)
 {
     return t->eos;
+}
+
+int32_t tokenizer_fim(const struct tokenizer *t, enum fim_part part)
+{
+    return t->fim[part];
 }
 
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id)

@@ -42,6 +42,7 @@ bool tokenizer_has_vocab(const struct tokenizer *t);
 enum encode_flags {
     ENCODE_SPECIAL = 1 << 0, /* control tokens are recognised in the text (templates; never user text) */
     ENCODE_BOS_EOS = 1 << 1, /* add BOS / EOS as the model asks */
+    ENCODE_BOS = 1 << 2,     /* ... only what is before the text */
 };
 /* Any bytes, also what is not UTF-8, come back from tokenizer_decode_list() with `special`. Lost is only what the
  * model's file asks to lose: bytes for which it has no token at all (some have none for bytes that UTF-8 never uses),
@@ -55,7 +56,11 @@ void tokenizer_decode(const struct tokenizer *t, int32_t id, bool special, struc
 /* The bytes of a whole text: as above, without the spaces that encoding put before its stretches. */
 void tokenizer_decode_list(const struct tokenizer *t, const int32_t *ids, size_t n, bool special, struct buffer *out);
 
-/* -1 when the model has none. */
+/* Control tokens that open the parts of a text whose middle is wanted, and before them what is known around it. */
+enum fim_part { FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE, FIM_REPO, FIM_FILE, FIM_PARTS };
+
+/* -1 when the model has none. The first three are all there or none is. */
+int32_t tokenizer_fim(const struct tokenizer *t, enum fim_part part);
 int32_t tokenizer_bos(const struct tokenizer *t);
 int32_t tokenizer_eos(const struct tokenizer *t);
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id);     /* end of generation */

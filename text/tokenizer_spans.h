@@ -11,7 +11,7 @@ struct token_source {
     const struct text_span *trusted; /* in order, apart */
     size_t n_trusted;
     bool bos;    /* put BOS before it */
-    bool around; /* put around it what the model asks for */
+    bool before, after; /* put there what the model asks for */
 };
 
 MUST_USE int tokenizer_encode_spans(const struct tokenizer *t, const struct token_source *s, struct token_list *out,

@@ -24,6 +24,7 @@ struct answer {
     const struct shape *shape;
     struct generation *generation;
     struct answer_view view;
+    uint32_t keep, of; /* of each prompt's choices the best are given */
     char *id;
     json_t *request;
     /* of a stream */
@@ -144,12 +145,34 @@ static enum news collect(struct answer *w, struct whole *wholes)
     return NEWS_NONE;
 }
 
+/* The most probable ones of [first, first + w->of), which are moved to its beginning; of equal ones the first. */
+static void best_first(const struct answer *w, uint32_t *choices)
+{
+    for (uint32_t i = 0; i < w->keep; i++) {
+        uint32_t best = i;
+        for (uint32_t k = i + 1; k < w->of; k++)
+            if (generation_score(w->generation, choices[k]) > generation_score(w->generation, choices[best]))
+                best = k;
+        uint32_t chosen = choices[best];
+        memmove(choices + i + 1, choices + i, (best - i) * sizeof(*choices));
+        choices[i] = chosen;
+    }
+}
+
 static void reply_whole(struct answer *w, struct whole *wholes, uint32_t n)
 {
     struct choice_whole *choices = mem_array(n, sizeof(*choices));
+    uint32_t *order = mem_array(n, sizeof(*order)), kept = 0;
     for (uint32_t i = 0; i < n; i++)
-        whole_choice(&wholes[i], &choices[i]);
-    reply_json(w->x, 200, w->shape->whole(view_now(w), choices, n));
+        order[i] = i;
+    for (uint32_t first = 0; first < n; first += w->of) {
+        if (w->of > w->keep)
+            best_first(w, order + first);
+        for (uint32_t i = 0; i < w->keep; i++)
+            whole_choice(&wholes[order[first + i]], &choices[kept++]);
+    }
+    reply_json(w->x, 200, w->shape->whole(view_now(w), choices, kept));
+    mem_free(order);
     mem_free(choices);
 }
 
@@ -263,6 +286,8 @@ void answer(const struct api *a, struct http_exchange *x, const struct shape *sh
     }
     struct answer *w = answer_open(a, shape, p, request);
     w->x = x;
+    w->keep = (uint32_t)p->n;
+    w->of = (uint32_t)p->best_of;
     w->generation = g;
     w->view.n_choices = generation_count(g);
     if (p->stream)

@@ -1,12 +1,14 @@
 /* completions: POST /v1/completions: text or token ids, continued.
  *
  * The prompt is the caller's raw text: control tokens written in it count, as
- * this is the door for those who write their own templates.                  */
+ * this is the door for those who write their own templates.  With a suffix it
+ * is a text with a gap, and nothing in it is a control token.                */
 #include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "coordinator/api/completions.h"
+#include "coordinator/api/fim.h"
 #include "coordinator/api/request.h"
 #include "coordinator/api/tokens.h"
 
@@ -81,11 +83,11 @@ static const struct shape completion_shape = {
 
 /* ---- prompts ---- */
 
-static int read_text(const struct api *a, const char *text, struct prompt *out, struct refusal *r)
+static int read_text(const struct api *a, const char *text, bool gap, struct prompt *out, struct refusal *r)
 {
+    unsigned flags = gap ? 0 : ENCODE_SPECIAL | ENCODE_BOS_EOS;
     out->text = mem_strdup(text);
-    int rc = tokenizer_encode(a->options.tokenizer, text, strlen(text), ENCODE_SPECIAL | ENCODE_BOS_EOS, &out->tokens,
-                              &r->error);
+    int rc = tokenizer_encode(a->options.tokenizer, text, strlen(text), flags, &out->tokens, &r->error);
     if (rc != 0)
         snprintf(r->param, sizeof(r->param), "prompt");
     return rc;
@@ -132,16 +134,49 @@ int read_token_ids(const json_t *list, uint32_t n_vocab, const char *param, stru
     return 0;
 }
 
-static int read_prompt(const struct api *a, const json_t *value, struct prompt *out, struct refusal *r)
+static int read_prompt(const struct api *a, const json_t *value, bool gap, struct prompt *out, struct refusal *r)
 {
     if (json_is_string(value))
-        return read_text(a, json_string_value(value), out, r);
+        return read_text(a, json_string_value(value), gap, out, r);
     if (!json_is_array(value))
         return refuse(r, ERR_INVALID, "prompt",
                       "prompt must be a string, a list of strings, a list of token ids, or a list of such lists");
     int rc = read_token_ids(value, a->n_vocab, "prompt", &out->tokens, r);
     if (rc == 0)
         out->text = text_of(a, &out->tokens);
+    return rc;
+}
+
+/* The suffix, NULL where there is none; a refusal when it cannot be. */
+static int read_suffix(const struct generation_request *q, const json_t **suffix, struct refusal *r)
+{
+    *suffix = json_object_get(q->body, "suffix");
+    if (*suffix == NULL || json_is_null(*suffix) || (json_is_string(*suffix) && json_string_length(*suffix) == 0)) {
+        *suffix = NULL;
+        return 0;
+    }
+    if (!json_is_string(*suffix))
+        return refuse(r, ERR_INVALID, "suffix", "suffix must be a string");
+    if (q->params.echo)
+        return refuse(r, ERR_INVALID, "echo", "echo cannot be combined with suffix");
+    if (!fim_supported(q->api))
+        return refuse(r, ERR_UNSUPPORTED, "suffix", "suffix is not supported: this model has no tokens for a text "
+                      "whose middle is wanted");
+    return 0;
+}
+
+/* Put the prompt and what comes behind the gap around it. */
+static int open_gap(const struct api *a, const json_t *suffix, struct prompt *p, struct refusal *r)
+{
+    struct token_list prefix = p->tokens;
+    struct fim f = {
+        .prefix = &prefix,
+        .suffix = json_string_value(suffix),
+        .suffix_len = json_string_length(suffix),
+    };
+    p->tokens = (struct token_list){ 0 };
+    int rc = fim_prompt(a, &f, &p->tokens, &r->error);
+    token_list_free(&prefix);
     return rc;
 }
 
@@ -153,14 +188,21 @@ static int completion_prompts(struct generation_request *q)
     size_t n = several ? json_array_size(prompt) : 1;
     if (prompt == NULL || json_is_null(prompt) || n == 0)
         return refuse(&q->refusal, ERR_INVALID, "prompt", "a prompt is needed");
-    if (n * (size_t)q->params.n > API_CHOICES_MAX)
+    if (n * (size_t)q->params.best_of > API_CHOICES_MAX)
         return refuse(&q->refusal, ERR_LIMIT, n > 1 ? "prompt" : "n",
-                      "at most %d choices are made at once: prompts times n", (int)API_CHOICES_MAX);
+                      "at most %d choices are made at once: prompts times n or best_of", (int)API_CHOICES_MAX);
+    const json_t *suffix;
+    int rc = read_suffix(q, &suffix, &q->refusal);
+    if (rc != 0)
+        return rc;
     q->prompts = mem_array(n, sizeof(*q->prompts));
     q->n_prompts = n;
-    int rc = 0;
-    for (size_t i = 0; i < n && rc == 0; i++)
-        rc = read_prompt(q->api, several ? json_array_get(prompt, i) : prompt, &q->prompts[i], &q->refusal);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        const json_t *one = several ? json_array_get(prompt, i) : prompt;
+        rc = read_prompt(q->api, one, suffix != NULL, &q->prompts[i], &q->refusal);
+        if (rc == 0 && suffix != NULL)
+            rc = open_gap(q->api, suffix, &q->prompts[i], &q->refusal);
+    }
     return rc;
 }
 

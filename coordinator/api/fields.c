@@ -33,6 +33,7 @@ static const struct field {
 #define AT(member) offsetof(struct params, member)
     /* name                   kind         min    max    default  place                   endpoints */
     { "n",                    KIND_INT,    1,     API_CHOICES_MAX, 1, AT(n),              FOR_BOTH },
+    { "best_of",              KIND_INT,    1,     API_CHOICES_MAX, 0, AT(best_of),        FOR_COMPLETION },
     { "n_predict",            KIND_INT,    -2,    1 << 24, -1,    AT(n_predict),          FOR_BOTH },
     { "max_tokens",           KIND_INT,    -1,    1 << 24, -1,    AT(max_tokens),         FOR_BOTH },
     { "max_completion_tokens", KIND_INT,   -1,    1 << 24, -1,    AT(max_tokens),         FOR_CHAT },
@@ -62,7 +63,7 @@ static const struct {
 } unsupported[] = {
     { "functions", FOR_CHAT },       { "allowed_token_ids", FOR_BOTH },
     { "bad_words", FOR_BOTH },      { "min_tokens", FOR_BOTH },      { "stop_token_ids", FOR_BOTH },
-    { "prompt_logprobs", FOR_BOTH }, { "suffix", FOR_COMPLETION },
+    { "prompt_logprobs", FOR_BOTH },
 };
 
 static int store(void *place, const struct field *f, double number, int64_t whole)
@@ -184,15 +185,18 @@ static int read_stream_options(struct params *p, const json_t *options, struct r
 }
 
 /* What no single row can say. */
-static int check_together(struct params *p, const json_t *body, enum endpoint endpoint, struct refusal *r)
+static int check_together(struct params *p, enum endpoint endpoint, struct refusal *r)
 {
     if (endpoint == FOR_CHAT && p->top_logprobs >= 0 && !p->logprobs)
         return refuse(r, ERR_INVALID, "top_logprobs", "top_logprobs is only allowed when logprobs is true");
     if (p->logprobs && p->top_logprobs < 0)
         p->top_logprobs = 0;
-    const json_t *best = json_object_get(body, "best_of");
-    if (endpoint == FOR_COMPLETION && best != NULL && !json_is_null(best) && json_integer_value(best) != p->n)
-        return refuse(r, ERR_UNSUPPORTED, "best_of", "best_of other than n is not supported by this server yet");
+    p->best_of = p->best_of == 0 ? p->n : p->best_of;
+    if (p->best_of < p->n)
+        return refuse(r, ERR_INVALID, "best_of", "best_of must be at least n");
+    if (p->best_of > p->n && p->stream)
+        return refuse(r, ERR_INVALID, "best_of", "best_of cannot be greater than n when stream is true: which are the "
+                      "best is known at the end");
     if (p->top_k < 0)
         p->top_k = 0;
     if (p->seed == -1)
@@ -215,7 +219,7 @@ int params_read(struct params *p, const json_t *body, enum endpoint endpoint, co
     if (rc == 0)
         rc = read_stream_options(p, json_object_get(body, "stream_options"), r);
     if (rc == 0)
-        rc = check_together(p, body, endpoint, r);
+        rc = check_together(p, endpoint, r);
     return rc == 0 ? format_read(&p->grammar, body, a, r) : rc;
 }
 

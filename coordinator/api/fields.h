@@ -19,6 +19,7 @@ struct params {
     uint32_t adapter; /* by the model's id, which request.c reads; 0: none */
     int64_t n, max_tokens; /* max_tokens -1: to the context's end */
     int64_t n_predict;     /* the same, but more than fits is no mistake; from 1, else to the context's end */
+    int64_t best_of; /* so many are made for n to be given: n or more */
     int64_t seed, top_k, repetition_window;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
     int64_t top_logprobs; /* alternatives; -1: no log-probabilities */

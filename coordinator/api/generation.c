@@ -30,6 +30,8 @@ struct choice {
     struct token_info *infos; /* [n_infos] wait for text */
     size_t n_infos, infos_room;
     size_t offset; /* characters so far */
+    double logprob_sum; /* of n_scored tokens */
+    uint32_t n_scored;
     bool echo_due, finished;
     bool infos_shown;        /* with a part: they are to be cleared */
 };
@@ -70,7 +72,7 @@ static void sampling_of(struct frame_open *s, const struct params *p, uint32_t c
         .frequency_penalty = (float)p->frequency_penalty,
         .top_k = (int32_t)p->top_k,
         .repetition_window = (int32_t)p->repetition_window,
-        .top_logprobs = (int32_t)p->top_logprobs,
+        .top_logprobs = p->best_of > p->n && p->top_logprobs < 0 ? 0 : (int32_t)p->top_logprobs,
         .n_bias = p->n_bias,
         .bias = p->bias,
     };
@@ -106,7 +108,7 @@ static int submit(struct generation *g, struct choice *c, const struct params *p
 static int choice_start(struct generation *g, uint32_t i, const struct params *p, uint32_t context, struct refusal *r)
 {
     struct choice *c = &g->choices[i];
-    c->prompt = &g->prompts[i / (uint32_t)p->n];
+    c->prompt = &g->prompts[i / (uint32_t)p->best_of];
     c->echo_due = p->echo;
     int rc = parts_open(&c->parts, p, &r->error);
     if (rc == 0 && !g->nothing_wanted)
@@ -130,7 +132,7 @@ int generation_start(struct generation **out, const struct api *a, const struct 
     g->nothing_wanted = p->max_tokens == 0;
     g->reads = p->reads;
     g->tools = json_incref(p->tools);
-    g->n_choices = (uint32_t)(n_prompts * (size_t)p->n);
+    g->n_choices = (uint32_t)(n_prompts * (size_t)p->best_of);
     g->choices = mem_array(g->n_choices, sizeof(*g->choices));
     buffer_init(&g->bytes, TOKENIZER_TOKEN_MAX);
     for (size_t i = 0; i < n_prompts; i++)
@@ -174,6 +176,12 @@ void generation_destroy(struct generation **g_p)
 uint32_t generation_count(const struct generation *g)
 {
     return g->n_choices;
+}
+
+double generation_score(const struct generation *g, uint32_t i)
+{
+    const struct choice *c = &g->choices[i];
+    return c->n_scored == 0 ? 0 : c->logprob_sum / c->n_scored;
 }
 
 void generation_usage(const struct generation *g, struct usage *out)
@@ -269,6 +277,8 @@ static void on_token(struct generation *g, struct choice *c, const struct frame_
 {
     g->usage.completion_tokens++;
     watch_token(&c->watch, g->api->meters);
+    c->logprob_sum += (double)t->logprob;
+    c->n_scored++;
     if (g->end_tokens && tokenizer_is_end(g->api->options.tokenizer, t->token))
         return;
     token_bytes(g, t->token, g->reads && api_is_mark(g->api, t->token));

@@ -64,7 +64,7 @@ enum news {
 
 struct generation;
 
-/* Submits every choice, prompts times params->n. Takes the prompts' memory. */
+/* Submits every choice, prompts times params->best_of. Takes the prompts' memory. */
 MUST_USE int generation_start(struct generation **out, const struct api *a, const struct params *p,
                               struct prompt *prompts, size_t n_prompts, uint32_t context, struct refusal *r);
 /* Cancels what runs. */
@@ -72,6 +72,8 @@ void generation_destroy(struct generation **g);
 uint32_t generation_count(const struct generation *g);
 /* The piece is valid until the next call. */
 enum news generation_next(struct generation *g, uint64_t wait_ms, struct piece *out, struct error *e);
+/* How probable the model holds choice i: the mean log-probability of its tokens; with params->best_of above n only. */
+double generation_score(const struct generation *g, uint32_t i);
 void generation_usage(const struct generation *g, struct usage *out);
 
 void prompt_free(struct prompt *p);

@@ -80,7 +80,7 @@ int request_open(struct generation_request *q, const struct api *a, struct http_
     memset(q, 0, sizeof(*q));
     q->api = a;
     q->x = x;
-    q->endpoint = endpoint;
+    q->prompt_field = endpoint == FOR_CHAT ? "messages" : "prompt";
     q->body = takes_body;
     q->original = json_incref((json_t *)(uintptr_t)original);
     uint32_t adapter = 0;
@@ -102,7 +102,7 @@ int request_open(struct generation_request *q, const struct api *a, struct http_
 /* In OpenAI's words, which clients look for. */
 static int refuse_length(struct generation_request *q, size_t n, uint32_t context)
 {
-    const char *where = q->endpoint == FOR_CHAT ? "messages" : "prompt";
+    const char *where = q->prompt_field;
     int64_t wanted = q->params.max_tokens;
     q->refusal.code = "context_length_exceeded";
     if (n >= context)
@@ -117,7 +117,7 @@ static int refuse_length(struct generation_request *q, size_t n, uint32_t contex
 
 static int check_length(struct generation_request *q, size_t n)
 {
-    const char *where = q->endpoint == FOR_CHAT ? "messages" : "prompt";
+    const char *where = q->prompt_field;
     uint32_t context = api_context(&q->route);
     int64_t wanted = q->params.max_tokens;
     if (n == 0)

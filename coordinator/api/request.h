@@ -13,7 +13,7 @@ struct generation_request {
     struct control_route route;
     struct prompt *prompts;
     size_t n_prompts;
-    enum endpoint endpoint;
+    const char *prompt_field; /* its name, for refusals */
     struct refusal refusal;
 };
 

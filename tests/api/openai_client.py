@@ -111,6 +111,29 @@ def check_raw_prompts(client, model, answers):
         assert len(choice.logprobs.tokens) == len(row["prompt_tokens"]) + 3
 
 
+def check_completions(client, model, openai):
+    """Batches of ids, the best of several, and a suffix, for which this model has no tokens."""
+    ask = client.completions.create
+    batch = ask(model=model, prompt=[[84, 111], [97]], temperature=0, max_tokens=2)
+    assert [c.index for c in batch.choices] == [0, 1] and batch.usage.prompt_tokens == 3, batch
+    kept = ask(model=model, prompt="ROMEO:\n", temperature=1.2, seed=5, max_tokens=6, n=1, best_of=4, logprobs=0)
+    made = ask(model=model, prompt="ROMEO:\n", temperature=1.2, seed=5, max_tokens=6, n=4, logprobs=0)
+
+    def mean(choice):
+        known = choice.logprobs.token_logprobs
+        return sum(known) / len(known)
+
+    best = max(made.choices, key=mean)
+    assert len(kept.choices) == 1 and kept.choices[0].text == best.text, (kept, made)
+    assert kept.usage.completion_tokens == made.usage.completion_tokens, (kept.usage, made.usage)
+    for more in ({"suffix": "end"}, {"best_of": 2, "stream": True}):
+        try:
+            ask(model=model, prompt="a", **more)
+            raise AssertionError(f"{more} was not refused")
+        except openai.BadRequestError as e:
+            assert e.param == next(iter(more)), e
+
+
 def check_stream(client, model):
     text, roles, reasons, usage = "", 0, [], None
     stream = client.chat.completions.create(model=model, messages=QUESTION, temperature=0, stream=True,
@@ -223,6 +246,7 @@ def check_all(url, answers):
     model = check_models(client)
     check_answers(client, model, answers)
     check_raw_prompts(client, model, answers)
+    check_completions(client, model, openai)
     check_stream(client, model)
     check_parameters(client, model)
     check_parse(client, model)

@@ -197,7 +197,7 @@ class Bodies(Served):
     def test_102_numbers(self):
         chat = self.chat("hi")
         for name, values in {
-            "max_tokens": (-1, 0, 2**63 - 1, 1.5, "5", [1]), "n": (0, -1, 10**6, 1.5), "temperature": (-1, 1e308, "0", [0]),
+            "max_tokens": (-2, 0, 2**63 - 1, 1.5, "5", [1]), "n": (0, -1, 10**6, 1.5), "temperature": (-1, 1e308, "0", [0]),
             "top_p": (0, 2, -1), "min_p": (-0.1, 1.1), "top_k": (-2, 1 << 40), "seed": (1.5, "7"),
             "presence_penalty": (-2.5, 1e308), "frequency_penalty": (3,), "repetition_penalty": (0, -1, 11),
             "logit_bias": ({"2048": 1}, {"-1": 1}, {"1": 101}, {"1": None}, {"": 1}, [1], {str(i): 1 for i in range(2000)}),

@@ -35,14 +35,14 @@ static int start_api(struct rig *r, const char *host, const char *api_key, bool 
     return api_start(&r->api, &o, e);
 }
 
-static int start(void **state, const char *api_key, char *state_dir)
+static int start(void **state, const char *model, const char *api_key, char *state_dir)
 {
     struct rig *r = mem_alloc(sizeof(*r));
     struct error e = { 0 };
     *state = r;
     r->state_dir = state_dir;
     r->engine = fake_engine();
-    r->control = fake_control(RIG_MODEL);
+    r->control = fake_control(model);
     if (r->control == NULL || tokenizer_open(&r->tokenizer, model_file(control_model(r->control)), &e) != 0 ||
         chat_open(&r->chat, r->tokenizer, NULL, &e) != 0) {
         fprintf(stderr, "%s\n", e.text);
@@ -54,7 +54,7 @@ static int start(void **state, const char *api_key, char *state_dir)
 int rig_start_with_keys(void **state)
 {
     char dir[] = "/tmp/shoal-keys-XXXXXX";
-    return mkdtemp(dir) == NULL ? -1 : start(state, NULL, mem_strdup(dir));
+    return mkdtemp(dir) == NULL ? -1 : start(state, RIG_MODEL, NULL, mem_strdup(dir));
 }
 
 int rig_restart(struct rig *r, const char *host, bool insecure, struct error *e)
@@ -90,12 +90,21 @@ static void remove_state(struct rig *r)
 
 int rig_start(void **state)
 {
-    return start(state, NULL, NULL);
+    return start(state, RIG_MODEL, NULL, NULL);
 }
 
 int rig_start_with_key(void **state)
 {
-    return start(state, "sk-test", NULL);
+    return start(state, RIG_MODEL, "sk-test", NULL);
+}
+
+int rig_start_with(void **state, const struct rig_extra *extra)
+{
+    char *model = model_with(RIG_MODEL, extra);
+    int rc = start(state, model, NULL, NULL);
+    (void)unlink(model);
+    mem_free(model);
+    return rc;
 }
 
 int rig_stop(void **state)

@@ -24,7 +24,17 @@ int rig_start(void **state);
 int rig_start_with_key(void **state);
 /* Users' keys are kept in a new folder. */
 int rig_start_with_keys(void **state);
+/* Of a model with more keys, each with a token id, and with a tensor: its name NULL: none. */
+struct rig_extra {
+    const char *keys[8];
+    uint32_t values[8];
+    const char *tensor;
+    uint32_t rows; /* of 256 floats; value i is (i % 7) / 8.0 - 0.25 */
+};
+int rig_start_with(void **state, const struct rig_extra *extra);
 int rig_stop(void **state);
+/* model_extra.c: the path of such a copy; caller unlinks and frees. */
+char *model_with(const char *from, const struct rig_extra *x);
 /* The API stops and starts again on the same folder. */
 int rig_restart(struct rig *r, const char *host, bool insecure, struct error *e);
 

@@ -23,6 +23,7 @@ struct request {
     struct fake_script script;
     uint32_t max_tokens, given, top, n_prompt, rows, left_ms; /* left_ms: until the next event */
     int32_t end_token;
+    float less; /* of log-probabilities */
     bool logits, ended, finish_next;
     enum hidden_rows hidden;
     enum finish_reason finish;
@@ -118,6 +119,7 @@ int engine_submit(struct engine *en, struct request **out, const struct request_
         r->max_tokens = o->max_tokens;
         r->top = o->sampling.top_logprobs > 0 ? (uint32_t)o->sampling.top_logprobs : 0;
         r->end_token = o->n_end_tokens > 0 ? o->end_tokens[0] : -1;
+        r->less = en->script.seeds > 0 ? (float)(o->sampling.seed % en->script.seeds) : 0;
         r->logits = o->logits;
         r->hidden = o->hidden;
         r->n_prompt = (uint32_t)o->n_prompt;
@@ -136,7 +138,8 @@ static void make_token(struct request *r, struct event *ev)
 {
     int32_t token = r->script.tokens[r->given % r->script.n];
     ev->kind = EVENT_TOKEN;
-    ev->token = (struct frame_result){ .token = token, .logprob = -0.25f * (float)(r->given + 1), .n_top = r->top };
+    ev->token = (struct frame_result){ .token = token, .n_top = r->top };
+    ev->token.logprob = -0.25f * (float)(r->given + 1) - r->less;
     for (uint32_t i = 0; i < r->top; i++)
         ev->token.top[i] = (struct frame_top){ .token = i == 0 ? token : (int32_t)i + 64, .logprob = -0.5f - (float)i };
     r->given++;

@@ -35,6 +35,7 @@ struct fake_script {
     uint32_t fail_after; /* tokens; then EVENT_FAILED with the error below. 0: never */
     bool fail_at_once;
     struct error error;
+    uint32_t seeds;    /* not 0: a token's log-probability is less by its request's seed modulo this */
     int submit_status; /* not 0: engine_submit() refuses with it and the error's text */
 };
 

@@ -723,7 +723,10 @@ static void test_bad_completion_fields_are_named(void **state)
         { "{\"prompt\":[\"a\",\"b\"],\"n\":33}", 400, "prompt", "at most 64" },
         { "{\"prompt\":\"a\",\"logprobs\":21}", 400, "logprobs", "at most 20" },
         { "{\"prompt\":\"a\",\"suffix\":\"b\"}", 400, "suffix", "not supported" },
-        { "{\"prompt\":\"a\",\"best_of\":2}", 400, "best_of", "not supported" },
+        { "{\"prompt\":\"a\",\"suffix\":5}", 400, "suffix", "string" },
+        { "{\"prompt\":\"a\",\"n\":2,\"best_of\":1}", 400, "best_of", "at least n" },
+        { "{\"prompt\":\"a\",\"best_of\":2,\"stream\":true}", 400, "best_of", "stream" },
+        { "{\"prompt\":[\"a\",\"b\"],\"best_of\":33}", 400, "prompt", "at most 64" },
         { "{\"prompt\":\"a\",\"echo\":\"b\"}", 400, "echo", "true or false" },
     };
     for (size_t i = 0; i < COUNTOF(rows); i++)

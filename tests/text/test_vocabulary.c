@@ -33,6 +33,8 @@ struct recipe {
     int64_t bos, eos;    /* -1: absent */
     int add_bos, add_eos; /* -1: absent */
     bool no_merges;
+    const char *id_keys[4];
+    uint32_t ids[4];
 };
 
 static void add(struct recipe *r, const char *text, int32_t type)
@@ -90,6 +92,8 @@ static void declare(struct gguf_writer *w, const struct recipe *r)
         gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)r->bos);
     if (r->eos >= 0)
         gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", (uint32_t)r->eos);
+    for (size_t i = 0; i < COUNTOF(r->ids) && r->id_keys[i]; i++)
+        gguf_writer_u32(w, r->id_keys[i], r->ids[i]);
     if (r->add_bos >= 0)
         gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", r->add_bos);
     if (r->add_eos >= 0)
@@ -447,6 +451,57 @@ static void test_ends_of_generation_are_known(void **state)
     tokenizer_close(&t);
 }
 
+static void check_fim(struct recipe *r, int32_t prefix, int32_t suffix, int32_t middle, int32_t file)
+{
+    struct tokenizer *t = opened(r);
+    const int32_t want[] = {prefix, suffix, middle, -1, file};
+    for (int i = 0; i < FIM_PARTS; i++) {
+        assert_int_equal(tokenizer_fim(t, (enum fim_part)i), want[i]);
+        assert_true(want[i] < 0 || tokenizer_is_control(t, want[i]));
+    }
+    tokenizer_close(&t);
+}
+
+static struct recipe *recipe_of_names(const char *const *names, size_t n, int32_t type)
+{
+    struct recipe *r = recipe_of_letters(); /* ids 0 to 9 */
+    for (size_t i = 0; i < n; i++)
+        add(r, names[i], type);
+    return r;
+}
+
+/* By the file's keys, else by the names that families have for them, all three or none; text cannot be them. */
+static void test_tokens_around_a_gap_are_known(void **state)
+{
+    static const char *const rows[][4] = {
+        {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_sep|>"},
+        {"<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<file_sep>"},
+        {"<\uFF5C" "fim\u2581" "begin\uFF5C>", "<\uFF5C" "fim\u2581hole\uFF5C>",
+         "<\uFF5C" "fim\u2581" "end\uFF5C>", "x"},
+        {"\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>", "x"},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNTOF(rows); i++)
+        check_fim(recipe_of_names(rows[i], 4, USER), 10, 11, 12, i < 2 ? 13 : -1);
+    check_fim(recipe_of_names(rows[0], 2, CONTROL), -1, -1, -1, -1);
+    struct recipe *r = recipe_of_names(rows[1], 4, CONTROL);
+    r->id_keys[0] = "tokenizer.ggml.fim_pre_token_id";
+    r->id_keys[1] = "tokenizer.ggml.suffix_token_id";
+    r->id_keys[2] = "tokenizer.ggml.fim_mid_token_id";
+    r->ids[0] = 13;
+    r->ids[1] = 12;
+    r->ids[2] = 11;
+    check_fim(r, 13, 12, 11, -1);
+    r = recipe_of_names(rows[1], 4, CONTROL);
+    r->id_keys[0] = "tokenizer.ggml.fim_pre_token_id"; /* alone it says nothing */
+    r->ids[0] = 13;
+    check_fim(r, 10, 11, 12, 13);
+    r = recipe_of_letters();
+    r->id_keys[0] = "tokenizer.ggml.fim_mid_token_id";
+    r->ids[0] = 10;
+    refused(r, ERR_CORRUPT, "fim_mid_token_id is 10");
+}
+
 static void test_decoding_shows_what_is_text(void **state)
 {
     (void)state;
@@ -752,6 +807,7 @@ int main(void)
         cmocka_unit_test(test_white_space_beside_a_token_goes_with_it),
         cmocka_unit_test(test_bos_and_eos_are_added_as_the_file_says),
         cmocka_unit_test(test_ends_of_generation_are_known),
+        cmocka_unit_test(test_tokens_around_a_gap_are_known),
         cmocka_unit_test(test_decoding_shows_what_is_text),
         cmocka_unit_test(test_chat_needs_a_format_that_fits),
         cmocka_unit_test(test_models_without_a_vocabulary_take_ids_only),
