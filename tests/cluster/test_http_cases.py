@@ -175,7 +175,8 @@ class Wire(Served):
         self.gets(400, get + b"\r\n", get + b"Host: localhost\r\nHost: evil\r\n\r\n")
         for origin in (b"https://evil.example", b"null", b"http://localhost.evil", b"file://localhost"):
             self.gets(403, GET + b"Origin: " + origin + b"\r\n\r\n", SIZED + b"Origin: " + origin + b"\r\n\r\n" + BODY)
-        self.assertNotIn(b"Access-Control", self.say(GET + b"Origin: http://localhost:3000\r\n\r\n"))
+        self.assertNotIn(b"Access-Control", self.say(GET + b"Origin: https://evil.example\r\n\r\n"))
+        self.assertNotIn(b"Access-Control", self.say(GET + b"\r\n"))
         self.gets(405, b"OPTIONS /v1/completions HTTP/1.1\r\n" + HOST + b"Access-Control-Request-Method: POST\r\n\r\n")
 
 
