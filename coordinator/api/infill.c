@@ -1,10 +1,11 @@
-/* infill: POST /infill, llama.cpp's endpoint for editors: what belongs between two texts.
+/* infill: llama.cpp's own endpoints: POST /infill, for editors: what belongs between two texts; and /completion.
  *
- * Fields and answer are llama.cpp's; defaults too.  Files of input_extra come
+ * Fields and answers are llama.cpp's; defaults too.  Files of input_extra come
  * before the text, as many of the last ones as leave room for an answer.     */
 #include <string.h>
 
 #include "base/memory.h"
+#include "coordinator/api/completions.h"
 #include "coordinator/api/fim.h"
 #include "coordinator/api/request.h"
 
@@ -203,5 +204,35 @@ void api_infill(void *arg, struct http_exchange *x)
         reply_refusal(x, &r);
     else if (request_open(&q, arg, x, translate(body), body, FOR_COMPLETION) == 0)
         request_answer(&q, make_prompt(&q, body), &infill_shape);
+    json_decref(body);
+}
+
+/* ---- /completion ---- */
+
+/* One text or list of ids: the answer has no place for more. */
+static int check_prompt(const json_t *body, struct refusal *r)
+{
+    const json_t *prompt = json_object_get(body, "prompt");
+    if (json_array_size(prompt) > 1 && !json_is_number(json_array_get(prompt, 0)))
+        return refuse(r, ERR_UNSUPPORTED, "prompt", "prompt must be one text or one list of token ids here; "
+                      "/v1/completions takes several");
+    return 0;
+}
+
+void api_completion(void *arg, struct http_exchange *x)
+{
+    struct refusal r = { 0 };
+    json_t *body = NULL;
+    int rc = json_body(&body, x, &r);
+    if (rc == 0)
+        rc = check_prompt(body, &r);
+    if (rc != 0) {
+        reply_refusal(x, &r);
+    } else {
+        json_t *translated = translate(body), *prompt = json_object_get(body, "prompt");
+        if (prompt != NULL)
+            json_object_set(translated, "prompt", prompt);
+        completion_answer(arg, x, translated, body, &infill_shape);
+    }
     json_decref(body);
 }

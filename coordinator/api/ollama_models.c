@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "coordinator/api/about.h"
+#include "coordinator/api/fim.h"
 #include "coordinator/api/ollama.h"
 #include "coordinator/web/page.h"
 
@@ -209,11 +210,34 @@ static json_t *info_json(const struct model *m, bool all)
     return info;
 }
 
+/* Does its template know of reasoning? A vocabulary alone may have the tokens for it. */
+static bool thinks(const struct api *a)
+{
+    const char *template = tokenizer_chat_template(a->options.tokenizer);
+    const struct reply_formats *f = &a->formats;
+    return (f->calls != NULL && f->calls->style == REPLY_STYLE_CHANNELS) ||
+           (f->thinking != NULL && template != NULL &&
+            (strstr(template, f->thinking->close) != NULL || strstr(template, "enable_thinking") != NULL));
+}
+
 static json_t *capabilities_json(const struct api *a)
 {
+    char *pooling = mem_printf("%s.pooling_type", model_hparams(control_model(a->options.control))->arch->name);
+    uint64_t type;
+    const struct {
+        const char *name;
+        bool has;
+    } rows[] = {
+        { "tools", a->options.chat != NULL && chat_has_tools(a->options.chat) },
+        { "thinking", a->options.chat != NULL && thinks(a) },
+        { "insert", fim_supported(a) },
+        { "embedding", gguf_get_u64(model_file(control_model(a->options.control)), pooling, &type) },
+    };
     json_t *list = json_pack("[s]", "completion");
-    if (a->options.chat != NULL && chat_has_tools(a->options.chat))
-        json_array_append_new(list, json_string("tools"));
+    for (size_t i = 0; i < COUNTOF(rows); i++)
+        if (rows[i].has)
+            json_array_append_new(list, json_string(rows[i].name));
+    mem_free(pooling);
     return list;
 }
 

@@ -108,6 +108,7 @@ void api_response_delete(void *arg, struct http_exchange *x);
 void api_responses_count(void *arg, struct http_exchange *x);
 void api_completions(void *arg, struct http_exchange *x);
 void api_infill(void *arg, struct http_exchange *x);
+void api_completion(void *arg, struct http_exchange *x);
 void api_embeddings(void *arg, struct http_exchange *x);
 void api_tokenize(void *arg, struct http_exchange *x);
 void api_detokenize(void *arg, struct http_exchange *x);

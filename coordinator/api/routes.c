@@ -30,6 +30,8 @@ static const struct api_route routes[] = {
       "Count the tokens of such a conversation.", "MessagesCountRequest", "AnthropicCount", NULL },
     { "POST", "/v1/completions", api_completions, WORK | ALSO_BARE, API_BODY_MAX, ERRORS_OPENAI,
       "Continue a text or token ids.", "CompletionRequest", "Completion", "Completion" },
+    { "POST", "/completion", api_completion, WORK, API_BODY_MAX, ERRORS_OPENAI,
+      "Continue a text or token ids, as llama.cpp does.", "NativeRequest", "Infill", "Infill" },
     { "POST", "/infill", api_infill, WORK, API_BODY_MAX, ERRORS_OPENAI,
       "What belongs between two texts, for models that have tokens for it; as llama.cpp.", "InfillRequest", "Infill",
       "Infill" },

@@ -1,4 +1,4 @@
-/* test_completions: the best of several, and texts with a gap: suffix and llama.cpp's /infill. */
+/* test_completions: the best of several, texts with a gap (suffix, /infill), and llama.cpp's /completion. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -250,6 +250,51 @@ static void test_models_without_the_tokens_say_so(void **state)
     reply_free(&r);
 }
 
+/* ---- /completion ---- */
+
+/* As Continue's provider for llama.cpp and llama.cpp's own scripts send it. */
+static void test_completion_answers_as_llama_cpp_does(void **state)
+{
+    struct rig *rig = *state;
+    rig_say(rig, "one two", NULL);
+    struct token_list prompt = rig_tokens(rig, "<|im_start|>user\nHello!"), said = rig_tokens(rig, "one two");
+    struct reply r = rig_call(rig, "/completion", "{\"model\":\"\",\"prompt\":\"<|im_start|>user\\nHello!\","
+                              "\"n_predict\":4096,\"stop\":[\"zzz\"],\"temperature\":0.5,\"cache_prompt\":true}", NULL);
+    assert_int_equal(r.status, 200);
+    assert_string_equal(reply_text(&r, "content"), "one two");
+    assert_string_equal(reply_text(&r, "stop_type"), "eos");
+    assert_true(json_is_true(reply_at(&r, "stop")));
+    assert_int_equal(json_integer_value(reply_at(&r, "tokens_evaluated")), prompt.count);
+    assert_int_equal(json_integer_value(reply_at(&r, "tokens_predicted")), said.count + 1);
+    struct fake_seen seen;
+    fake_engine_seen(rig->engine, 0, &seen);
+    assert_int_equal(seen.max_tokens, 2048 - prompt.count);
+    assert_true(seen.sampling.temperature == 0.5f && seen.sampling.min_p == 0.05f);
+    reply_free(&r);
+    r = rig_call(rig, "/completion", "{\"prompt\":[1,2,3],\"n_predict\":1,\"stream\":true}", NULL);
+    assert_memory_equal(r.body, "data: {\"index\":0,\"content\":\"one\",", 33);
+    assert_non_null(strstr(r.body, "\"stop\":true"));
+    assert_non_null(strstr(r.body, "\"stop_type\":\"limit\""));
+    fake_engine_seen(rig->engine, 1, &seen);
+    assert_int_equal(seen.n_prompt, 3);
+    reply_free(&r);
+    assert_refused(rig, "/completion", "{\"prompt\":[\"a\",\"b\"]}", 400, "prompt");
+    assert_refused(rig, "/completion", "{}", 400, "prompt");
+    assert_refused(rig, "/completion", "{\"prompt\":\"a\",\"grammar\":\"root ::= x\"}", 400, "grammar");
+    token_list_free(&prompt);
+    token_list_free(&said);
+}
+
+/* Ollama's clients ask first what a model can. */
+static void test_a_gap_is_a_capability(void **state)
+{
+    struct reply r = rig_call(*state, "/api/show", "{\"model\":\"" RIG_NAME "\"}", NULL);
+    char *list = json_dumps(reply_at(&r, "capabilities"), JSON_COMPACT);
+    assert_string_equal(list, "[\"completion\",\"tools\",\"insert\"]");
+    free(list);
+    reply_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +302,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_suffix_opens_a_gap, start_with_gap, rig_stop),
         cmocka_unit_test_setup_teardown(test_infill_answers_as_llama_cpp_does, start_with_gap, rig_stop),
         cmocka_unit_test_setup_teardown(test_infill_streams, start_with_gap, rig_stop),
+        cmocka_unit_test_setup_teardown(test_completion_answers_as_llama_cpp_does, rig_start, rig_stop),
+        cmocka_unit_test_setup_teardown(test_a_gap_is_a_capability, start_with_gap, rig_stop),
         cmocka_unit_test_setup_teardown(test_files_come_before_the_text, start_with_files, rig_stop),
         cmocka_unit_test_setup_teardown(test_models_without_a_token_for_files_get_a_line, start_with_gap, rig_stop),
         cmocka_unit_test_setup_teardown(test_what_infill_refuses, start_with_gap, rig_stop),
