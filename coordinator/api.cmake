@@ -15,7 +15,7 @@ shoal_embed(api api/schemas.json api_schemas)
 # The page: its files, their symbols and the table of both come from one list.
 set(page_files index.html style.css cluster.css icon.svg main.js dom.js icons.js server.js stream.js markdown.js inline.js
     store.js conversation.js exchange.js chat.js turn.js list.js composer.js settings.js key.js models.js speech.js
-    theme.js shortcuts.js welcome.js cluster.js band.js nodes.js words.js)
+    theme.js shortcuts.js welcome.js keep.js code.js cluster.js band.js nodes.js words.js)
 set(page_table "")
 set(page_externs "")
 foreach(file ${page_files})

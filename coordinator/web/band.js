@@ -55,9 +55,12 @@ function sentence(lanes) {
 // Column 1 is the embedding, the last one the head.
 function segment(s, lane, n) {
   const what = s.kind === "gap" ? "nobody" : s.name;
-  const e = el(`div.seg.${s.kind}`, { title: `${what}: ${layers(s.first, s.last)}${s.kind === "gap" ? "" : ` (${s.kind})`}` },
-    el("span.seg-name", {}, what), el("span.seg-layers", {}, s.last - s.first === 1 ? s.first : `${s.first}–${s.last - 1}`));
+  const numbers = s.last - s.first === 1 ? s.first : `${s.first}–${s.last - 1}`;
+  const title = `${what}: ${layers(s.first, s.last)}${s.kind === "gap" ? "" : `, ${s.kind}`}`;
+  const e = el(`div.seg.${s.kind}`, { title }, el("span.seg-name", {}, what),
+    el("span.seg-layers", {}, numbers));
   if (s.colour) e.classList.add(s.colour);
+  e.classList.toggle("below", lane > 0);
   e.style.gridRow = String(lane + 1);
   e.style.gridColumn = `${s.first === 0 ? 1 : s.first + 2} / ${s.last === n ? n + 3 : s.last + 2}`;
   return e;
@@ -65,7 +68,7 @@ function segment(s, lane, n) {
 
 function ticks(n, row) {
   const every = Math.max(1, Math.ceil(n / TICKS_MAX / 5) * (n > TICKS_MAX ? 5 : 1));
-  const out = [el("span.tick.end", { title: "Embedding" }, "emb"), el("span.tick.end", { title: "Output head" }, "head")];
+  const out = [el("span.tick", { title: "Embedding" }, "emb"), el("span.tick.end", { title: "Output head" }, "head")];
   out[1].style.gridColumn = String(n + 2);
   for (let i = 0; i < n; i += every) {
     const t = el("span.tick", {}, String(i));
@@ -92,7 +95,8 @@ export class Band {
     if (signature === this.drawn) return;
     this.drawn = signature;
     this.grid.style.gridTemplateColumns = `2.4rem repeat(${n}, minmax(0, 1fr)) 2.4rem`;
-    this.grid.replaceChildren(...lanes.flatMap((l, i) => l.map((s) => segment(s, i, n))), ...ticks(n, lanes.length + 1));
+    this.grid.replaceChildren(...lanes.flatMap((l, i) => l.map((s) => segment(s, i, n))),
+      ...ticks(n, lanes.length + 1));
     this.element.setAttribute("aria-label", sentence(lanes));
   }
 

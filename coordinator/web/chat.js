@@ -3,6 +3,7 @@ import { addTurn, dropTurn, newConversation, path, show, titleOf, turnOf } from 
 import { el } from "./dom.js";
 import { answer } from "./exchange.js";
 import { icon } from "./icons.js";
+import { session } from "./keep.js";
 import { askForKey } from "./key.js";
 import { settings } from "./settings.js";
 import { Speech } from "./speech.js";
@@ -27,7 +28,7 @@ export class Chat {
     this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     composer.element.prepend(this.latest);
     root.append(this.scroller, composer.element);
-    const last = load(sessionStorage.getItem(OPEN) ?? "");
+    const last = load(session.get(OPEN) ?? "");
     this.set(last ?? newConversation());
   }
 
@@ -35,7 +36,7 @@ export class Chat {
 
   set(c) {
     this.c = c;
-    sessionStorage.setItem(OPEN, c.id);
+    session.set(OPEN, c.id);
     this.draw();
     this.toEnd();
     this.changed();
@@ -102,9 +103,10 @@ export class Chat {
 
   // The turn's text in a form; what it becomes is another version of the turn.
   edit(turn) {
-    const box = this.turns.querySelector(`[data-id="${CSS.escape(turn.id)}"]`);
+    const box = this.boxOf(turn);
     if (box === null || this.running.has(this.c.id)) return;
-    const input = el("textarea", { rows: Math.min(turn.content.split("\n").length + 1, 14), "aria-label": "Your words" });
+    const rows = Math.min(turn.content.split("\n").length + 1, 14);
+    const input = el("textarea", { rows, "aria-label": "Your words" });
     const submit = () => {
       if (input.value.trim() === "") return;
       this.answerTo(this.c, addTurn(this.c, turn.parent, "user", input.value));
@@ -129,11 +131,18 @@ export class Chat {
     this.answerTo(this.c, last);
   }
 
-  showVersion(turn) {
+  // Another version of a turn; label: of the button that asked, which is where the reader's keys stay.
+  showVersion(turn, label) {
     if (this.running.has(this.c.id)) return;
     show(this.c, turn);
     save(this.c);
     this.draw();
+    const buttons = [...this.boxOf(turn).querySelectorAll(".branches button:not(:disabled)")];
+    (buttons.find((b) => b.title === label) ?? buttons[0]).focus();
+  }
+
+  boxOf(turn) {
+    return this.turns.querySelector(`[data-id="${CSS.escape(turn.id)}"]`);
   }
 
   // ---- an answer that grows ----
@@ -147,6 +156,7 @@ export class Chat {
     this.changed();
     this.draw();
     this.toEnd();
+    if (document.activeElement === document.body) this.composer.focus();
     const failed = await answer(c, question, turn, settings().system, run.abort.signal, () => this.grew(run));
     this.running.delete(c.id);
     if (failed?.status === 401 && turn.content === "" && await askForKey(failed.message)) {
@@ -195,7 +205,7 @@ export class Chat {
 
   acts() {
     return {
-      show: (t) => this.showVersion(t), edit: (t) => this.edit(t), again: (t) => this.again(t),
+      show: (t, label) => this.showVersion(t, label), edit: (t) => this.edit(t), again: (t) => this.again(t),
       results: (t, list) => this.results(t, list),
       open: (t) => this.c.leaf === t.id && !this.running.has(this.c.id),
       busy: (t) => this.running.get(this.c.id)?.turn === t,

@@ -2,7 +2,8 @@
 // the branch that is shown.
 //
 // turn: { id, parent, role, content, created, and of an answer: reasoning, calls [{ id, name, arguments }], model,
-// usage { prompt_tokens, completion_tokens }, ms, first_ms, thought_ms, finish, error; of a tool's result: call_id, name }
+// usage { prompt_tokens, completion_tokens }, ms, first_ms, thought_ms, finish, error; of a tool's result: call_id,
+// name }
 
 const TURNS_MAX = 5000;
 const TEXT_MAX = 4 << 20;
@@ -106,7 +107,8 @@ function checkTurn(t, known) {
   if (t.parent !== null && !known.has(t.parent)) throw new Error("a turn follows one that is not before it");
   if (!["user", "assistant", "tool"].includes(t.role)) throw new Error("a turn is of nobody");
   if (!text(t.content)) throw new Error("a turn has no text");
-  const out = { id: t.id, parent: t.parent, role: t.role, content: t.content, created: count(t.created) ? t.created : 0 };
+  const created = count(t.created) ? t.created : 0;
+  const out = { id: t.id, parent: t.parent, role: t.role, content: t.content, created };
   for (const name of ["reasoning", "model", "finish", "error", "call_id", "name"])
     if (text(t[name])) out[name] = t[name];
   for (const name of ["ms", "first_ms", "thought_ms"]) if (count(t[name])) out[name] = t[name];

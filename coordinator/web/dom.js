@@ -1,4 +1,5 @@
 // dom: elements out of names, attributes and children; text is only ever text.
+import { icon } from "./icons.js";
 
 // el("button.icon", { type: "button", onclick: f, hidden: true }, "text", child, ...)
 export function el(what, given = {}, ...children) {
@@ -55,7 +56,7 @@ export function dialog(title, build) {
   const box = el("dialog", { "aria-label": title });
   const close = () => box.close();
   box.append(el("div.dialog-head", {}, el("h2", {}, title),
-    el("button.icon", { type: "button", "aria-label": "Close", onclick: close }, "×")), ...build(close));
+    el("button.icon", { type: "button", "aria-label": "Close", onclick: close }, icon("close"))), ...build(close));
   box.addEventListener("close", () => box.remove());
   box.addEventListener("click", (event) => { if (event.target === box) close(); });
   document.body.append(box);

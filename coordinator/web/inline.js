@@ -19,7 +19,8 @@ function link(url, children) {
 }
 
 // [words](address "title"); the address may have one pair of brackets. A picture is a link too: nothing is fetched.
-const LINK = new RegExp("!?\\[([^[\\]\\n]{1,1000})\\]\\(\\s{0,3}([^\\s()]{1,2000}(?:\\([^\\s()]{0,200}\\)[^\\s()]{0,200})?)" +
+const LINK = new RegExp("!?\\[([^[\\]\\n]{1,1000})\\]\\(\\s{0,3}" +
+  "([^\\s()]{1,2000}(?:\\([^\\s()]{0,200}\\)[^\\s()]{0,200})?)" +
   '(?:\\s{1,3}"[^"\\n]{0,300}")?\\s{0,3}\\)', "y");
 
 function linkTo(m, depth) {

@@ -1,10 +1,11 @@
 // key: the reader's API key, kept for as long as the tab is open.
 import { dialog, el } from "./dom.js";
+import { session } from "./keep.js";
 
 const NAME = "shoal.key";
 
 export function keyOf() {
-  return sessionStorage.getItem(NAME) ?? "";
+  return session.get(NAME) ?? "";
 }
 
 let open = null;
@@ -19,7 +20,7 @@ export function askForKey(text = "This server wants an API key.") {
       method: "dialog",
       onsubmit: (event) => {
         event.preventDefault();
-        sessionStorage.setItem(NAME, input.value.trim());
+        session.set(NAME, input.value.trim());
         given = true;
         close();
       },

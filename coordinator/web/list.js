@@ -33,10 +33,9 @@ export class List {
     this.box = el("div.list-body");
     this.file = el("input", { type: "file", accept: ".json,application/json", hidden: true,
       onchange: () => this.import() });
-    root.append(
-      el("div.list-head", {},
-        el("button.new", { type: "button", onclick: () => { chat.fresh(); opened(); } }, icon("plus"), "New conversation"),
-        this.find),
+    this.new = el("button.new", { type: "button", onclick: () => { chat.fresh(); opened(); } }, icon("plus"),
+      "New conversation");
+    root.append(el("div.list-head", {}, this.new, this.find),
       this.box,
       el("div.list-foot", {}, el("button", { type: "button", onclick: () => this.file.click() }, "Import"),
         el("button", { type: "button", onclick: () => this.export() }, "Export all"), this.file));
@@ -52,7 +51,8 @@ export class List {
     this.box.replaceChildren(...[...groups].flatMap(([name, group]) =>
       [el("h2", {}, name), el("ul", {}, ...group.map((c) => this.entry(c)))]));
     if (shown.length === 0)
-      this.box.append(el("p.list-none", {}, this.words === "" ? "Conversations are kept here." : "None has these words."));
+      this.box.append(el("p.list-none", {}, this.words === "" ? "Conversations are kept here."
+        : "None has these words."));
   }
 
   entry(c) {
@@ -94,6 +94,7 @@ export class List {
     remove(c.id);
     this.chat.forget(c.id);
     this.draw();
+    (this.box.querySelector(".current .open") ?? this.new).focus();
     notice("Conversation deleted", { label: "Undo", act: () => { save(kept); this.draw(); } });
   }
 

@@ -55,16 +55,19 @@ function showView(cluster) {
 
 // ---- the server ----
 
-// Until the models are known; asks for a key where one is wanted.
-async function meet(composer) {
+// Until the models are known; asks once for a key where one is wanted.
+async function meet(composer, mayAsk) {
   try {
     await fillModels(composer.models);
     composer.tell();
+    return;
   } catch (error) {
-    if (error.status === 401 && await askForKey()) return meet(composer);
-    setTimeout(() => meet(composer), RETRY_MS);
+    if (error.status === 401 && mayAsk && await askForKey()) {
+      meet(composer, true);
+      return;
+    }
+    setTimeout(() => meet(composer, mayAsk && error.status !== 401), RETRY_MS);
   }
-  return undefined;
 }
 
 function start() {
@@ -103,7 +106,7 @@ function start() {
     newer: () => { toChat(); list.step(-1); }, older: () => { toChat(); list.step(1); },
     chat: toChat, cluster: () => { location.hash = "#cluster"; },
   });
-  meet(composer);
+  meet(composer, true);
   if (WIDE.matches && location.hash !== "#cluster") composer.focus();
 }
 

@@ -1,5 +1,6 @@
 // markdown: an answer's text as elements. Everything the model says is text; no string is ever read as HTML.
 // A text that grows is drawn again only from the block on that has changed.
+import { coloured } from "./code.js";
 import { copy, el } from "./dom.js";
 import { words } from "./inline.js";
 
@@ -83,7 +84,7 @@ function codeElement(block) {
   return el("div.code", { role: "group", "aria-label": `Code, ${language}` },
     el("div.code-head", {}, el("span", {}, language),
       el("button.small", { type: "button", onclick: () => copy(text) }, "Copy code")),
-    el("pre", { tabindex: "0" }, el("code", {}, text)));
+    el("pre", { tabindex: "0" }, el("code", {}, ...coloured(text, block.language))));
 }
 
 function headingElement(block) {

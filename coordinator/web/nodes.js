@@ -76,8 +76,10 @@ class Card {
     this.trouble.hidden = !m.trouble;
     this.load.set(m.load?.bytes_done ?? 0, m.load?.bytes_total ?? 0,
       m.load ? `${m.load.phase}: ${bytes(m.load.bytes_done)} of ${bytes(m.load.bytes_total)}` : "");
-    this.memory.set(m.resident_bytes ?? 0, m.memory_bytes ?? 0, `${bytes(m.resident_bytes ?? 0)} of ${bytes(m.memory_bytes ?? 0)}`);
-    this.cache.set(m.kv_pages_used ?? 0, m.kv_pages_total ?? 0, `${count(m.kv_pages_used ?? 0)} of ${count(m.kv_pages_total ?? 0)} pages`);
+    const used = [m.resident_bytes ?? 0, m.kv_pages_used ?? 0];
+    const whole = [m.memory_bytes ?? 0, m.kv_pages_total ?? 0];
+    this.memory.set(used[0], whole[0], `${bytes(used[0])} of ${bytes(whole[0])}`);
+    this.cache.set(used[1], whole[1], `${count(used[1])} of ${count(whole[1])} pages`);
     this.figures.hidden = stage === undefined;
     if (stage !== undefined)
       this.figures.set([micros(stage.compute_us), rate(m.steps_per_second), count(m.queue), count(m.sequences)]);
@@ -100,7 +102,7 @@ export class Nodes {
     this.cards = new Map();
     this.stages = el("ol.stages", { "aria-label": "Nodes of the route, in the order of their layers" });
     this.others = el("ul.stages", { "aria-labelledby": "others-title" });
-    this.title = el("h2", { id: "others-title" }, "Not on the route");
+    this.title = el("h3", { id: "others-title" }, "Not on the route");
     this.element = el("div.nodes", {}, this.stages, this.title, this.others);
     this.shape = "";
   }
@@ -113,8 +115,8 @@ export class Nodes {
     for (const { m, card } of byKey.values())
       card.draw(m, stages.find((s) => s.fingerprint === m.fingerprint), status.model);
     const shape = JSON.stringify([on, off].map((list) => list.map((x) => [x.m.fingerprint, x.m.next_rtt_us])));
-    this.title.hidden = off.length === 0;
-    this.title.textContent = on.length > 0 ? "Not on the route" : "Members";
+    this.stages.hidden = on.length === 0;
+    this.title.hidden = off.length === 0 || on.length === 0;
     if (shape === this.shape) return;
     this.shape = shape;
     this.stages.replaceChildren(...on.map(({ m, card }, i) =>

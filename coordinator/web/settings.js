@@ -1,5 +1,6 @@
 // settings: what goes with every request, kept in this browser, and the dialog that changes it.
 import { dialog, el, notice } from "./dom.js";
+import { local } from "./keep.js";
 import { askForKey, keyOf } from "./key.js";
 
 const NAME = "shoal.settings";
@@ -9,15 +10,18 @@ const defaults = {
 
 export function settings() {
   try {
-    return { ...defaults, ...JSON.parse(localStorage.getItem(NAME)) };
+    return { ...defaults, ...JSON.parse(local.get(NAME)) };
   } catch {
     return { ...defaults };
   }
 }
 
 export function saveSettings(changes) {
-  localStorage.setItem(NAME, JSON.stringify({ ...settings(), ...changes }));
+  local.set(NAME, JSON.stringify({ ...settings(), ...changes }));
 }
+
+const TOOLS = '[{"type": "function", "function": {"name": "get_weather", "description": "The weather of a city", ' +
+  '"parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}]';
 
 // The fields of a request; what was left empty is the server's to choose.
 export function requestFields() {
@@ -49,8 +53,8 @@ function number(value, min, max, step) {
   return input;
 }
 
-function area(value, rows) {
-  const input = el("textarea", { rows, spellcheck: "false" });
+function area(value, rows, placeholder = "") {
+  const input = el("textarea", { rows, placeholder, spellcheck: "false" });
   input.value = value;
   return input;
 }
@@ -72,7 +76,7 @@ function checkTools(input) {
 }
 
 function inputs(s) {
-  const tools = area(s.tools, 3);
+  const tools = area(s.tools, 3, TOOLS);
   tools.addEventListener("input", () => checkTools(tools));
   const json = el("input", { type: "checkbox" });
   json.checked = s.json;

@@ -2,7 +2,8 @@
 import { dialog, el } from "./dom.js";
 
 const rows = [
-  ["/", "Write a message"], ["Enter", "Send it"], ["Shift Enter", "New line"], ["↑", "Edit the last message (when the field is empty)"],
+  ["/", "Write a message"], ["Enter", "Send it"], ["Shift Enter", "New line"],
+  ["↑", "Edit the last message (when the field is empty)"],
   ["Esc", "Stop the answer"], ["Alt R", "Answer again"], ["Ctrl Shift O", "New conversation"],
   ["Alt ↑", "Newer conversation"], ["Alt ↓", "Older conversation"], ["Alt 1", "Chat"], ["Alt 2", "Cluster"],
   ["?", "These keys"],

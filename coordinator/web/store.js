@@ -1,6 +1,7 @@
 // store: conversations in this browser, one entry each; and as a file.
 import { checked, newId } from "./conversation.js";
 import { notice } from "./dom.js";
+import { local } from "./keep.js";
 
 const PREFIX = "shoal.chat.";
 const FORMAT = "shoal-conversations";
@@ -8,7 +9,7 @@ const FILE_MAX = 64 << 20;
 
 function read(name) {
   try {
-    return checked(JSON.parse(localStorage.getItem(name)));
+    return checked(JSON.parse(local.get(name)));
   } catch {
     return null;
   }
@@ -17,8 +18,7 @@ function read(name) {
 // Newest first. What cannot be read is left where it is, and out.
 export function all() {
   const out = [];
-  for (let i = 0; i < localStorage.length; i++) {
-    const name = localStorage.key(i);
+  for (const name of local.names()) {
     const c = name.startsWith(PREFIX) ? read(name) : null;
     if (c !== null) out.push(c);
   }
@@ -30,17 +30,13 @@ export function load(id) {
 }
 
 export function save(c) {
-  try {
-    localStorage.setItem(PREFIX + c.id, JSON.stringify(c));
-    return true;
-  } catch {
-    notice("This browser has no more room for conversations: export and delete some.");
-    return false;
-  }
+  const kept = local.set(PREFIX + c.id, JSON.stringify(c));
+  if (!kept) notice("This browser has no more room for conversations: export and delete some.");
+  return kept;
 }
 
 export function remove(id) {
-  localStorage.removeItem(PREFIX + id);
+  local.remove(PREFIX + id);
 }
 
 export function exported(conversations) {
@@ -61,7 +57,7 @@ export function imported(text) {
     throw new Error("it is no export of this page");
   const conversations = value.conversations.map(checked);
   for (const c of conversations) {
-    if (localStorage.getItem(PREFIX + c.id) !== null) c.id = newId();
+    if (local.get(PREFIX + c.id) !== null) c.id = newId();
     if (!save(c)) throw new Error("this browser has no more room");
   }
   return conversations.length;

@@ -16,7 +16,7 @@ function branches(c, turn, acts) {
   if (all.length < 2) return null;
   const at = all.indexOf(turn);
   const go = (name, label, to) => {
-    const b = button(name, label, () => acts.show(all[to]));
+    const b = button(name, label, () => acts.show(all[to], label));
     b.disabled = all[to] === undefined;
     return b;
   };
@@ -28,7 +28,7 @@ function tools(c, turn, acts) {
   const row = el("div.tools", {}, branches(c, turn, acts));
   if (turn.content !== "") row.append(button("copy", "Copy", () => copy(turn.content)));
   if (turn.role === "user") row.append(button("edit", "Edit", () => acts.edit(turn)));
-  if (turn.role === "assistant") row.append(button("again", "Answer again", () => acts.again(turn)));
+  if (turn.role === "assistant" && !turn.error) row.append(button("again", "Answer again", () => acts.again(turn)));
   return row;
 }
 
@@ -73,7 +73,8 @@ function errorElement(turn, acts) {
 }
 
 function thought(turn, busy) {
-  if (turn.thought_ms !== undefined) return `Thought for ${(turn.thought_ms / 1000).toFixed(1)} s`;
+  if (turn.thought_ms < 1000) return "Thought for a moment";
+  if (turn.thought_ms !== undefined) return `Thought for ${Math.round(turn.thought_ms / 1000)} s`;
   return busy ? "Thinking…" : "Thinking";
 }
 

@@ -21,6 +21,10 @@ NODES = ("anchovy", "bream", "cod")
 LAST = "document.querySelector('.turn:last-child')"
 IDLE = "document.querySelector('.send').getAttribute('aria-label') === 'Send'"
 
+TOOLS = [{"type": "function", "function": {
+    "name": "get_weather", "description": "The weather of a city",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}]
+
 HOSTILE = """# <img src=x onerror="window.owned=1">
 
 <script>window.owned = 1</script> and **bold <b>tag</b>** and `<i>code</i>`
@@ -32,7 +36,7 @@ HOSTILE = """# <img src=x onerror="window.owned=1">
 |---|---|
 | <svg onload="window.owned=1"> | `1` |
 
-```html
+```js
 <script>alert("no")</script>
 a line that is so long that it does not fit on any screen but has to be scrolled: 0123456789 0123456789 0123456789 abc
 ```
@@ -143,9 +147,19 @@ class Tests:
         self.expect("thought", self.b.text(".reasoning .text"), "Let me see. Yes.")
         self.shot("reasoning")
 
-    def test_tool_calls(self):
-        tools = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
-        self.open({"tools": json.dumps(tools)})
+    def test_a_tool_call_of_the_cluster(self):
+        self.open({"tools": json.dumps(TOOLS), "temperature": "0"})
+        self.send("What is the weather in Paris?")
+        self.b.wait("the call", f"{IDLE} && document.querySelector('.call textarea') !== null")
+        self.expect("call", json.loads(self.b.text(".call pre")), {"city": "Paris"})
+        self.b.js("document.querySelector('.call textarea').focus()")
+        self.b.type('{"weather": "sunny"}')
+        self.press("Send result")
+        self.b.wait("an answer", f"{IDLE} && {LAST}.querySelector('.answer')?.innerText.length > 3")
+        self.expect("turns", self.b.js("document.querySelectorAll('.turn').length"), 4)
+
+    def test_tool_calls_of_many_kinds(self):
+        self.open({"tools": json.dumps(TOOLS)})
         self.standin.script.events["weather"] = [
             *call(0, "get_weather", '{"city": ', '"Rome"}'), *call(1, "get_time", "{}"), chunk({}, "tool_calls")]
         self.standin.script.events["noon"] = [*said("Sunny at noon."), chunk({}, "stop")]
@@ -160,7 +174,7 @@ class Tests:
         self.press("Send results")
         self.b.wait("the answer", f"{IDLE} && {LAST}.innerText.includes('Sunny at noon.')")
         asked = self.standin.script.asked[-1]
-        self.expect("tools", asked["tools"], tools)
+        self.expect("tools", asked["tools"], TOOLS)
         self.expect("roles", [m["role"] for m in asked["messages"]], ["user", "assistant", "tool", "tool"])
         calls = asked["messages"][1]["tool_calls"]
         self.expect("arguments", [json.loads(c["function"]["arguments"]) for c in calls], [{"city": "Rome"}, {}])
@@ -177,6 +191,7 @@ class Tests:
                     ["https://example.org/a_b", "https://example.org/", "https://example.org/track.png"])
         self.expect("table", self.b.js(f"{inside}.querySelectorAll('td').length"), 2)
         self.expect("owned", self.b.js("window.owned ?? 0"), 0)
+        self.expect("coloured", self.b.text(".code .string"), '"no"')
         self.expect("code", self.b.text(".code code").split("\n")[0], '<script>alert("no")</script>')
         self.expect("width", self.b.js("document.documentElement.scrollWidth <= innerWidth"), True)
         self.shot("markdown")
