@@ -47,7 +47,11 @@ const char *about_quantization(const struct model *m)
 
 char *about_parameters(const struct model *m)
 {
-    double n = (double)model_params_total(m);
+    return about_size((double)model_params_total(m));
+}
+
+char *about_size(double n)
+{
     if (n >= 1e9)
         return mem_printf("%.1fB", n / 1e9);
     return n >= 1e6 ? mem_printf("%.2fM", n / 1e6) : mem_printf("%.0fK", n / 1e3);

@@ -8,6 +8,7 @@
 const char *about_quantization(const struct model *m);
 /* "8.2B", "11.20M"; caller frees. */
 char *about_parameters(const struct model *m);
+char *about_size(double parameters); /* the same, of a number */
 /* {"state", "stages": [{"node", "layer_first", "layer_last"}]}; layer_last is exclusive. The caller's. */
 json_t *about_placement(const struct control_route *route);
 const char *about_state(const struct control_route *route); /* "waiting", "loading", "ready" */

@@ -50,14 +50,16 @@ static int use_key(const struct api *a, struct http_exchange *x, const char *giv
 static int may_use(const struct api *a, struct http_exchange *x, unsigned flags, struct refusal *r)
 {
     bool for_users = (flags & FOR_USERS) != 0, keys = a->keys != NULL && keys_locked(a->keys);
-    if ((flags & (FOR_USERS | FOR_OPERATOR)) == 0 || (for_users && a->api_key == NULL && !keys))
+    bool manages = (flags & MANAGES) != 0;
+    bool open = for_users && a->api_key == NULL && !keys && !(manages && a->options.insecure_no_key);
+    if ((flags & (FOR_USERS | FOR_OPERATOR)) == 0 || open)
         return 0;
     const char *given = given_key(x);
     if (a->admin_token != NULL && same_secret(given, a->admin_token))
         return 0;
     if (for_users && a->api_key != NULL && same_secret(given, a->api_key))
         return 0;
-    return for_users && keys ? use_key(a, x, given, flags, r) : ERR_DENIED;
+    return for_users && keys && !manages ? use_key(a, x, given, flags, r) : ERR_DENIED;
 }
 
 static void release(void *arg, void *held)

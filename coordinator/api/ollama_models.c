@@ -16,7 +16,7 @@ enum { ARRAY_SHORT = 5, ARRAY_MAX = 1 << 19, DIGEST_BYTES = 32 };
 
 /* ---- words ---- */
 
-static const char *time_text(const struct timespec *t, char text[static OLLAMA_TIME_BYTES])
+const char *ollama_time(const struct timespec *t, char text[static OLLAMA_TIME_BYTES])
 {
     struct tm utc = { 0 };
     gmtime_r(&t->tv_sec, &utc);
@@ -29,7 +29,7 @@ const char *ollama_now(char text[static OLLAMA_TIME_BYTES])
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    return time_text(&now, text);
+    return ollama_time(&now, text);
 }
 
 char *ollama_name(const char *id)
@@ -90,7 +90,7 @@ static json_t *modified_json(const struct api *a)
     char text[OLLAMA_TIME_BYTES];
     if (stat(gguf_path(model_file(control_model(a->options.control))), &st) == 0)
         t = st.st_mtim;
-    return json_string(time_text(&t, text));
+    return json_string(ollama_time(&t, text));
 }
 
 /* Tells models apart, no more: it is of the name, the shape and the size, not of the bytes. */
@@ -126,6 +126,7 @@ void api_ollama_tags(void *arg, struct http_exchange *x)
         json_object_set_new(j, "modified_at", modified_json(a));
         json_array_append_new(list, j);
     }
+    ollama_add_stored(a, list);
     reply_json(x, 200, json_pack("{s:o}", "models", list));
 }
 

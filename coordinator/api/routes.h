@@ -17,6 +17,8 @@ enum api_flags {
     ALSO_BARE = HTTP_USER << 2,    /* also without the /v1 that the path begins with */
     STREAMS_LINES = HTTP_USER << 3, /* a stream is lines of JSON; else server-sent events */
     OF_PAGE = HTTP_USER << 4,      /* a file for browsers, no part of the API: the document leaves it out */
+    MANAGES = HTTP_USER << 5, /* with FOR_USERS: not those whose keys were made with `shoal keys`; where others than
+                               * this machine come without any key, the operator alone */
 };
 
 struct api_route {

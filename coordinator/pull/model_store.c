@@ -136,6 +136,9 @@ static bool read_entry(struct model_entry *m, const char *name, const char *fold
         copy_text(m->record, "revision", m->revision, sizeof(m->revision));
         copy_text(m->record, "format", m->format, sizeof(m->format));
         copy_text(m->record, "quant", m->quant, sizeof(m->quant));
+        copy_text(m->record, "architecture", m->architecture, sizeof(m->architecture));
+        json_int_t parameters = json_integer_value(json_object_get(m->record, "parameters"));
+        m->parameters = parameters > 0 ? (uint64_t)parameters : 0;
         copy_text(m->record, "layers", m->layers, sizeof(m->layers));
         count_bytes(m);
     } else {

@@ -37,6 +37,8 @@ struct model_entry {
     char revision[128];   /* of the source */
     char format[16];      /* "gguf", "safetensors" */
     char quant[64];       /* "Q4_K_M"; "" when nobody said */
+    char architecture[32]; /* "qwen3moe"; "": this version does not read it */
+    uint64_t parameters;  /* 0: not known */
     char layers[64];      /* "4:8" where only those are here; "" */
     char digest[65];      /* SHA-256 of the record: another for every other content */
     uint64_t bytes;       /* of all files as the source has them */

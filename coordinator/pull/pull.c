@@ -15,6 +15,7 @@
 #include "base/path.h"
 #include "base/progress.h"
 #include "coordinator/pull/pull_state.h"
+#include "shard/arch/arch.h"
 
 enum { CONNECTIONS_DEFAULT = 4, ROOM_SPARE = 16 << 20 };
 
@@ -157,6 +158,19 @@ static json_t *record_of(const struct pull *p)
                      (json_int_t)clock_unix(), "files", files);
 }
 
+/* What the model is, as far as this version reads it. */
+static void describe(const struct pull *p, json_t *record)
+{
+    struct model *m;
+    char *path = p->choice.gguf ? pull_path(p, 0) : mem_strdup(p->part);
+    if (model_open(&m, path, NULL) == 0) {
+        json_object_set_new(record, "architecture", json_string(model_hparams(m)->arch->name));
+        json_object_set_new(record, "parameters", json_integer((json_int_t)model_params_total(m)));
+        model_close(&m);
+    }
+    mem_free(path);
+}
+
 /* What earlier pulls of other files left in the folder goes, and journals too. */
 static void clear_others(const struct pull *p)
 {
@@ -225,6 +239,8 @@ static int fetch_and_commit(struct pull *p, struct pull_report *report, struct e
         return r;
     clear_others(p);
     json_t *record = record_of(p);
+    if (record)
+        describe(p, record);
     r = record ? model_store_commit(p->name, record, e) : error_set(e, ERR_INTERNAL, "the model's record is not text");
     json_decref(record);
     return r;

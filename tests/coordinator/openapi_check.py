@@ -4,15 +4,22 @@ schema and have no field that the schema does not name, every refusal must be th
 
 usage: openapi_check.py RIG_SERVER"""
 import json
+import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 
 from jsonschema import Draft202012Validator
 
+sys.path.insert(0, "tests/pull")
+import hub as hubs
+
 ADMIN = "0123456789abcdef"
 MODEL = "org/demo:q8"
+RIG_FILE = "tests/data/shoal-demo-q8_0.gguf"
 
 
 def call(port, method, path, body=None):
@@ -113,7 +120,14 @@ def events_of(media, answer):
 
 
 def main():
-    rig = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    hub = hubs.Hub({"org/demo-GGUF": {"demo-Q8_0.gguf": pathlib.Path(RIG_FILE).read_bytes()}})
+    with tempfile.TemporaryDirectory() as store:
+        check(dict(os.environ, SHOAL_HUB=hub.url(), SHOAL_MODELS_DIR=store))
+    hub.close()
+
+
+def check(environment):
+    rig = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     document = Document(int(rig.stdout.readline()))
     done = sum(document.operation(method.upper(), path, operation)
                for path, item in document.json["paths"].items() for method, operation in item.items())

@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 import unittest
+import urllib.error
+import urllib.request
 
 sys.path.insert(0, "tests/cli")
 sys.path.insert(0, "tests/cluster")
@@ -25,7 +27,7 @@ FOLDER = pathlib.Path("tests/data/hf/llama")
 LARGE_FOLDER = pathlib.Path("../shared/demo-model/shoal-demo-hf")
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("SHOAL_", "HF_"))}
 MIB = 1 << 20
-THREADS = 5
+THREADS = 8
 GGUF = "org/demo-GGUF"
 QUESTION = "What is the capital of France?"
 
@@ -198,6 +200,98 @@ class Pull(unittest.TestCase):
                 cluster.nodes[name].stop()
             pulled = given
         self.fail(f"no node got the layers that it has: {given}")
+
+    # ---- Ollama's clients ----
+
+    def serve(self, *arguments, **more):
+        """A server of the demo model; its URL."""
+        child = subprocess.Popen([SHOAL, "serve", *arguments, "--port", "0"], env=self.environment(**more), text=True,
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+        def stop():
+            child.terminate()
+            self.assertEqual(child.wait(30), 0)
+            child.stdout.close()
+        self.addCleanup(stop)
+        for line in child.stdout:
+            found = re.search(r"(http://\S+)/v1", line)
+            if found:
+                return found[1]
+        self.fail("no server")
+
+    def ask(self, method, url, body=None, key=None):
+        """Status, and what came."""
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30) as x:
+                return x.status, x.read().decode()
+        except urllib.error.HTTPError as e:
+            with e:
+                return e.code, json.loads(e.read())["error"]
+
+    def test_ollama_pulls_lists_copies_and_deletes(self):
+        self.done("pull", f"hf:{GGUF}:Q8_0", "--as", "served:one")
+        url = self.serve("served")
+        code, text = self.ask("POST", url + "/api/pull", {"model": f"hf.co/{GGUF}:Q8_0"})
+        lines = [json.loads(line) for line in text.splitlines()]
+        self.assertEqual((code, lines[0], lines[-1]), (200, {"status": "pulling manifest"}, {"status": "success"}))
+        bars = [x for x in lines if "total" in x]
+        self.assertEqual((bars[-1]["completed"], bars[-1]["total"]), (len(self.demo), len(self.demo)))
+        self.assertEqual(len({x["digest"] for x in bars}), 1)
+        code, text = self.ask("POST", url + "/api/pull", {"model": f"{GGUF}:Q8_0", "stream": False})
+        self.assertEqual((code, json.loads(text)), (200, {"status": "success"}))
+        self.assertEqual(self.ask("POST", url + "/api/copy", {"source": GGUF, "destination": "mine"})[0], 200)
+        models = json.loads(self.ask("GET", url + "/api/tags")[1])["models"]
+        self.assertEqual([m["name"] for m in models], ["served:one", "mine:latest", f"{GGUF}:Q8_0"])
+        self.assertEqual({(m["size"], m["details"]["family"], m["details"]["parameter_size"],
+                           m["details"]["quantization_level"]) for m in models},
+                         {(len(self.demo), "qwen3moe", "11.16M", "Q8_0")})
+        self.assertEqual(self.ask("DELETE", url + "/api/delete", {"model": f"{GGUF}:Q8_0"})[0], 200)
+        self.assertEqual(self.model("mine:latest", "demo-Q8_0.gguf").read_bytes(), self.demo)
+        self.assertEqual([m["name"] for m in self.models()], ["mine:latest", "served:one"])
+
+    def test_what_ollama_is_refused(self):
+        self.done("pull", f"hf:{GGUF}:Q8_0", "--as", "served:one")
+        self.done("pull", f"hf:{GGUF}:Q8_0", "--as", "other:one")
+        url = self.serve("served:one", "--api-key", "sk-owner")
+        self.assertEqual(self.ask("POST", url + "/api/pull", {"model": "x"})[0], 401)
+
+        def refused(method, path, body, code, *words):
+            got, text = self.ask(method, url + path, body, "sk-owner")
+            self.assertEqual(got, code, text)
+            for word in words:
+                self.assertIn(word, text)
+        refused("POST", "/api/pull", {"model": "llama3.2"}, 404, "'llama3.2'", "hf.co/")
+        refused("POST", "/api/pull", {"model": "hf.co/../x"}, 400, "no source")
+        refused("POST", "/api/pull", {}, 400, "model is required")
+        refused("POST", "/api/pull", {"model": "hf.co/org/absent", "stream": False}, 404, "org/absent")
+        refused("DELETE", "/api/delete", {"model": "absent"}, 404, "model 'absent' not found")
+        refused("DELETE", "/api/delete", {"model": "../../x"}, 404, "not found")
+        refused("DELETE", "/api/delete", {"model": "served:one"}, 409, "answers with")
+        refused("POST", "/api/copy", {"source": "served", "destination": "../x"}, 400, "name")
+        refused("POST", "/api/copy", {"source": "served", "destination": "other:one"}, 409, "already")
+        refused("POST", "/api/copy", {"source": "served"}, 400, "destination is required")
+        code, text = self.ask("POST", url + "/api/pull", {"model": "hf.co/org/absent"}, "sk-owner")
+        self.assertEqual(code, 200)
+        self.assertIn("org/absent", json.loads(text.splitlines()[-1])["error"])
+        self.assertEqual([m["name"] for m in self.models()], ["other:one", "served:one"])
+
+    def test_a_client_that_goes_ends_its_pull(self):
+        url = self.serve(str(DEMO))
+        self.hub.stall("Q8_0", 2 * MIB)
+        body = json.dumps({"model": f"hf.co/{GGUF}:Q8_0"}).encode()
+        with urllib.request.urlopen(url + "/api/pull", body, timeout=30) as x:
+            while json.loads(x.readline()).get("completed", 0) < MIB:
+                pass
+        self.assertEqual(self.models(), [])
+        self.hub.released.set()
+
+        def pulled():
+            done = self.shoal("pull", f"hf:{GGUF}:Q8_0")
+            self.assertIn(done.returncode, (0, 70))  # 70: the server has not seen yet that its client went
+            return done.returncode == 0
+        wait_until("the files are free", pulled)
 
     # ---- what goes wrong ----
 
