@@ -156,7 +156,8 @@ int main(int argc, char **argv)
            t->n_ordinary, (double)(clock_ns() - before) / 1e6);
     static const char *const regexes[] = {
         "[^\"\\\\]{0,40000}", "[^\"]{1,120}", ".*", "[^!]*[^%]*", "[\\w ,;.]+",
-        "(\\w+\\W{0,3})*", "[a-zT ,;.]{1,300}",
+        "[a-zT ,;.]{1,300}", "(\\w+\\W{0,3})*", "(\\w\\W{0,2})*", "([A-Za-z]{1,3}[ ,;.]{0,2})*",
+        "(\\S+\\s{1,2})*[^ ]*", "([a-zA-Z]{2,9}[^a-zA-Z]{1,3})*.{0,20}",
     };
     measure(t, NULL, DOCUMENT);
     for (size_t i = 0; i < COUNTOF(regexes); i++)

@@ -305,6 +305,58 @@ static void test_masks(void **state)
     mem_free(bits);
 }
 
+/* n tokens of up to `most` characters, letters above all. */
+static struct token_trie *made_trie(uint32_t n, uint64_t most, struct random_state *r)
+{
+    static const char *const characters[] = {"a", "b", "c", "d", "e", "x", "X", "Y", "0", "7", "_", " ", " ", ",", ".",
+                                             "'", "-", "\"", "\n", "\xC3\xA9", "\\"};
+    uint32_t *starts = mem_array(n + 2, sizeof(*starts));
+    struct buffer bytes;
+    buffer_init(&bytes, 1 << 20);
+    for (uint32_t id = 0; id < n; id++) {
+        bool plain = random_u64(r) % 3 > 0;
+        for (uint64_t k = 1 + random_u64(r) % most; k > 0; k--)
+            buffer_add_text(&bytes, characters[random_u64(r) % (plain ? 12 : COUNTOF(characters))]);
+        starts[id + 1] = (uint32_t)bytes.len;
+    }
+    starts[n + 1] = starts[n];
+    const int32_t end = (int32_t)n;
+    struct token_trie *t = token_trie_from(buffer_text(&bytes), starts, n + 1, &end, 1);
+    buffer_close(&bytes);
+    mem_free(starts);
+    return t;
+}
+
+/* A vocabulary of short tokens, and one that is large enough for walks to look closer at states. */
+static void test_masks_of_other_vocabularies(void **state)
+{
+    (void)state;
+    static const char *const sources[] = {
+        "(\\w+\\W{0,3})*", "(\\w\\W?)*", "([a-z]{1,3}[A-Z0-9]?)+", "(\\S+\\s{1,2})*", "((a|ab|b)+[ ,]{0,2})*\\n?",
+        "([abcdex]{2,9}[^abcdex]{1,3})*.{0,20}", "[^\"\\\\\\x00-\\x1F]{3,6}.", "(\\w{1,3} ?)*[.]", "([^,]*,)*",
+    };
+    static const struct {
+        uint32_t n;
+        uint64_t most;
+        int rounds;
+    } vocabularies[] = {{200, 3, 4}, {12000, 9, 1}};
+    struct token_trie *demo = trie;
+    struct random_state r;
+    random_seed(&r, 5);
+    for (size_t v = 0; v < COUNTOF(vocabularies); v++) {
+        trie = made_trie(vocabularies[v].n, vocabularies[v].most, &r);
+        uint8_t *bits = mem_array(token_trie_mask_bytes(trie), 1);
+        for (size_t i = 0; i < COUNTOF(sources) * (size_t)vocabularies[v].rounds; i++) {
+            struct grammar *g = open_grammar(REGEX, sources[i % COUNTOF(sources)]);
+            wander(g, bits, &r);
+            grammar_drop(&g);
+        }
+        mem_free(bits);
+        token_trie_drop(&trie);
+    }
+    trie = demo;
+}
+
 /* ---- another's opinion ---- */
 
 static void check_like_pcre(const char *source, struct random_state *r)
@@ -553,6 +605,7 @@ int main(void)
         cmocka_unit_test(test_texts),          cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_masks),          cmocka_unit_test(test_regex_means_what_pcre_says),
         cmocka_unit_test(test_forced_text),    cmocka_unit_test(test_hostile_grammars),
+        cmocka_unit_test(test_masks_of_other_vocabularies),
         cmocka_unit_test(test_a_mask_ends_with_the_logits), cmocka_unit_test(test_a_lost_answer_stays_lost),
         cmocka_unit_test(test_full_automaton), cmocka_unit_test(test_split_takes_the_longest_tokens),
     };

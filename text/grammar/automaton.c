@@ -390,6 +390,102 @@ uint32_t automaton_exact(const struct automaton *a, uint32_t state)
     return b->max != RULES_ANY && top->count >= b->min ? b->max - top->count : 0;
 }
 
+/* ---- studying ---- */
+
+enum { STUDY_STATES = 32, STUDY_STEPS = 512, STUDY_WORK = 1 << 14 };
+
+/* A breadth-first look at the states that bytes of a set lead to. */
+struct study {
+    struct automaton *a;
+    uint32_t states[STUDY_STATES], depths[STUDY_STATES], n;
+    uint32_t steps;
+};
+
+/* Buckets of ASCII that have a byte which is dead in this state. All of them: it cannot be said. */
+static uint64_t dead_buckets(struct study *s, uint32_t state, uint64_t set)
+{
+    uint64_t dead = 0;
+    for (uint32_t b = 0; b < 128; b++) {
+        uint64_t bucket = (uint64_t)1 << nodes_bucket((uint8_t)b);
+        if ((set & bucket) == 0 || (dead & bucket) != 0)
+            continue;
+        uint32_t class = s->a->nodes->classes[b];
+        if (s->a->transitions[(size_t)state * s->a->nodes->n_classes + class] == AUTOMATON_UNKNOWN)
+            s->steps++;
+        uint32_t next = s->steps <= STUDY_STEPS ? automaton_step(s->a, state, (uint8_t)b) : AUTOMATON_FAILED;
+        if (next >= s->a->n_states)
+            return UINT64_MAX;
+        if (next == AUTOMATON_DEAD)
+            dead |= bucket;
+    }
+    return dead;
+}
+
+/* Those that follow states[i]. False: they are too many. */
+static bool add_successors(struct study *s, uint32_t i, uint64_t set)
+{
+    for (uint32_t b = 0; b < 128; b++) {
+        if ((set >> nodes_bucket((uint8_t)b) & 1) == 0)
+            continue;
+        uint32_t next = automaton_step(s->a, s->states[i], (uint8_t)b), k = 0;
+        while (k < s->n && s->states[k] != next)
+            k++;
+        if (k < s->n)
+            continue;
+        if (s->n == STUDY_STATES)
+            return false;
+        s->states[s->n] = next;
+        s->depths[s->n++] = s->depths[i] + 1;
+    }
+    return true;
+}
+
+/* The largest set that never ends, found by leaving out what is dead somewhere. *near: how many bytes of the whole set
+ * may follow. */
+static uint64_t free_for_ever(struct study *s, uint32_t state, uint64_t set, uint8_t *near)
+{
+    bool whole = true;
+    for (;;) {
+        uint64_t dead = 0;
+        s->states[0] = state;
+        s->depths[0] = 0;
+        s->n = 1;
+        for (uint32_t i = 0; i < s->n && dead == 0; i++) {
+            dead = dead_buckets(s, s->states[i], set);
+            bool known = dead != UINT64_MAX && (dead != 0 || add_successors(s, i, set));
+            if (whole && (dead != 0 || !known))
+                *near = (uint8_t)s->depths[i];
+            if (!known)
+                return 0;
+        }
+        if (dead == 0)
+            return set;
+        whole = false;
+        set &= ~dead;
+    }
+}
+
+void automaton_study(struct automaton *a, uint32_t state)
+{
+    struct study s = {.a = a};
+    uint64_t ascii = ~((uint64_t)1 << NODES_BUCKET_OTHER), work = a->work, work_max = a->work_max;
+    uint8_t near = 0;
+    a->states[state].studied = true;
+    if (bytes_used(a) > AUTOMATON_BYTES_MAX / 2)
+        return;
+    a->work_max = work + STUDY_WORK < work_max ? work + STUDY_WORK : work_max;
+    uint64_t dead = dead_buckets(&s, state, ascii), ever = 0;
+    if (dead != UINT64_MAX)
+        ever = free_for_ever(&s, state, ascii & ~dead, &near);
+    a->work = work; /* what was allowed is for the walk */
+    a->work_max = work_max;
+    a->states[state].near = near;
+    a->states[state].near_set = near > 0 ? ascii & ~dead : 0;
+    a->states[state].ever_set = ever;
+}
+
+/* ---- life ---- */
+
 /* False when not even the first state can be made. */
 static bool open_tables(struct automaton *a)
 {

@@ -46,6 +46,11 @@ struct automaton_state {
     uint32_t mask;        /* for the masks of grammar.c: 1 + slot, 0: none */
     uint8_t loose;        /* so many characters of the buckets `loose_set` may follow, whichever */
     uint64_t loose_set;
+    /* of automaton_study(): */
+    bool studied;
+    uint8_t near;         /* so many bytes of `near_set` may follow, whichever */
+    uint64_t near_set;    /* buckets of ASCII alone, as the next one */
+    uint64_t ever_set;    /* any number of bytes of these may follow */
 };
 
 struct automaton_table { /* of numbers by hash, open addressing */
@@ -78,6 +83,10 @@ uint32_t automaton_compute(struct automaton *a, uint32_t state, uint8_t class);
 /* When ordinary characters can only be turns of one counted repetition, and nothing ordinary can follow it: how many of
  * them can come. 0: it cannot be said. */
 uint32_t automaton_exact(const struct automaton *a, uint32_t state);
+
+/* What may follow a state, whichever, by looking at the states around it: repetitions in repetitions are free in ways
+ * that no single one of them is. Costs some dozen transitions; nothing is found where they are too many. */
+void automaton_study(struct automaton *a, uint32_t state);
 
 /* `state` is a real one: below n_states. */
 static inline uint32_t automaton_step(struct automaton *a, uint32_t state, uint8_t byte)

@@ -175,21 +175,29 @@ static void put_range(const struct token_trie *t, uint8_t *bits, uint32_t first,
 static inline bool takes_branch(const struct automaton_state *s, const struct token_trie *t, uint32_t i)
 {
     uint8_t below = t->nodes[i].below;
-    return below <= s->tolerance || (below <= s->loose && (t->content[i] & ~s->loose_set) == 0);
+    return below <= s->tolerance || (below <= s->loose && (t->content[i] & ~s->loose_set) == 0) ||
+           (below <= s->near && (t->content[i] & ~s->near_set) == 0) || (t->content[i] & ~s->ever_set) == 0;
 }
+
+/* A walk that has gone through so many nodes looks closer at the states that it meets; at so many of them. */
+enum { WALK_LONG = 1 << 14, WALK_STUDIES = 16 };
 
 /* Walk nodes [i, end). `taken`: the mask begins with every token allowed and what is refused is cleared, else the other
  * way round. 0, AUTOMATON_FAILED or AUTOMATON_FULL. */
 static uint32_t walk(struct automaton *a, const struct token_trie *t, uint32_t state, uint32_t i, uint32_t end,
                      uint8_t *bits, bool taken)
 {
-    uint32_t states[TOKEN_TRIE_DEPTH_MAX + 1];
+    uint32_t states[TOKEN_TRIE_DEPTH_MAX + 1], visited = 0, studies = 0;
     states[0] = state;
     while (i < end) {
         const struct trie_node *n = &t->nodes[i];
         uint32_t s = automaton_step(a, states[n->depth - 1], n->byte);
         if (s >= a->n_states)
             return s;
+        if (++visited > WALK_LONG && !a->states[s].studied && studies < WALK_STUDIES) {
+            automaton_study(a, s);
+            studies++;
+        }
         if (s == AUTOMATON_DEAD) {
             if (taken)
                 put_range(t, bits, n->first, t->nodes[n->next].first, false);
@@ -217,7 +225,8 @@ static uint32_t make_mask(struct grammar *g, uint32_t state, uint8_t *bits)
     size_t bytes = token_trie_mask_bytes(t);
     const struct automaton_state *s = &g->automaton.states[state];
     uint8_t tolerance = s->tolerance;
-    bool taken = tolerance >= MOST || (s->loose >= MOST && __builtin_popcountll(s->loose_set) >= MOST_BUCKETS);
+    bool taken = tolerance >= MOST || tolerance >= t->ordinary_below ||
+                 (s->loose >= MOST && __builtin_popcountll(s->loose_set) >= MOST_BUCKETS);
     uint32_t first = tolerance >= t->ordinary_below ? t->n_ordinary_nodes : 0;
     uint32_t exact = tolerance > 0 ? automaton_exact(&g->automaton, state) : 0;
     if (exact > 0 && exact <= TOKEN_TRIE_BRIEF_MAX) { /* the ordinary ones are known without a walk */
