@@ -6,7 +6,7 @@ shoal_module(api
             api/translate.c api/count.c api/anthropic_request.c api/anthropic_answer.c api/anthropic_messages.c
             api/responses.c api/responses_request.c api/responses_items.c api/responses_kept.c api/responses_answer.c
             api/embeddings.c
-            api/fim.c api/infill.c
+            api/pooled.c api/rerank.c api/fim.c api/infill.c
             api/ollama_embed.c
             web/page.c
             api/keys.c api/keys_db.c api/keys_admin.c

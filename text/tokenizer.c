@@ -382,6 +382,32 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, un
     return tokenizer_encode_spans(t, &s, out, e);
 }
 
+int tokenizer_encode_parts(const struct tokenizer *t, const struct text_part *parts, size_t n, unsigned flags,
+                           struct token_list *out, struct error *e)
+{
+    struct text_span *spans = mem_array(n, sizeof(*spans));
+    struct buffer all;
+    size_t n_spans = 0;
+    buffer_init(&all, TOKENIZER_TEXT_MAX);
+    for (size_t i = 0; i < n; i++) {
+        size_t start = all.len;
+        buffer_add(&all, parts[i].text, parts[i].len);
+        if (parts[i].trusted && parts[i].len > 0 && (flags & ENCODE_SPECIAL))
+            spans[n_spans++] = (struct text_span){start, all.len};
+    }
+    struct token_source s = {
+        .text = buffer_text(&all), .len = all.len, .trusted = spans, .n_trusted = n_spans,
+        .before = (flags & (ENCODE_BOS_EOS | ENCODE_BOS)) != 0, .after = (flags & ENCODE_BOS_EOS) != 0,
+    };
+    *out = (struct token_list){0};
+    int status = buffer_failed(&all) ? error_set(e, ERR_LIMIT, "at most %d bytes can be encoded at once",
+                                                 TOKENIZER_TEXT_MAX)
+                                     : tokenizer_encode_spans(t, &s, out, e);
+    buffer_close(&all);
+    mem_free(spans);
+    return status;
+}
+
 void token_list_free(struct token_list *list)
 {
     mem_free(list->ids);

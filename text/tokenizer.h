@@ -49,6 +49,14 @@ enum encode_flags {
  * and the differences that its normaliser takes away. */
 MUST_USE int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, unsigned flags,
                               struct token_list *out, struct error *e);
+/* The same, of a text that is put together of parts; ENCODE_SPECIAL is for those that are `trusted`. */
+struct text_part {
+    const char *text;
+    size_t len;
+    bool trusted;
+};
+MUST_USE int tokenizer_encode_parts(const struct tokenizer *t, const struct text_part *parts, size_t n, unsigned flags,
+                                    struct token_list *out, struct error *e);
 void token_list_free(struct token_list *list);
 
 /* Append the bytes of a token; control tokens append nothing unless `special`. Unknown ids append nothing. */

@@ -1,13 +1,8 @@
 /* embeddings: POST /v1/embeddings, and what Ollama's endpoints make vectors with.
  *
- * A text goes through the model like a prompt of which nothing is generated,
- * and the rows that its pooling needs come back as they enter the output head.
  * Models of embeddings say in their file how a text's rows become one; what
  * others say nothing about is the last row, the only one that has seen the
- * whole text.  A text is a user's: control tokens written in it are text.
- *
- * A few texts are under way at once, so that one request does not fill the
- * engine's queue.  Pooled sums are kept in double, one row arrives at a time. */
+ * whole text.  A text is a user's: control tokens written in it are text.    */
 #include "coordinator/api/embeddings.h"
 
 #include <endian.h>
@@ -16,49 +11,32 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/memory.h"
-#include "coordinator/api/keys.h"
+#include "coordinator/api/pooled.h"
 #include "coordinator/api/tokens.h"
 
-enum { WAIT_MS = 200, AT_ONCE = 16, TEXT_MAX = 128 << 20 };
-
-/* gguf's pooling types */
-enum pooling { POOLING_NONE, POOLING_MEAN, POOLING_FIRST, POOLING_LAST, POOLING_RANK, POOLING_COUNT };
+enum { TEXT_MAX = 128 << 20 };
 
 struct work {
     const struct api *a;
-    struct http_exchange *x;
     const struct embeddings_ask *ask;
     enum pooling pooling;
     struct control_route route;
     struct token_list *texts;
-    struct request *requests[AT_ONCE]; /* of texts [next - under way, next), each at its number modulo AT_ONCE */
-    uint32_t n, next, n_embd;
-    double *sum; /* [n_embd]: of the rows of a text */
+    uint32_t n, n_embd;
+    struct embeddings *out;
 };
 
 /* ---- the model ---- */
 
-static enum pooling pooling_of(const struct api *a)
-{
-    const struct model *m = control_model(a->options.control);
-    uint64_t type = POOLING_NONE;
-    char *key = mem_printf("%s.pooling_type", model_hparams(m)->arch->name);
-    bool known = gguf_get_u64(model_file(m), key, &type);
-    mem_free(key);
-    if (!known || type == POOLING_NONE)
-        return POOLING_LAST;
-    return type < POOLING_COUNT ? (enum pooling)type : POOLING_COUNT;
-}
-
 static int check_model(struct work *w, struct refusal *r)
 {
-    w->pooling = pooling_of(w->a);
+    enum pooling pooling = pooling_of(w->a);
+    w->pooling = pooling == POOLING_NONE ? POOLING_LAST : pooling;
     w->n_embd = model_hparams(control_model(w->a->options.control))->n_embd;
-    if (w->pooling == POOLING_RANK)
-        return refuse(r, ERR_UNSUPPORTED, "model", "This model ranks texts and has no embeddings.");
-    if (w->pooling == POOLING_COUNT)
+    if (pooling == POOLING_RANK)
+        return refuse(r, ERR_UNSUPPORTED, "model", "This model ranks texts and has no embeddings: ask /v1/rerank.");
+    if (pooling == POOLING_COUNT)
         return refuse(r, ERR_UNSUPPORTED, "model", "This model's way of pooling is not known to this server.");
     if (w->ask->dimensions < 0 || w->ask->dimensions > w->n_embd)
         return refuse(r, ERR_INVALID, "dimensions", "dimensions must be at least 1 and at most %u for this model",
@@ -94,16 +72,9 @@ static int check_length(struct work *w, uint32_t i, struct refusal *r)
 {
     struct token_list *t = &w->texts[i];
     uint32_t context = api_context(&w->route);
-    if (t->count == 0)
-        return refuse(r, ERR_INVALID, w->ask->param, "%s: text %u has no tokens", w->ask->param, i);
     if (t->count > context && w->ask->truncate)
         shorten(t, context);
-    if (t->count <= context)
-        return 0;
-    r->code = "context_length_exceeded";
-    return refuse(r, ERR_LIMIT, w->ask->param,
-                  "This model's maximum context length is %u tokens; text %u of the %s has %zu.", context, i,
-                  w->ask->param, t->count);
+    return pooled_check(t, i, context, w->ask->param, r);
 }
 
 /* A list of numbers is one text; any other list is a list of texts. */
@@ -129,117 +100,62 @@ static int read_texts(struct work *w, struct refusal *r)
     return rc;
 }
 
-/* ---- rows ---- */
-
-static int submit_next(struct work *w, struct refusal *r)
-{
-    static const enum hidden_rows rows[] = {
-        [POOLING_MEAN] = HIDDEN_ALL, [POOLING_FIRST] = HIDDEN_FIRST, [POOLING_LAST] = HIDDEN_LAST};
-    const struct token_list *t = &w->texts[w->next];
-    struct request_options o = {
-        .prompt = t->ids,
-        .n_prompt = t->count,
-        .adapter = w->ask->adapter,
-        .hidden = rows[w->pooling],
-        .deadline_ms = clock_ms() + API_REQUEST_MS,
-    };
-    int rc = engine_submit(w->a->options.engine, &w->requests[w->next % AT_ONCE], &o, &r->error);
-    w->next += rc == 0;
-    return rc;
-}
-
-static void add_row(struct work *w, const struct event *ev)
-{
-    for (uint32_t i = 0; i < w->n_embd; i++)
-        w->sum[i] += (double)ev->values[i];
-}
-
-/* 0: its rows are summed. */
-static int await(struct work *w, struct request *q, struct refusal *r)
-{
-    for (;;) {
-        struct event *ev = NULL;
-        if (http_gone(w->x) || http_half_closed(w->x))
-            return refuse(r, ERR_CANCELLED, NULL, "the client has left");
-        int rc = request_next(q, &ev, WAIT_MS);
-        if (rc == ERR_TIMEOUT)
-            continue;
-        if (rc != 0)
-            return refuse(r, rc, NULL, "the embedding could not be made: %s", status_words(rc));
-        enum event_kind kind = ev->kind;
-        if (kind == EVENT_HIDDEN)
-            add_row(w, ev);
-        else if (kind == EVENT_FAILED)
-            rc = refuse(r, ev->error.status, NULL, "%s", ev->error.text);
-        event_free(ev);
-        if (rc != 0 || kind == EVENT_DONE)
-            return rc;
-    }
-}
+/* ---- vectors ---- */
 
 /* What is pooled need not be divided: the vector is scaled to length one. */
-static int normalise(const struct work *w, float *out, uint32_t width, struct refusal *r)
+static int normalise(const double *row, float *out, uint32_t width, struct refusal *r)
 {
     double square = 0;
     for (uint32_t i = 0; i < width; i++)
-        square += w->sum[i] * w->sum[i];
+        square += row[i] * row[i];
     if (!isfinite(square))
         return refuse(r, ERR_INTERNAL, NULL, "the model gave values that are no numbers");
     for (uint32_t i = 0; i < width && square > 0; i++) /* zeros have no direction: they stay zeros */
-        out[i] = (float)(w->sum[i] / sqrt(square));
+        out[i] = (float)(row[i] / sqrt(square));
     return 0;
 }
 
-static int make_all(struct work *w, struct embeddings *out, struct refusal *r)
+static int take_row(void *arg, uint32_t text, const double *row, struct refusal *r)
 {
-    int rc = 0;
-    for (uint32_t i = 0; i < w->n && rc == 0; i++) {
-        struct request **q = &w->requests[i % AT_ONCE];
-        while (rc == 0 && w->next < w->n && w->next < i + AT_ONCE)
-            rc = submit_next(w, r);
-        memset(w->sum, 0, w->n_embd * sizeof(*w->sum));
-        if (rc == 0)
-            rc = await(w, *q, r);
-        if (rc == 0)
-            rc = normalise(w, out->values + (size_t)i * out->width, out->width, r);
-        if (*q != NULL)
-            request_release(q);
-        out->prompt_tokens += w->texts[i].count;
-    }
-    return rc;
+    struct work *w = arg;
+    return normalise(row, w->out->values + (size_t)text * w->out->width, w->out->width, r);
 }
 
-static void work_close(struct work *w)
+static int make_all(struct work *w, struct http_exchange *x, struct refusal *r)
 {
-    for (size_t i = 0; i < AT_ONCE; i++)
-        if (w->requests[i] != NULL)
-            request_release(&w->requests[i]);
-    for (uint32_t i = 0; i < w->n; i++)
-        token_list_free(&w->texts[i]);
-    mem_free(w->texts);
-    mem_free(w->sum);
+    struct embeddings *out = w->out;
+    struct pooled p = {
+        .api = w->a,
+        .x = x,
+        .texts = w->texts,
+        .n = w->n,
+        .adapter = w->ask->adapter,
+        .pooling = w->pooling,
+        .take = take_row,
+        .arg = w,
+    };
+    out->n = w->n;
+    out->width = w->ask->dimensions > 0 ? (uint32_t)w->ask->dimensions : w->n_embd;
+    out->values = mem_array((size_t)out->n * out->width, sizeof(float));
+    out->prompt_tokens = pooled_tokens(&p);
+    return pooled_make(&p, r);
 }
 
 int embeddings_make(struct embeddings *out, const struct api *a, struct http_exchange *x,
                     const struct embeddings_ask *ask, struct refusal *r)
 {
-    struct work w = { .a = a, .x = x, .ask = ask };
+    struct work w = { .a = a, .ask = ask, .out = out };
     *out = (struct embeddings){ 0 };
     int rc = check_model(&w, r);
     if (rc == 0)
         rc = read_texts(&w, r);
-    if (rc == 0) {
-        out->n = w.n;
-        out->width = ask->dimensions > 0 ? (uint32_t)ask->dimensions : w.n_embd;
-        out->values = mem_array((size_t)out->n * out->width, sizeof(float));
-        w.sum = mem_array(w.n_embd, sizeof(*w.sum));
-        rc = make_all(&w, out, r);
-    }
-    work_close(&w);
+    if (rc == 0)
+        rc = make_all(&w, x, r);
+    for (uint32_t i = 0; i < w.n; i++)
+        token_list_free(&w.texts[i]);
+    mem_free(w.texts);
     if (rc != 0)
         embeddings_free(out);
-    else if (http_held(x) != NULL)
-        keys_count(a->keys, http_held(x), out->prompt_tokens, 0);
     return rc;
 }
 

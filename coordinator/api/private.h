@@ -107,6 +107,7 @@ void api_response(void *arg, struct http_exchange *x);
 void api_response_delete(void *arg, struct http_exchange *x);
 void api_responses_count(void *arg, struct http_exchange *x);
 void api_completions(void *arg, struct http_exchange *x);
+void api_rerank(void *arg, struct http_exchange *x);
 void api_infill(void *arg, struct http_exchange *x);
 void api_completion(void *arg, struct http_exchange *x);
 void api_embeddings(void *arg, struct http_exchange *x);

@@ -28,6 +28,7 @@ int rig_start_with_keys(void **state);
 struct rig_extra {
     const char *keys[8];
     uint32_t values[8];
+    const char *text_key, *text; /* one more; NULL: none */
     const char *tensor;
     uint32_t rows; /* of 256 floats; value i is (i % 7) / 8.0 - 0.25 */
 };

@@ -1,7 +1,7 @@
 /* model_extra: a copy of a GGUF file with more keys and a tensor more.
  *
- * They are put before what the file has, and the bytes that they take are made
- * a multiple of its alignment, so that all offsets stay as they are.         */
+ * Keys are put before the file's, the tensor behind its last, and the bytes that
+ * they take are a multiple of the alignment, so that all offsets stay the same. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +61,19 @@ static void add_count(char *head, size_t at, uint64_t n)
     memcpy(head + at, &count, sizeof(count));
 }
 
+/* Where the table of tensors ends. */
+static char *table_end(const struct gguf *g, char *all, size_t len)
+{
+    const struct gguf_tensor *last = gguf_tensor_at(g, gguf_tensor_count(g) - 1);
+    struct buffer name;
+    buffer_init(&name, 4096);
+    put_text(&name, last->name);
+    char *at = memmem(all, len, name.data, name.len);
+    at += name.len + sizeof(uint32_t) + last->n_dims * sizeof(uint64_t) + sizeof(uint32_t) + sizeof(uint64_t);
+    buffer_close(&name);
+    return at;
+}
+
 char *model_with(const char *from, const struct rig_extra *x)
 {
     char *all, path[] = "/tmp/shoal-extra-XXXXXX";
@@ -68,17 +81,20 @@ char *model_with(const char *from, const struct rig_extra *x)
     struct gguf *g;
     if (path_read(from, FILE_MAX, &all, &len, NULL) != 0 || gguf_open(&g, from, NULL) != 0)
         abort();
-    struct buffer keys, info, first;
+    struct buffer keys, info;
     buffer_init(&keys, 4096);
     buffer_init(&info, 4096);
-    buffer_init(&first, 4096);
-    put_text(&first, gguf_tensor_at(g, 0)->name);
-    char *infos = memmem(all, len, first.data, first.len);
+    char *end = table_end(g, all, len);
     if (x->tensor != NULL) /* behind all others */
         put_tensor(&info, x, (len - gguf_header_bytes(g) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
     for (; n < COUNTOF(x->values) && x->keys[n] != NULL; n++) {
         put_key(&keys, x->keys[n], GGUF_U32);
         put(&keys, &x->values[n], sizeof(x->values[n]));
+    }
+    if (x->text_key != NULL) {
+        put_key(&keys, x->text_key, GGUF_STRING);
+        put_text(&keys, x->text);
+        n++;
     }
     put_padding(&keys, info.len);
     add_count(all, 8, info.len > 0);
@@ -89,9 +105,9 @@ char *model_with(const char *from, const struct rig_extra *x)
         abort();
     fwrite(all, 1, HEAD, f);
     fwrite(keys.data, 1, keys.len, f);
-    fwrite(all + HEAD, 1, (size_t)(infos - all) - HEAD, f);
+    fwrite(all + HEAD, 1, (size_t)(end - all) - HEAD, f);
     fwrite(buffer_text(&info), 1, info.len, f);
-    fwrite(infos, 1, len - (size_t)(infos - all), f);
+    fwrite(end, 1, len - (size_t)(end - all), f);
     for (size_t i = len - gguf_header_bytes(g); info.len > 0 && i % ALIGNMENT != 0; i++)
         fputc(0, f);
     for (uint32_t i = 0; info.len > 0 && i < x->rows * WIDTH; i++)
@@ -100,7 +116,6 @@ char *model_with(const char *from, const struct rig_extra *x)
     gguf_close(&g);
     buffer_close(&keys);
     buffer_close(&info);
-    buffer_close(&first);
     mem_free(all);
     return mem_strdup(path);
 }
