@@ -283,6 +283,11 @@ const char *cluster_url(const struct cluster *c)
     return c->url;
 }
 
+const char *cluster_token(const struct cluster *c)
+{
+    return coordinator_token(c->coordinator);
+}
+
 struct control *cluster_control(struct cluster *c)
 {
     return coordinator_control(c->coordinator);

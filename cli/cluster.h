@@ -28,6 +28,7 @@ struct cluster;
 MUST_USE int cluster_start(struct cluster **out, const struct cluster_options *o, struct error *e);
 void cluster_stop(struct cluster **c);
 const char *cluster_url(const struct cluster *c); /* "http://127.0.0.1:8080" */
+const char *cluster_token(const struct cluster *c); /* the operator's: it opens the API too */
 struct control *cluster_control(struct cluster *c);
 /* ERR_GONE names the first node whose process has ended. */
 MUST_USE int cluster_check(struct cluster *c, struct error *e);

@@ -4,6 +4,7 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/logger.h"
 #include "base/memory.h"
@@ -25,6 +26,21 @@ char *heads_state_dir(const struct settings *s, const char *name)
     char *dir = path_join(base, name);
     mem_free(base);
     return dir;
+}
+
+int heads_api_dir(char **out, const struct settings *s, struct error *e)
+{
+    struct error why = {0};
+    *out = heads_state_dir(s, "coordinator");
+    int r = path_make_dirs(*out, 0700, &why);
+    if (r == 0 && access(*out, W_OK | X_OK) != 0)
+        r = error_set(&why, ERR_IO, "%s cannot be written to", *out);
+    if (r == 0)
+        return 0;
+    bool needed = settings_given(s, "state_dir") || path_exists(*out);
+    mem_free(*out);
+    *out = NULL;
+    return needed ? error_set(e, r, "%s", why.text) : 0;
 }
 
 /* Before a model is read for minutes. */

@@ -10,6 +10,9 @@ MUST_USE int heads_options(struct coordinator_options *o, const struct settings 
                            struct error *e);
 /* "<state dir>/<name>", the state dir being the settings' or the house's. Caller frees. */
 char *heads_state_dir(const struct settings *s, const char *name);
+/* The folder of the operator's token and users' keys for who keeps nothing else: the coordinator's. *out NULL: it
+ * cannot be made, and was not asked for, so there are no keys in it either. Caller frees. */
+MUST_USE int heads_api_dir(char **out, const struct settings *s, struct error *e);
 MUST_USE int heads_log_level(const struct settings *s, struct error *e);
 
 /* A new folder below $TMPDIR; NULL with the sentence in `e`. Free it with heads_remove_dir(), which deletes what is in

@@ -73,10 +73,13 @@ static int serve_in(const char *dir, const struct settings *s, struct error *e)
     struct coordinator_options o;
     struct coordinator *c = NULL;
     struct node *n = NULL;
-    char *cache = path_cache_dir();
+    char *cache = path_cache_dir(), *api_dir = NULL;
     char *coordinator_dir = path_join(dir, "coordinator"), *node_dir = path_join(dir, "node");
     int r = heads_options(&o, s, settings_argument(s, 0), e);
+    if (r == 0)
+        r = heads_api_dir(&api_dir, s, e);
     if (r == 0) {
+        o.api_state_dir = api_dir;
         o.control.state_dir = coordinator_dir;
         if (!o.control.cache_dir)
             o.control.cache_dir = cache;
@@ -98,6 +101,7 @@ static int serve_in(const char *dir, const struct settings *s, struct error *e)
     coordinator_stop(&c);
     mem_free(coordinator_dir);
     mem_free(node_dir);
+    mem_free(api_dir);
     mem_free(cache);
     return r;
 }

@@ -22,9 +22,13 @@ static int start(struct cluster **c, const struct settings *s, struct error *e)
         .progress = true,
         .stop = interrupt_seen,
     };
+    char *api_dir = NULL;
     int r = heads_options(&o.coordinator, s, settings_argument(s, 0), e);
+    if (r == 0)
+        r = heads_api_dir(&api_dir, s, e);
     if (r != 0)
         return r;
+    o.coordinator.api_state_dir = api_dir;
     o.coordinator.control.lease_ms = (uint32_t)settings_count(s, "lease_ms");
     o.coordinator.control.rows_type = settings_text(s, "rows_type");
     /* a single question needs no well-known port; a default port that is taken is no reason to fail either */
@@ -35,6 +39,7 @@ static int start(struct cluster **c, const struct settings *s, struct error *e)
         o.coordinator.http_port = 0;
         r = cluster_start(c, &o, e);
     }
+    mem_free(api_dir);
     return r;
 }
 
@@ -80,7 +85,7 @@ static char *only_adapter(struct cluster *c, const struct settings *s)
 
 static int ask(struct cluster *c, const struct settings *s, struct error *e)
 {
-    struct client client = {.url = cluster_url(c), .key = settings_text(s, "api_key"), .stop = interrupt_seen,
+    struct client client = {.url = cluster_url(c), .key = cluster_token(c), .stop = interrupt_seen,
                             .ca = settings_text(s, "tls_cert"), .any_name = true}; /* it is ours, by its address */
     char *model = only_adapter(c, s);
     json_t *j = json_pack("{s:s*, s:b, s:f, s:I, s:{s:b}, s:[{s:s, s:s}]}", "model", model, "stream", 1, "temperature",

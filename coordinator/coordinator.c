@@ -2,6 +2,7 @@
 #include "coordinator/coordinator.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "base/logger.h"
 #include "base/memory.h"
@@ -17,6 +18,8 @@ struct coordinator {
     struct tokenizer *tokenizer;
     struct chat *chat; /* NULL: the model cannot */
     struct api *api;
+    char token[API_ADMIN_TOKEN_BYTES];
+    int token_held;
 };
 
 /* A model without a chat template still completes text; one that was given has to be good. */
@@ -31,9 +34,9 @@ static int open_chat(struct coordinator *c, const struct coordinator_options *o,
 
 static int start_api(struct coordinator *c, const struct coordinator_options *o, struct error *e)
 {
-    char token[API_ADMIN_TOKEN_BYTES];
+    const char *state_dir = o->api_state_dir != NULL ? o->api_state_dir : o->control.state_dir;
     struct error why = { 0 };
-    int rc = api_admin_token(o->control.state_dir, token, e);
+    int rc = api_admin_token(state_dir, c->token, &c->token_held, e);
     if (rc == 0)
         rc = open_chat(c, o, &why, e);
     if (rc != 0)
@@ -56,8 +59,8 @@ static int start_api(struct coordinator *c, const struct coordinator_options *o,
         .port = o->http_port,
         .connections_max = o->connections_max,
         .api_key = o->api_key,
-        .admin_token = token,
-        .state_dir = o->control.state_dir,
+        .admin_token = c->token,
+        .state_dir = state_dir,
         .tls_cert = o->tls_cert,
         .tls_key = o->tls_key,
         .cors = o->cors,
@@ -69,6 +72,7 @@ static int start_api(struct coordinator *c, const struct coordinator_options *o,
 int coordinator_start(struct coordinator **out, const struct coordinator_options *o, struct error *e)
 {
     struct coordinator *c = mem_alloc(sizeof(*c));
+    c->token_held = -1;
     int rc = control_start(&c->control, &o->control, e);
     if (rc == 0)
         rc = tokenizer_open(&c->tokenizer, model_file(control_model(c->control)), e);
@@ -96,6 +100,8 @@ void coordinator_stop(struct coordinator **c_p)
         tokenizer_close(&c->tokenizer);
     if (c->control != NULL)
         control_stop(&c->control);
+    if (c->token_held >= 0)
+        close(c->token_held);
     mem_free(c);
     *c_p = NULL;
 }
@@ -103,6 +109,11 @@ void coordinator_stop(struct coordinator **c_p)
 uint16_t coordinator_http_port(const struct coordinator *c)
 {
     return api_port(c->api);
+}
+
+const char *coordinator_token(const struct coordinator *c)
+{
+    return c->token;
 }
 
 struct control *coordinator_control(struct coordinator *c)

@@ -1,7 +1,8 @@
 /* coordinator: both halves and the HTTP server in one: what `shoal coordinator` and `shoal serve` start.
  *
- * A fresh token for the operator's endpoints is written to state_dir/admin-token
- * (readable by this user only) at every start.                               */
+ * A fresh token for the operator's endpoints is written to admin-token in the
+ * state folder (readable by this user only) at every start, unless another
+ * process on the same folder uses the one that is there.                     */
 #ifndef COORDINATOR_COORDINATOR_H
 #define COORDINATOR_COORDINATOR_H
 
@@ -13,6 +14,7 @@
 
 struct coordinator_options {
     struct control_options control;
+    const char *api_state_dir; /* of the operator's token and users' keys; NULL: the control half's */
     const char *http_host; /* "127.0.0.1" */
     uint16_t http_port;    /* 8080; 0: ephemeral */
     const char *model_name; /* id in the API; NULL: the file's name without .gguf */
@@ -30,5 +32,6 @@ MUST_USE int coordinator_start(struct coordinator **out, const struct coordinato
 void coordinator_stop(struct coordinator **c);
 uint16_t coordinator_http_port(const struct coordinator *c);
 struct control *coordinator_control(struct coordinator *c);
+const char *coordinator_token(const struct coordinator *c); /* the operator's */
 
 #endif

@@ -76,6 +76,8 @@ int database_end(struct database *d, int r, struct error *e)
 
 /* ---- opening ---- */
 
+enum { BUSY_MS = 5000 };
+
 static int check_kind(struct database *d, const struct database_kind *kind, struct error *e)
 {
     int64_t application = database_number(database_prepare(d, "PRAGMA application_id", ""), -1);
@@ -101,8 +103,10 @@ static int open_locked(struct database *d, const struct database_kind *kind, str
     close(fd);
     if (sqlite3_open_v2(d->path, &d->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
         return d->db ? database_fail(d, e) : error_set(e, ERR_MEMORY, "no memory to open %s", d->path);
-    int r = database_execute(d, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL;"
-                                "PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF", e);
+    sqlite3_busy_timeout(d->db, kind->shared ? BUSY_MS : 0);
+    int r = kind->shared ? 0 : database_execute(d, "PRAGMA locking_mode = EXCLUSIVE", e);
+    if (r == 0)
+        r = database_execute(d, "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF", e);
     if (r == 0)
         r = database_begin(d, e);
     return r == 0 ? database_end(d, check_kind(d, kind, e), e) : r;

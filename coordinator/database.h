@@ -1,13 +1,15 @@
 /* database: an SQLite file of the coordinator: opened, checked, and asked in small statements.
  *
- * The file is 0600, locked for as long as it is open (a second coordinator on
- * the same folder is told at its start), and made by us: its application id and
- * version are looked at before anything else.  Every change is on the disk when
+ * The file is 0600 and made by us: its application id and version are looked at
+ * before anything else.  It is locked for as long as it is open (a second
+ * coordinator on the same folder is told at its start), unless its kind is
+ * shared: then each change waits a little while for those of others.  Every change is on the disk when
  * its call returns, or when its transaction ends.  One thread at a time.     */
 #ifndef COORDINATOR_DATABASE_H
 #define COORDINATOR_DATABASE_H
 
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -22,10 +24,11 @@ struct database_kind {
     const char *file; /* its name in the state folder */
     const char *schema;
     int64_t application, version;
+    bool shared; /* several processes may have it open */
 };
 
-/* ERR_CONFLICT when another coordinator has it open; ERR_CORRUPT when it is no file of ours. On failure nothing is
- * open. */
+/* ERR_CONFLICT when another coordinator has it open and it is not shared; ERR_CORRUPT when it is no file of ours. On
+ * failure nothing is open. */
 MUST_USE int database_open(struct database *d, const char *state_dir, const struct database_kind *kind,
                            struct error *e);
 void database_close(struct database *d); /* one that is not open is fine */

@@ -23,7 +23,7 @@ static const char schema[] =
     "PRAGMA user_version = 1;";
 _Static_assert(STORE_APPLICATION == 1397247025 && STORE_VERSION == 1, "the schema says these numbers as text");
 
-static const struct database_kind kind = {"cluster.db", schema, STORE_APPLICATION, STORE_VERSION};
+static const struct database_kind kind = {"cluster.db", schema, STORE_APPLICATION, STORE_VERSION, false};
 
 int store_open(struct store **out, const char *state_dir, struct error *e)
 {

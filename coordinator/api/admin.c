@@ -1,5 +1,8 @@
 /* admin: the operator's token and endpoints: invite and revoke. */
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <time.h>
 
 #include "base/logger.h"
@@ -9,18 +12,52 @@
 
 enum { TOKEN_BYTES = 32, USES_MAX = 1000, TTL_DEFAULT_S = 24 * 3600, TTL_MAX_S = 30 * 24 * 3600 };
 
-int api_admin_token(const char *state_dir, char token[static API_ADMIN_TOKEN_BYTES], struct error *e)
+static int write_token(const char *path, struct error *e)
 {
     unsigned char bytes[TOKEN_BYTES];
+    char token[API_ADMIN_TOKEN_BYTES];
     random_fill(bytes, sizeof(bytes));
     for (size_t i = 0; i < sizeof(bytes); i++)
         snprintf(token + 2 * i, 3, "%02x", bytes[i]);
+    return path_write_atomic(path, token, strlen(token), 0600, e);
+}
+
+static int read_token(const char *path, char token[static API_ADMIN_TOKEN_BYTES], struct error *e)
+{
+    char *text;
+    size_t len;
+    int rc = path_read(path, API_ADMIN_TOKEN_BYTES, &text, &len, e);
+    if (rc == 0 && len != API_ADMIN_TOKEN_BYTES - 1)
+        rc = error_set(e, ERR_CORRUPT, "%s holds no token; remove it", path);
+    if (rc == 0)
+        memcpy(token, text, API_ADMIN_TOKEN_BYTES);
+    mem_free(text);
+    return rc;
+}
+
+/* Who is alone writes a new one. Who is not finds the lock shared by those that live, and theirs in the file. */
+static int find_token(const char *path, char token[static API_ADMIN_TOKEN_BYTES], int lock, struct error *e)
+{
+    bool alone = flock(lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+    int rc = alone ? write_token(path, e) : 0;
+    (void)flock(lock, LOCK_SH); /* fails only where there are no locks: then nobody shares */
+    if (rc == 0 && !alone && !path_exists(path))
+        rc = write_token(path, e);
+    return rc == 0 ? read_token(path, token, e) : rc;
+}
+
+int api_admin_token(const char *state_dir, char token[static API_ADMIN_TOKEN_BYTES], int *held, struct error *e)
+{
+    *held = -1;
     int rc = path_make_dirs(state_dir, 0700, e);
     if (rc != 0)
         return rc;
-    char *path = path_join(state_dir, "admin-token");
-    rc = path_write_atomic(path, token, strlen(token), 0600, e);
+    char *path = path_join(state_dir, "admin-token"), *lock = path_join(state_dir, "admin-token.lock");
+    *held = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    rc = *held >= 0 ? find_token(path, token, *held, e)
+                    : error_set(e, ERR_IO, "cannot open %s: %s", lock, strerror(errno));
     mem_free(path);
+    mem_free(lock);
     return rc;
 }
 

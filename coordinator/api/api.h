@@ -59,7 +59,9 @@ MUST_USE int api_start(struct api **out, const struct api_options *o, struct err
 void api_stop(struct api **a); /* running requests are cancelled */
 uint16_t api_port(const struct api *a);
 
-/* A new token in `state_dir`/admin-token, readable by this user only. */
-MUST_USE int api_admin_token(const char *state_dir, char token[static API_ADMIN_TOKEN_BYTES], struct error *e);
+/* The token in `state_dir`/admin-token, readable by this user only: a new one, unless another process holds the one
+ * that is there. *held is to be closed when it is of no more use. */
+MUST_USE int api_admin_token(const char *state_dir, char token[static API_ADMIN_TOKEN_BYTES], int *held,
+                             struct error *e);
 
 #endif

@@ -12,7 +12,7 @@
 #include "base/memory.h"
 
 #define PREFIX "sk-shoal-"
-enum { SECRET_BYTES = 32, WRITE_S = 2, MINUTE_US = 60 * 1000 * 1000 };
+enum { SECRET_BYTES = 32, MINUTE_US = 60 * 1000 * 1000 };
 
 struct key {
     int64_t id, created;
@@ -23,6 +23,7 @@ struct key {
     uint32_t running; /* requests that hold it */
     uint64_t due_us;  /* when requests at an even pace would have used up what was taken */
     bool revoked;
+    uint64_t found;   /* the look at the database that found it last */
     uint64_t requests, prompt_tokens, completion_tokens; /* that are not written yet */
 };
 
@@ -34,6 +35,7 @@ struct keys {
     bool locked, stopping;
     pthread_mutex_t db_lock;
     struct keys_db *db;
+    uint64_t looks; /* at the database */
     pthread_t writer;
 };
 
@@ -54,15 +56,51 @@ static void add(struct keys *k, const struct keys_row *row)
     snprintf(key->name, sizeof(key->name), "%s", row->name);
     snprintf(key->label, sizeof(key->label), "%s", row->label);
     key->models = mem_strdup(row->models);
+    key->found = k->looks;
     k->keys[k->n++] = key;
 }
+
+/* ---- what the database holds ---- */
 
 /* More than fit were never written by us; those beyond open nothing. */
 static void on_row(void *arg, const struct keys_row *row)
 {
     struct keys *k = arg;
-    if (k->n < KEYS_MAX)
+    size_t i = 0;
+    pthread_mutex_lock(&k->lock);
+    while (i < k->n && k->keys[i]->id != row->id)
+        i++;
+    if (i < k->n)
+        k->keys[i]->found = k->looks;
+    else if (k->n < KEYS_MAX)
         add(k, row);
+    pthread_mutex_unlock(&k->lock);
+}
+
+/* The database's lock is held, or nobody else is there yet. Keys that it has no more are revoked. */
+static int look(struct keys *k, struct error *e)
+{
+    bool ever = false;
+    k->looks++;
+    int rc = keys_db_ever(k->db, &ever, e);
+    if (rc == 0)
+        rc = keys_db_load(k->db, on_row, k, e);
+    if (rc != 0)
+        return rc;
+    pthread_mutex_lock(&k->lock);
+    k->locked = k->locked || ever;
+    for (size_t i = 0; i < k->n; i++)
+        k->keys[i]->revoked = k->keys[i]->revoked || k->keys[i]->found != k->looks;
+    pthread_mutex_unlock(&k->lock);
+    return 0;
+}
+
+/* The database's lock is held. */
+static void look_again(struct keys *k)
+{
+    struct error e = { 0 };
+    if (keys_db_changed(k->db) && look(k, &e) != 0)
+        log_warn("api", "API keys that changed were not read: %s", e.text);
 }
 
 /* ---- the writer ---- */
@@ -111,7 +149,7 @@ static void *writer(void *arg)
     while (!stopping) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += WRITE_S;
+        until.tv_sec += KEYS_WRITE_S;
         pthread_mutex_lock(&k->lock);
         if (!k->stopping)
             pthread_cond_timedwait(&k->wake, &k->lock, &until);
@@ -119,6 +157,7 @@ static void *writer(void *arg)
         pthread_mutex_unlock(&k->lock);
         pthread_mutex_lock(&k->db_lock);
         write_usage(k);
+        look_again(k);
         pthread_mutex_unlock(&k->db_lock);
     }
     return NULL;
@@ -147,9 +186,7 @@ int keys_open(struct keys **out, const char *state_dir, struct error *e)
     pthread_cond_init(&k->wake, NULL);
     int rc = keys_db_open(&k->db, state_dir, e);
     if (rc == 0)
-        rc = keys_db_ever(k->db, &k->locked, e);
-    if (rc == 0)
-        rc = keys_db_load(k->db, on_row, k, e);
+        rc = look(k, e);
     if (rc == 0 && pthread_create(&k->writer, NULL, writer, k) != 0)
         rc = error_set(e, ERR_MEMORY, "no thread for the usage of API keys");
     if (rc != 0)

@@ -2,6 +2,8 @@
  *
  * A key is "sk-shoal-" and 32 random bytes in base64url; only its BLAKE2b hash
  * is kept.  Once a key was made the API stays locked, also when all are revoked.
+ * Several processes may have the same store open; what one changes the others
+ * know within KEYS_WRITE_S; limits are each process's own.
  * What keys use is counted in memory and written by a thread of its own, so no
  * request waits for the disk.  Every function may be called by any thread.   */
 #ifndef COORDINATOR_API_KEYS_H
@@ -13,6 +15,7 @@
 
 enum {
     KEYS_MAX = 1024,
+    KEYS_WRITE_S = 2, /* between writing what was used, and looking for what others changed */
     KEYS_TEXT_BYTES = 9 + 43 + 1, /* a key, with its NUL */
 };
 

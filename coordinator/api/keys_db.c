@@ -10,6 +10,7 @@ enum { VERSION = 1, APPLICATION = 0x53484B31 }; /* "SHK1" */
 
 struct keys_db {
     struct database d;
+    int64_t seen; /* SQLite's number of what others changed */
 };
 
 static const char schema[] =
@@ -23,7 +24,7 @@ static const char schema[] =
     "PRAGMA user_version = 1;";
 _Static_assert(APPLICATION == 1397246769 && VERSION == 1, "the schema says these numbers as text");
 
-static const struct database_kind kind = { "api-keys.db", schema, APPLICATION, VERSION };
+static const struct database_kind kind = { "api-keys.db", schema, APPLICATION, VERSION, true };
 
 int keys_db_open(struct keys_db **out, const char *state_dir, struct error *e)
 {
@@ -50,6 +51,13 @@ int keys_db_ever(struct keys_db *k, bool *ever, struct error *e)
     int64_t n = database_number(database_prepare(&k->d, "SELECT count(*) FROM keys", ""), -1);
     *ever = n != 0;
     return n < 0 ? database_fail(&k->d, e) : 0;
+}
+
+bool keys_db_changed(struct keys_db *k)
+{
+    int64_t now = database_number(database_prepare(&k->d, "PRAGMA data_version", ""), -1), before = k->seen;
+    k->seen = now;
+    return now != before;
 }
 
 bool keys_name_ok(const char *name)

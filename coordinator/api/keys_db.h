@@ -1,6 +1,7 @@
 /* keys_db: API keys (their hashes) and what they used, in state_dir/api-keys.db.  Not for other folders.
  *
- * Every change is on the disk when the call returns.  One thread at a time.  */
+ * Several processes may have it open.  Every change is on the disk when the call
+ * returns.  One thread at a time.                                            */
 #ifndef COORDINATOR_API_KEYS_DB_H
 #define COORDINATOR_API_KEYS_DB_H
 
@@ -41,6 +42,8 @@ MUST_USE int keys_db_open(struct keys_db **out, const char *state_dir, struct er
 void keys_db_close(struct keys_db **db);
 /* True when a key was ever made. */
 MUST_USE int keys_db_ever(struct keys_db *db, bool *ever, struct error *e);
+/* Whether another process has changed something since the last call, or the first. */
+bool keys_db_changed(struct keys_db *db);
 /* Keys that are not revoked; checked. */
 MUST_USE int keys_db_load(struct keys_db *db, void (*each)(void *arg, const struct keys_row *row), void *arg,
                           struct error *e);

@@ -11,6 +11,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -46,7 +47,8 @@ class Server:
     """`shoal serve` on a port of its own choosing."""
 
     def __init__(self, shoal, model):
-        command = [shoal, "serve", model, "--port", "0"]
+        self.state = tempfile.TemporaryDirectory()  # no keys of the user's
+        command = [shoal, "serve", model, "--port", "0", "--state-dir", self.state.name]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         timer = threading.Timer(READY_SECONDS, self.process.kill)
         timer.start()

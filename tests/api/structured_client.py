@@ -141,9 +141,9 @@ def main():
     for name in ("--shoal", "--model"):
         parser.add_argument(name, required=True)
     options = parser.parse_args()
-    run([options.shoal, "serve", options.model],
-        (check_schema, check_others, check_stream_and_choices, check_refusals, check_many_at_once))
     with tempfile.TemporaryDirectory() as folder:
+        run([options.shoal, "serve", options.model, "--state-dir", folder + "/state"],
+            (check_schema, check_others, check_stream_and_choices, check_refusals, check_many_at_once))
         run([options.shoal, "up", options.model, "--nodes", "3", "--state-dir", folder + "/state", "--cache-dir",
              folder + "/cache"], (check_schema, check_others, check_many_at_once))
     print("every form of answer: all well" + ("" if jsonschema else " (without jsonschema)"))

@@ -17,7 +17,9 @@ SHOAL = sys.argv.pop(1)
 DEMO = "tests/data/shoal-demo-q8_0.gguf"
 FOLDER = pathlib.Path("../shared/demo-model/shoal-demo-hf")
 ANSWERS = json.loads(pathlib.Path("tests/data/answers.json").read_text())
+STATE = tempfile.TemporaryDirectory()  # nothing of the user's own counts, keys above all
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SHOAL_")}
+ENVIRONMENT["XDG_STATE_HOME"] = STATE.name
 
 
 def shoal(*arguments, stdin=b"", timeout=120, environment=None):

@@ -7,12 +7,15 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
 
 DEMO = "tests/data/shoal-demo-q8_0.gguf"
+STATE = tempfile.TemporaryDirectory()  # nothing of the user's own counts, keys above all
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SHOAL_")}
+ENVIRONMENT["XDG_STATE_HOME"] = STATE.name
 PATIENCE = 90  # seconds until something that must happen has not: generous, the machine may be slow and shared
 
 

@@ -15,7 +15,9 @@ from adapters import make
 from rig import DEMO, Cluster
 
 SHOAL = sys.argv.pop(1)
+STATE = tempfile.TemporaryDirectory()  # nothing of the user's own counts, keys above all
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SHOAL_")}
+ENVIRONMENT["XDG_STATE_HOME"] = STATE.name
 BASE = "shoal-demo-q8_0"
 TOKENS = ",".join(str(7 * i + 3) for i in range(40))
 

@@ -16,6 +16,8 @@ import sys
 import threading
 import urllib.request
 
+from rig import ENVIRONMENT
+
 SHOAL, DUMP = sys.argv[1:3]
 DEMO = "tests/data/shoal-demo-q8_0.gguf"
 CASE = json.loads(pathlib.Path("tests/data/answers.json").read_text())[0]
@@ -71,7 +73,7 @@ class Ear:
 
 
 def start_cluster():
-    child = subprocess.Popen([SHOAL, "up", DEMO, "--nodes", "3", "--threads", "1", "--port", "0"],
+    child = subprocess.Popen([SHOAL, "up", DEMO, "--nodes", "3", "--threads", "1", "--port", "0"], env=ENVIRONMENT,
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     said = []
     for line in child.stderr:

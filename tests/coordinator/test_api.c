@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -451,8 +452,14 @@ static void test_the_admin_token_is_private_and_new(void **state)
     struct error e = { 0 };
     assert_non_null(mkdtemp(dir));
     char *state_dir = path_join(dir, "state"), *path = path_join(state_dir, "admin-token"), *text;
-    assert_int_equal(api_admin_token(state_dir, first, &e), 0);
-    assert_int_equal(api_admin_token(state_dir, second, &e), 0);
+    int one, two;
+    assert_int_equal(api_admin_token(state_dir, first, &one, &e), 0);
+    assert_int_equal(api_admin_token(state_dir, second, &two, &e), 0); /* while another uses it */
+    assert_string_equal(first, second);
+    close(one);
+    close(two);
+    assert_int_equal(api_admin_token(state_dir, second, &two, &e), 0);
+    close(two);
     assert_int_equal(strlen(second), 64);
     assert_string_not_equal(first, second);
     struct stat st;
@@ -463,9 +470,12 @@ static void test_the_admin_token_is_private_and_new(void **state)
     assert_int_equal(len, 64);
     assert_string_equal(text, second);
     mem_free(text);
+    char *lock = path_join(state_dir, "admin-token.lock");
     remove(path);
+    remove(lock);
     remove(state_dir);
     remove(dir);
+    mem_free(lock);
     mem_free(path);
     mem_free(state_dir);
 }

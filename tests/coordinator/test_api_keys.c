@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/path.h"
+#include "coordinator/api/keys.h"
 #include "tests/coordinator/api_rig.h"
 
 #define CHAT "/v1/chat/completions"
@@ -22,6 +23,8 @@
 #define HELLO "{" MESSAGES "}"
 #define STREAM "{" MESSAGES ",\"stream\":true}"
 #define OPERATOR "Authorization: Bearer " RIG_ADMIN
+
+enum { PATIENCE_MS = 30000 };
 
 /* "Authorization: Bearer KEY", the caller's. */
 static char *make_key(struct rig *rig, const char *body)
@@ -260,6 +263,48 @@ static void test_a_model_is_kept_from_a_key(void **state)
     mem_free(key);
 }
 
+/* Until the store says so of the key, which it learns by looking. */
+static void await_take(struct keys *k, const char *text, int status)
+{
+    uint64_t end = clock_ms() + PATIENCE_MS;
+    uint32_t retry_s;
+    while (keys_take(k, text, NULL, &retry_s, NULL) != status && clock_ms() < end)
+        clock_sleep_ms(20);
+    assert_int_equal(keys_take(k, text, NULL, &retry_s, NULL), status);
+}
+
+/* As of another process on the same folder. */
+static void test_two_that_share_a_store_learn_from_each_other(void **state)
+{
+    struct rig *rig = *state;
+    struct error e = { 0 };
+    struct keys *other;
+    rig_say(rig, "Hi", NULL);
+    assert_int_equal(keys_open(&other, rig->state_dir, &e), 0);
+    assert_false(keys_locked(other));
+    char *alice = make_key(rig, "{\"name\":\"alice\"}"), bob[KEYS_TEXT_BYTES], none[KEYS_TEXT_BYTES];
+    await_take(other, strstr(alice, "sk-"), 0);
+    assert_true(keys_locked(other));
+    struct keys_row row = { .name = "bob", .models = "" };
+    assert_int_equal(keys_create(other, &row, bob, &e), 0);
+    row.name = "alice";
+    assert_int_equal(keys_create(other, &row, none, &e), ERR_CONFLICT);
+    assert_int_equal(keys_revoke(other, "alice", &e), 0);
+    uint64_t end = clock_ms() + PATIENCE_MS;
+    struct reply r = rig_call(rig, CHAT, HELLO, alice);
+    while (r.status == 200 && clock_ms() < end) {
+        reply_free(&r);
+        clock_sleep_ms(20);
+        r = rig_call(rig, CHAT, HELLO, alice);
+    }
+    assert_int_equal(r.status, 401);
+    reply_free(&r);
+    assert_status(rig, "/admin/keys/revoke", "{\"who\":\"bob\"}", OPERATOR, 200);
+    await_take(other, bob, ERR_DENIED);
+    keys_close(&other);
+    mem_free(alice);
+}
+
 static void test_a_tampered_store_opens_nothing(void **state)
 {
     struct rig *rig = *state;
@@ -372,6 +417,7 @@ int main(void)
         TEST(test_scored_tokens_are_counted),
         TEST(test_what_is_no_key_is_refused),
         TEST(test_a_model_is_kept_from_a_key),
+        TEST(test_two_that_share_a_store_learn_from_each_other),
         TEST(test_a_tampered_store_opens_nothing),
         TEST(test_a_public_address_needs_a_key),
         TEST(test_pages_of_one_origin_may_ask),
