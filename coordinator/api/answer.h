@@ -39,6 +39,7 @@ struct choice_whole {
 struct shape {
     const char *id_prefix;  /* "chatcmpl-" */
     const char *media_type; /* of a stream */
+    const struct field_name *names; /* of a chat's fields in the request; NULL: the same */
     size_t state_bytes;     /* zeroed for each stream; 0: none, state is NULL */
     void (*begin)(struct answer_view *v, void *state, struct buffer *out); /* NULL: nothing comes before the pieces */
     void (*piece)(struct answer_view *v, void *state, const struct piece *p, struct buffer *out);

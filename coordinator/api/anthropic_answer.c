@@ -198,7 +198,16 @@ static json_t *whole(struct answer_view *v, const struct choice_whole *choices, 
     return message_json(v, content_json(v, c), reason_of(v, c->finish, c->stop_word), c->stop_word);
 }
 
+static const struct field_name names[] = {
+    { "messages", "messages" }, /* with other numbers */
+    { "n_predict", "max_tokens" },
+    { "stop", "stop_sequences" },
+    { "response_format", "output_config.format" },
+    { NULL, NULL },
+};
+
 const struct shape anthropic_shape = {
+    .names = names,
     .id_prefix = "msg_",
     .media_type = "text/event-stream",
     .state_bytes = sizeof(struct blocks),

@@ -2,6 +2,7 @@
 #include "coordinator/api/anthropic.h"
 #include "coordinator/api/chat.h"
 #include "coordinator/api/count.h"
+#include "coordinator/api/translate.h"
 
 void api_messages(void *arg, struct http_exchange *x)
 {
@@ -27,6 +28,7 @@ void api_messages_count(void *arg, struct http_exchange *x)
         rc = anthropic_chat_body(body, ANTHROPIC_COUNT, &translated, &r);
     if (rc == 0)
         rc = chat_count(arg, x, translated, &n, &r);
+    refusal_rename(&r, anthropic_shape.names);
     if (rc == 0)
         reply_json(x, 200, json_pack("{s:I}", "input_tokens", (json_int_t)n));
     else

@@ -125,11 +125,11 @@ void chat_answer(const struct api *a, struct http_exchange *x, json_t *takes_bod
                  const struct shape *shape)
 {
     struct generation_request q;
-    if (request_open(&q, a, x, takes_body, original, FOR_CHAT) != 0)
+    if (request_open(&q, a, x, takes_body, original, FOR_CHAT, shape) != 0)
         return;
     int rc = chat_prompt(a, q.body, &q.prompts, &q.params, &q.refusal);
     q.n_prompts = q.prompts == NULL ? 0 : 1;
-    request_answer(&q, rc, shape);
+    request_answer(&q, rc);
 }
 
 void api_chat(void *arg, struct http_exchange *x)

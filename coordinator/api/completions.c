@@ -210,10 +210,10 @@ void completion_answer(const struct api *a, struct http_exchange *x, json_t *tak
                        const struct shape *shape)
 {
     struct generation_request q;
-    if (request_open(&q, a, x, takes_body, original, FOR_COMPLETION) != 0)
+    if (request_open(&q, a, x, takes_body, original, FOR_COMPLETION, shape) != 0)
         return;
     int rc = completion_prompts(&q);
-    request_answer(&q, rc, shape);
+    request_answer(&q, rc);
 }
 
 void api_completions(void *arg, struct http_exchange *x)

@@ -202,8 +202,8 @@ void api_infill(void *arg, struct http_exchange *x)
     struct generation_request q;
     if (rc != 0)
         reply_refusal(x, &r);
-    else if (request_open(&q, arg, x, translate(body), body, FOR_COMPLETION) == 0)
-        request_answer(&q, make_prompt(&q, body), &infill_shape);
+    else if (request_open(&q, arg, x, translate(body), body, FOR_COMPLETION, &infill_shape) == 0)
+        request_answer(&q, make_prompt(&q, body));
     json_decref(body);
 }
 

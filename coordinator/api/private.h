@@ -52,11 +52,18 @@ enum error_form {
     ERRORS_OLLAMA,    /* {"error": "message"} */
 };
 
+/* What a field of a translated body is in the client's own. A list of them ends with NULL. */
+struct field_name {
+    const char *from, *to;
+};
+
 int refuse(struct refusal *r, int status, const char *param, const char *format, ...) PRINTF_LIKE(4, 5);
 /* The whole answer to a refused request. */
 void reply_refusal(struct http_exchange *x, const struct refusal *r);
 /* From an error of a layer below. */
 void reply_error(struct http_exchange *x, const struct error *e);
+/* How errors of the endpoint look; where there is none, of those whose paths begin so. */
+enum error_form reply_form(const struct http_exchange *x);
 /* The body of the answer; the caller's. */
 json_t *refusal_json(const struct refusal *r, enum error_form form);
 /* The whole answer; takes the JSON. */

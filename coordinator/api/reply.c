@@ -80,8 +80,7 @@ json_t *refusal_json(const struct refusal *r, enum error_form form)
     }
 }
 
-/* Of the endpoint; where there is none, of those whose paths begin so. */
-static enum error_form form_of(const struct http_exchange *x)
+enum error_form reply_form(const struct http_exchange *x)
 {
     const struct http_route *route = http_matched(x);
     if (route != NULL)
@@ -98,7 +97,7 @@ void reply_refusal(struct http_exchange *x, const struct refusal *r)
         http_reply_header(x, "Retry-After", seconds);
     else if (http >= 500)
         http_reply_header(x, "x-should-retry", "false");
-    reply_json(x, http, refusal_json(r, form_of(x)));
+    reply_json(x, http, refusal_json(r, reply_form(x)));
 }
 
 void reply_error(struct http_exchange *x, const struct error *e)

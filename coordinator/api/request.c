@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "coordinator/api/keys.h"
+#include "coordinator/api/translate.h"
 
 int api_refuse_model(const struct api *a, const char *id, struct refusal *r)
 {
@@ -74,12 +75,20 @@ static void request_close(struct generation_request *q)
     json_decref(q->original);
 }
 
+/* Fields are named as in the client's own body. */
+static void reply_named(struct generation_request *q)
+{
+    refusal_rename(&q->refusal, q->shape->names);
+    reply_refusal(q->x, &q->refusal);
+}
+
 int request_open(struct generation_request *q, const struct api *a, struct http_exchange *x, json_t *takes_body,
-                 const json_t *original, enum endpoint endpoint)
+                 const json_t *original, enum endpoint endpoint, const struct shape *shape)
 {
     memset(q, 0, sizeof(*q));
     q->api = a;
     q->x = x;
+    q->shape = shape;
     q->prompt_field = endpoint == FOR_CHAT ? "messages" : "prompt";
     q->body = takes_body;
     q->original = json_incref((json_t *)(uintptr_t)original);
@@ -93,18 +102,20 @@ int request_open(struct generation_request *q, const struct api *a, struct http_
     if (rc == 0)
         rc = api_ready(a, &q->route, &q->refusal);
     if (rc != 0) {
-        reply_refusal(x, &q->refusal);
+        reply_named(q);
         request_close(q);
     }
     return rc;
 }
 
-/* In OpenAI's words, which clients look for. */
+/* In OpenAI's or Anthropic's words, which clients look for. */
 static int refuse_length(struct generation_request *q, size_t n, uint32_t context)
 {
     const char *where = q->prompt_field;
     int64_t wanted = q->params.max_tokens;
     q->refusal.code = "context_length_exceeded";
+    if (n >= context && reply_form(q->x) == ERRORS_ANTHROPIC)
+        return refuse(&q->refusal, ERR_LIMIT, where, "prompt is too long: %zu tokens > %u maximum", n, context);
     if (n >= context)
         return refuse(&q->refusal, ERR_LIMIT, where,
                       "This model's maximum context length is %u tokens. However, your %s resulted in %zu tokens. "
@@ -126,14 +137,14 @@ static int check_length(struct generation_request *q, size_t n)
     return fits ? 0 : refuse_length(q, n, context);
 }
 
-void request_answer(struct generation_request *q, int rc, const struct shape *shape)
+void request_answer(struct generation_request *q, int rc)
 {
     for (size_t i = 0; i < q->n_prompts && rc == 0; i++)
         rc = check_length(q, q->prompts[i].tokens.count);
     if (rc != 0) {
-        reply_refusal(q->x, &q->refusal);
+        reply_named(q);
     } else {
-        answer(q->api, q->x, shape, &q->params, q->original, q->prompts, q->n_prompts, api_context(&q->route));
+        answer(q->api, q->x, q->shape, &q->params, q->original, q->prompts, q->n_prompts, api_context(&q->route));
         q->prompts = NULL; /* taken */
         q->n_prompts = 0;
     }

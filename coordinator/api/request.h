@@ -7,6 +7,7 @@
 struct generation_request {
     const struct api *api;
     struct http_exchange *x;
+    const struct shape *shape;
     json_t *body;
     json_t *original; /* what the client sent */
     struct params params;
@@ -20,8 +21,9 @@ struct generation_request {
 /* Reads the model's name, the parameters, and whether a route is there; a refusal was sent when this is not 0.
  * Takes the body; holds `original`, which may be the same. */
 MUST_USE int request_open(struct generation_request *q, const struct api *a, struct http_exchange *x,
-                          json_t *takes_body, const json_t *original, enum endpoint endpoint);
+                          json_t *takes_body, const json_t *original, enum endpoint endpoint,
+                          const struct shape *shape);
 /* rc: of making the prompts. Checks their length, answers, and frees everything. */
-void request_answer(struct generation_request *q, int rc, const struct shape *shape);
+void request_answer(struct generation_request *q, int rc);
 
 #endif

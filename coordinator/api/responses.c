@@ -88,6 +88,7 @@ void api_responses_count(void *arg, struct http_exchange *x)
         rc = translate(arg, body, &translated, &r);
     if (rc == 0)
         rc = chat_count(arg, x, translated, &n, &r);
+    refusal_rename(&r, responses_shape.names);
     if (rc == 0)
         reply_json(x, 200, count_json(n));
     else

@@ -238,7 +238,16 @@ static json_t *whole(struct answer_view *v, const struct choice_whole *choices, 
     return response;
 }
 
+static const struct field_name names[] = {
+    { "messages", "input" },
+    { "max_completion_tokens", "max_output_tokens" },
+    { "response_format", "text.format" },
+    { "reasoning_effort", "reasoning.effort" },
+    { NULL, NULL },
+};
+
 const struct shape responses_shape = {
+    .names = names,
     .id_prefix = "resp_",
     .media_type = "text/event-stream",
     .state_bytes = sizeof(struct turn),

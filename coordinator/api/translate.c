@@ -43,6 +43,31 @@ int copy_length(json_t *to, const char *name, const json_t *from, const char *fi
     return 0;
 }
 
+/* The length of such a name at the text's begin, with what follows it; 0: it does not begin so. */
+static size_t name_len(const char *text, const char *name)
+{
+    size_t n = strlen(name);
+    if (strncmp(text, name, n) != 0 || (text[n] != '\0' && strchr(" :.[", text[n]) == NULL))
+        return 0;
+    return n + strcspn(text + n, " :");
+}
+
+void refusal_rename(struct refusal *r, const struct field_name *names)
+{
+    for (; names != NULL && names->from != NULL; names++) {
+        if (name_len(r->param, names->from) == 0)
+            continue;
+        size_t n = name_len(r->error.text, names->from);
+        if (n > 0) {
+            char text[sizeof(r->error.text)];
+            snprintf(text, sizeof(text), "%s%s", names->to, r->error.text + n);
+            memcpy(r->error.text, text, sizeof(text));
+        }
+        snprintf(r->param, sizeof(r->param), "%s", names->to);
+        return;
+    }
+}
+
 int part_add(json_t *parts, const json_t *text, const char *where, struct refusal *r)
 {
     if (!json_is_string(text))

@@ -20,6 +20,10 @@ void put_where(char where[static WHERE_BYTES], const char *list, size_t i);
 /* A number of tokens from 1, under another name. An absent one is none. */
 MUST_USE int copy_length(json_t *to, const char *name, const json_t *from, const char *field, struct refusal *r);
 
+/* The field that the refusal is about, and with which its sentence may begin, gets the client's name for it; where the
+ * name is another, what follows it ("[2].content") is not the client's either. names NULL: nothing changes. */
+void refusal_rename(struct refusal *r, const struct field_name *names);
+
 /* Adds a text part to a list of them. */
 MUST_USE int part_add(json_t *parts, const json_t *text, const char *where, struct refusal *r);
 /* Of a message: one part is its text, none is "". The caller's. */

@@ -111,7 +111,7 @@ def check_errors(client, anthropic):
     refused(anthropic.BadRequestError, "max_tokens", max_tokens=0)
     refused(anthropic.BadRequestError, "messages", messages=[])
     refused(anthropic.BadRequestError, "prefill", messages=[*QUESTION, {"role": "assistant", "content": "The"}])
-    refused(anthropic.BadRequestError, "maximum context length", messages=[{"role": "user", "content": "a b " * 5000}])
+    refused(anthropic.BadRequestError, "prompt is too long: ", messages=[{"role": "user", "content": "a b " * 5000}])
     refused(anthropic.NotFoundError, "claude-unknown", model="claude-unknown")
     refused(anthropic.BadRequestError, "tools[0]", tools=[{"type": "web_search_20250305", "name": "web_search"}])
 

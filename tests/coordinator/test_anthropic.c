@@ -116,7 +116,7 @@ static void test_the_context_ends_an_answer(void **state)
     fake_control_limits(rig->control, 4, 4);
     struct reply r = rig_call(rig, MESSAGES, "{\"max_tokens\":1," ASK "}", NULL);
     assert_int_equal(r.status, 400);
-    assert_non_null(strstr(reply_text(&r, "error.message"), "maximum context length"));
+    assert_non_null(strstr(reply_text(&r, "error.message"), "prompt is too long: "));
     reply_free(&r);
 }
 
@@ -349,6 +349,8 @@ static void test_errors_are_anthropics(void **state)
         { MESSAGES, "{\"max_tokens\":5,\"model\":\"claude\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
           "not_found_error", "claude", 404 },
         { MESSAGES, "{\"max_tokens\":5,\"temperature\":3," ASK "}", "invalid_request_error", "temperature", 400 },
+        { MESSAGES, "{\"max_tokens\":5,\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":"
+          "{\"not\":{}}}}," ASK "}", "invalid_request_error", "output_config.format: ", 400 },
         { MESSAGES, "{]", "invalid_request_error", "not valid JSON", 400 },
         { "/v1/messages/count_tokens", "{\"model\":\"claude\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
           "not_found_error", "claude", 404 },

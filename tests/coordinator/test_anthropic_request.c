@@ -9,6 +9,7 @@
 
 #include "base/memory.h"
 #include "coordinator/api/anthropic.h"
+#include "coordinator/api/translate.h"
 #include "tests/coordinator/translated.h"
 
 #define ASK "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
@@ -185,6 +186,33 @@ static void test_what_is_counted(void **state)
     check_translated(rows, COUNTOF(rows), as_count);
 }
 
+/* ---- names of fields ---- */
+
+static void test_refusals_get_the_clients_names(void **state)
+{
+    static const struct field_name names[] = { { "stop", "stop_sequences" }, { "messages", "input" }, { NULL, NULL } };
+    static const struct {
+        const char *param, *text, *renamed, *said;
+    } rows[] = {
+        { "stop", "stop must be a string", "stop_sequences", "stop_sequences must be a string" },
+        { "stop", "a stop string has 1 to 9 bytes", "stop_sequences", "a stop string has 1 to 9 bytes" },
+        { "messages[2].content", "messages[2].content: no", "input", "input: no" },
+        { "messages", "the messages has no tokens", "input", "the messages has no tokens" },
+        { "stop_token_ids", "stop_token_ids is not supported", "stop_token_ids", "stop_token_ids is not supported" },
+        { "", "stop", "", "stop" },
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct refusal r = { 0 };
+        (void)refuse(&r, ERR_INVALID, rows[i].param, "%s", rows[i].text);
+        refusal_rename(&r, NULL);
+        assert_string_equal(r.param, rows[i].param);
+        refusal_rename(&r, names);
+        assert_string_equal(r.param, rows[i].renamed);
+        assert_string_equal(r.error.text, rows[i].said);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_turns_with_tools),
         cmocka_unit_test(test_tools),
         cmocka_unit_test(test_what_is_counted),
+        cmocka_unit_test(test_refusals_get_the_clients_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

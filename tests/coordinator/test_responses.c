@@ -455,6 +455,9 @@ static void test_errors_name_the_field(void **state)
         { RESPONSES, "{\"input\":\"a\",\"model\":\"gpt\"}", "model", 404 },
         { RESPONSES, "{\"input\":\"a\",\"previous_response_id\":\"resp_1\"}", "previous_response_id", 400 },
         { RESPONSES, "{\"input\":\"a\",\"temperature\":7}", "temperature", 400 },
+        { RESPONSES, "{\"input\":\"a\",\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":"
+          "{\"not\":{}}}}}", "text.format", 400 },
+        { RESPONSES, "{\"input\":\"a\",\"max_output_tokens\":9999}", "input", 400 },
         { "/v1/responses/input_tokens", "{\"input\":[{\"type\":\"item_reference\",\"id\":\"a\"}]}", "input[0]", 400 },
         { "/responses/input_tokens", "{\"input\":\"a\",\"model\":\"gpt\"}", "model", 404 },
     };
