@@ -1,9 +1,11 @@
 /* fuzz_request: bodies of requests: what reads them refuses with a sentence, and translations are bodies again. */
 #include <string.h>
 
+#include "coordinator/api/anthropic.h"
 #include "coordinator/api/fields.h"
 #include "coordinator/api/grammars.h"
 #include "coordinator/api/ollama_request.h"
+#include "coordinator/api/responses.h"
 #include "tests/fuzz/fuzz.h"
 
 /* As much of an api as reading needs. */
@@ -62,6 +64,19 @@ static void read_ollamas(const json_t *body)
     }
 }
 
+static void read_others(const json_t *body)
+{
+    static const enum anthropic_use uses[] = { ANTHROPIC_ANSWER, ANTHROPIC_COUNT };
+    json_t *made = NULL;
+    struct refusal r = { 0 };
+    int rc = responses_chat_body(body, &made, &r);
+    read_translated(rc, made, FOR_CHAT, &r);
+    for (size_t i = 0; i < COUNTOF(uses); i++) {
+        rc = anthropic_chat_body(body, uses[i], &made, &r);
+        read_translated(rc, made, FOR_CHAT, &r);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct refusal r = { 0 };
@@ -73,6 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     read_fields(body, FOR_CHAT);
     read_fields(body, FOR_COMPLETION);
     read_ollamas(body);
+    read_others(body);
     json_decref(body);
     return 0;
 }
@@ -93,6 +109,18 @@ void fuzz_seeds(fuzz_give_fn give, void *arg)
         "{\"model\":\"m\",\"prompt\":\"p\",\"system\":\"s\",\"raw\":true,\"suffix\":\"e\",\"stream\":false,"
         "\"format\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},\"required\":[\"a\"]},"
         "\"logprobs\":true,\"top_logprobs\":4,\"keep_alive\":0,\"template\":\"\",\"context\":[],\"images\":[]}",
+        "{\"max_tokens\":5,\"system\":[{\"type\":\"text\",\"text\":\"s\"}],\"stop_sequences\":[\"x\"],\"messages\":["
+        "{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"t\"},{\"type\":\"tool_use\","
+        "\"id\":\"i\",\"name\":\"f\",\"input\":{}}]},{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\","
+        "\"tool_use_id\":\"i\",\"content\":[{\"type\":\"text\",\"text\":\"r\"}]}]}],\"tools\":[{\"name\":\"f\","
+        "\"input_schema\":{}}],\"tool_choice\":{\"type\":\"tool\",\"name\":\"f\"},\"thinking\":{\"type\":"
+        "\"enabled\"},\"output_config\":{\"effort\":\"low\"}}",
+        "{\"instructions\":\"s\",\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"a\"}]},"
+        "{\"type\":\"reasoning\",\"content\":[{\"text\":\"t\"}],\"summary\":[]},{\"type\":\"function_call\","
+        "\"call_id\":\"i\",\"name\":\"f\",\"arguments\":\"{}\"},{\"type\":\"function_call_output\",\"call_id\":\"i\","
+        "\"output\":\"r\"}],\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"parameters\":null}],\"tool_choice\":"
+        "\"required\",\"text\":{\"format\":{\"type\":\"json_object\"}},\"reasoning\":{\"effort\":\"low\"},"
+        "\"max_output_tokens\":5,\"include\":[\"message.output_text.logprobs\"]}",
     };
     for (size_t i = 0; i < COUNTOF(texts); i++)
         give(arg, texts[i], strlen(texts[i]));
