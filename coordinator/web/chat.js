@@ -13,6 +13,7 @@ import { welcome } from "./welcome.js";
 
 const SAVE_MS = 2000;
 const NEAR_PX = 60;
+const REST = 3; // times what it took to draw
 const OPEN = "shoal.open"; // of the session: the conversation that a reload shows again
 
 export class Chat {
@@ -20,7 +21,7 @@ export class Chat {
   constructor(root, composer, changed) {
     this.composer = composer;
     this.changed = changed;
-    this.running = new Map(); // conversation id -> { c, turn, abort, speech, saved, element, due }
+    this.running = new Map(); // conversation id -> { c, turn, abort, speech, saved, rest, element, due }
     this.turns = el("div.turns");
     this.scroller = el("div.scroller", { tabindex: "0", role: "region", "aria-label": "Conversation" }, this.turns);
     this.latest = el("button.latest", { type: "button", hidden: true, onclick: () => this.toEnd() },
@@ -150,7 +151,7 @@ export class Chat {
   async answerTo(c, question) {
     const model = settings().model;
     const turn = addTurn(c, question.id, "assistant", "", model === "" ? {} : { model });
-    const run = { c, turn, abort: new AbortController(), speech: new Speech(), saved: Date.now() };
+    const run = { c, turn, abort: new AbortController(), speech: new Speech(), saved: Date.now(), rest: 0 };
     this.running.set(c.id, run);
     save(c);
     this.changed();
@@ -178,7 +179,7 @@ export class Chat {
     this.state();
   }
 
-  // Draws at most once a frame, and keeps what has come for the case that the tab is closed.
+  // Draws at most once a frame and a quarter of the time, and keeps what has come for the case that the tab is closed.
   grew(run) {
     if (Date.now() - run.saved > SAVE_MS) {
       save(run.c);
@@ -186,12 +187,14 @@ export class Chat {
     }
     if (run.c !== this.c || run.due) return;
     run.due = true;
-    requestAnimationFrame(() => {
+    setTimeout(() => requestAnimationFrame(() => {
       run.due = false;
       if (run.c !== this.c || !this.running.has(run.c.id)) return;
+      const began = performance.now();
       run.speech.grow(run.turn.content);
       this.drawn(run);
-    });
+      run.rest = REST * (performance.now() - began);
+    }), run.rest);
   }
 
   drawn(run) {

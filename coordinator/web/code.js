@@ -25,7 +25,8 @@ const MARKUP = /^(html|xml|svg|vue)$/;
 const PLAIN = /^(text|txt|plain|plaintext|output|log|md|markdown|)$/;
 
 // Strings and comments end with their line, but for those that may not; what is repeated is unlike what follows.
-const STRINGS = /"""[^]*?(?:"""|$)|'''[^]*?(?:'''|$)|"(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.){0,200}'|`(?:[^`\\]|\\[^])*`?/;
+const LONG = /"""[^]*?(?:"""|$)|'''[^]*?(?:'''|$)/;
+const STRINGS = /"(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.){0,200}'|`(?:[^`\\]|\\[^])*`?/;
 const REST = /\b(?:0[xXbB][\da-fA-F_]+|\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?)\b|[A-Za-z_]\w*/;
 
 function comments(language) {
@@ -47,7 +48,7 @@ function kind(piece, m, language) {
 export function coloured(text, language) {
   const name = language.toLowerCase();
   if (PLAIN.test(name) || text.length > LENGTH_MAX) return [text];
-  const pieces = new RegExp(`(${comments(name).source})|(${STRINGS.source})|${REST.source}`, "g");
+  const pieces = new RegExp(`(${comments(name).source})|(${LONG.source}|${STRINGS.source})|${REST.source}`, "g");
   const out = [];
   let at = 0;
   for (const m of text.matchAll(pieces)) {

@@ -1,7 +1,7 @@
 // dom: elements out of names, attributes and children; text is only ever text.
 import { icon } from "./icons.js";
 
-// el("button.icon", { type: "button", onclick: f, hidden: true }, "text", child, ...)
+// el("button.icon", { type: "button", onclick: f, hidden: true }, "text", child, [children], ...)
 export function el(what, given = {}, ...children) {
   const [tag, ...classes] = what.split(".");
   const e = document.createElement(tag);
@@ -11,8 +11,13 @@ export function el(what, given = {}, ...children) {
     else if (value === true) e.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) e.setAttribute(name, String(value));
   }
-  e.append(...children.filter((c) => c !== null && c !== undefined));
+  fill(e, children.flat());
   return e;
+}
+
+// Puts children behind what is there, however many: arguments of a call are bounded.
+export function fill(e, children) {
+  for (const c of children) if (c !== null && c !== undefined) e.append(c);
 }
 
 export function find(id) {

@@ -15,7 +15,7 @@ export function safeUrl(text) {
 }
 
 function link(url, children) {
-  return el("a", { href: url, target: "_blank", rel: "noopener noreferrer nofollow" }, ...children);
+  return el("a", { href: url, target: "_blank", rel: "noopener noreferrer nofollow" }, children);
 }
 
 // [words](address "title"); the address may have one pair of brackets. A picture is a link too: nothing is fetched.
@@ -33,14 +33,14 @@ const rules = [
   { at: "\\", match: /\\([!-/:-@[-`{-~])/y, make: (m) => [m[1]] },
   { at: "`", match: /(`{1,3})(?!`)([^\n]{1,2000}?)(?<!`)\1(?!`)/y, make: (m) => [el("code", {}, m[2].trim() || m[2])] },
   { at: "*", match: /\*\*\*(?=\S)([^*\n]{1,2000})(?<=\S)\*\*\*/y,
-    make: (m, d) => [el("strong", {}, el("em", {}, ...words(m[1], d)))] },
-  { at: "*", match: /\*\*(?=\S)([^\n]{1,2000}?\S|\S)\*\*/y, make: (m, d) => [el("strong", {}, ...words(m[1], d))] },
-  { at: "*", match: /\*(?=[^\s*])([^*\n]{1,2000})(?<=\S)\*(?!\*)/y, make: (m, d) => [el("em", {}, ...words(m[1], d))] },
-  { at: "_", match: /__(?=\S)([^\n]{1,2000}?\S|\S)__(?!\w)/y, make: (m, d) => [el("strong", {}, ...words(m[1], d))],
+    make: (m, d) => [el("strong", {}, el("em", {}, words(m[1], d)))] },
+  { at: "*", match: /\*\*(?=\S)([^\n]{1,2000}?\S|\S)\*\*/y, make: (m, d) => [el("strong", {}, words(m[1], d))] },
+  { at: "*", match: /\*(?=[^\s*])([^*\n]{1,2000})(?<=\S)\*(?!\*)/y, make: (m, d) => [el("em", {}, words(m[1], d))] },
+  { at: "_", match: /__(?=\S)([^\n]{1,2000}?\S|\S)__(?!\w)/y, make: (m, d) => [el("strong", {}, words(m[1], d))],
     apart: true },
-  { at: "_", match: /_(?=[^\s_])([^_\n]{1,2000})(?<=\S)_(?!\w)/y, make: (m, d) => [el("em", {}, ...words(m[1], d))],
+  { at: "_", match: /_(?=[^\s_])([^_\n]{1,2000})(?<=\S)_(?!\w)/y, make: (m, d) => [el("em", {}, words(m[1], d))],
     apart: true },
-  { at: "~", match: /~~(?=\S)([^~\n]{1,2000})~~/y, make: (m, d) => [el("del", {}, ...words(m[1], d))] },
+  { at: "~", match: /~~(?=\S)([^~\n]{1,2000})~~/y, make: (m, d) => [el("del", {}, words(m[1], d))] },
   { at: "[", match: LINK, make: linkTo },
   { at: "!", match: LINK, make: linkTo },
   { at: "<", match: /<(https?:\/\/[^\s<>]{1,2000})>/y, make: (m) => address(m[1]) },
@@ -60,7 +60,7 @@ function bare(text) {
 }
 
 // A rule that found no end does not look again: else a line of stars would be read once for each star.
-const TRIES_MAX = 400;
+const TRIES_MAX = 100;
 
 export function words(text, depth = 0) {
   const out = [];

@@ -1,10 +1,11 @@
 // markdown: an answer's text as elements. Everything the model says is text; no string is ever read as HTML.
 // A text that grows is drawn again only from the block on that has changed.
 import { coloured } from "./code.js";
-import { copy, el } from "./dom.js";
+import { copy, el, fill } from "./dom.js";
 import { words } from "./inline.js";
 
 const DEPTH_MAX = 6;
+const COLUMNS_MAX = 100;
 
 // None of these may read a long line again and again: what they repeat is bounded or unlike what follows.
 const FENCE = /^ {0,3}(`{3,20}|~{3,20})([^`]*)$/;
@@ -84,19 +85,19 @@ function codeElement(block) {
   return el("div.code", { role: "group", "aria-label": `Code, ${language}` },
     el("div.code-head", {}, el("span", {}, language),
       el("button.small", { type: "button", onclick: () => copy(text) }, "Copy code")),
-    el("pre", { tabindex: "0" }, el("code", {}, ...coloured(text, block.language))));
+    el("pre", { tabindex: "0" }, el("code", {}, coloured(text, block.language))));
 }
 
 function headingElement(block) {
   const [, marks, text] = block.lines[0].match(HEADING);
-  return el(`h${Math.min(marks.length + 2, 6)}`, {}, ...words(text.trimEnd().replace(/\s#{1,6}$/, "")));
+  return el(`h${Math.min(marks.length + 2, 6)}`, {}, words(text.trimEnd().replace(/\s#{1,6}$/, "")));
 }
 
 function wordsElement(block) {
   const p = el("p");
   block.lines.forEach((line, i) => {
     if (i > 0) p.append(/ {2,}$|\\$/.test(block.lines[i - 1]) ? el("br") : "\n");
-    p.append(...words(line.trim().replace(/\\$/, "")));
+    fill(p, words(line.trim().replace(/\\$/, "")));
   });
   return p;
 }
@@ -107,9 +108,9 @@ function cells(line) {
 
 function tableElement(block) {
   const [head, , ...rows] = block.lines.map(cells);
-  const row = (tag, line) => el("tr", {}, ...head.map((_, i) => el(tag, {}, ...words(line[i] ?? ""))));
+  const row = (tag, line) => el("tr", {}, head.slice(0, COLUMNS_MAX).map((_, i) => el(tag, {}, words(line[i] ?? ""))));
   return el("div.table", { tabindex: "0", role: "group", "aria-label": "Table" },
-    el("table", {}, el("thead", {}, row("th", head)), el("tbody", {}, ...rows.map((r) => row("td", r)))));
+    el("table", {}, el("thead", {}, row("th", head)), el("tbody", {}, rows.map((r) => row("td", r)))));
 }
 
 // The items of a list: their first line's rest and all that is indented below it.
@@ -132,13 +133,13 @@ function listElement(block, depth) {
   const items = itemsOf(block.lines).map(({ lines }) => {
     const children = elements(lines.join("\n"), depth + 1);
     const lone = children[0]?.tagName === "P" ? [...children[0].childNodes, ...children.slice(1)] : children;
-    return el("li", {}, ...lone);
+    return el("li", {}, lone);
   });
-  return el(ordered ? "ol" : "ul", { start: start === 1 ? null : start }, ...items);
+  return el(ordered ? "ol" : "ul", { start: start === 1 ? null : start }, items);
 }
 
 function quoteElement(block, depth) {
-  return el("blockquote", {}, ...elements(block.lines.map((l) => l.replace(QUOTE, "")).join("\n"), depth + 1));
+  return el("blockquote", {}, elements(block.lines.map((l) => l.replace(QUOTE, "")).join("\n"), depth + 1));
 }
 
 function element(block, depth) {
@@ -165,6 +166,6 @@ export function draw(box, text) {
   let same = 0;
   while (same < old.length && same < blocks.length && old[same] === blocks[same].source) same++;
   while (box.children.length > same) box.lastChild.remove();
-  box.append(...blocks.slice(same).map((b) => element(b, 0)));
+  fill(box, blocks.slice(same).map((b) => element(b, 0)));
   box.blocks = blocks.map((b) => b.source);
 }

@@ -62,7 +62,7 @@ function callsElement(turn, acts) {
   const boxes = turn.calls.map((c) => callElement(c, acts, open));
   const out = el("div.calls", {}, ...boxes);
   if (open)
-    out.append(el("button", { type: "button", onclick: () => acts.results(turn, boxes.map((b) => b.result())) },
+    out.append(el("button.main", { type: "button", onclick: () => acts.results(turn, boxes.map((b) => b.result())) },
       turn.calls.length > 1 ? "Send results" : "Send result"));
   return out;
 }

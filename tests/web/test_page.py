@@ -200,6 +200,12 @@ class Tests:
                                         "catch { return 0; } })()"), 0)
         self.b.events.clear()
 
+    def test_large_and_odd_texts_are_drawn(self):
+        self.open()
+        for text in ("'|'.repeat(100000) + '\\n' + '|-'.repeat(900)", "'# a\\n'.repeat(20000)", "'[a]('.repeat(20000)",
+                     "' '.repeat(50) + '> - 1. '.repeat(5000)", "'*a_b`c~~'.repeat(10000)", "'```\\n'.repeat(9999)"):
+            self.b.js(f"import('/ui/markdown.js').then((m) => m.draw(document.createElement('div'), {text}))")
+
     def test_errors_are_a_sentence(self):
         self.open()
         script = self.standin.script
@@ -239,8 +245,8 @@ class Tests:
     def test_settings_go_with_the_request(self):
         self.open({})
         self.b.click("#open-settings")
-        for name, value in (("set-system-prompt", "Be brief."), ("set-temperature", "0.3"), ("set-longest-answer", "9")):
-            self.b.js(f"document.querySelector('#{name}').focus()")
+        for name, value in (("system-prompt", "Be brief."), ("temperature", "0.3"), ("longest-answer", "9")):
+            self.b.js(f"document.querySelector('#set-{name}').focus()")
             self.b.type(value)
         self.shot("settings")
         self.press("Save")
