@@ -17,7 +17,10 @@ const char *ollama_time(const struct timespec *t, char text[static OLLAMA_TIME_B
 const char *ollama_now(char text[static OLLAMA_TIME_BYTES]);
 /* The name under which clients are told of a model: with a tag. Caller frees. */
 char *ollama_name(const char *id);
-/* The model that the body's `model` (or `name`) asks for, which must be there. ERR_NOT_FOUND in Ollama's words. */
+/* The name of a model in a body: `model`, or `name` where the former is absent or empty, as Ollama's command line has
+ * it. NULL: there is none. */
+const char *ollama_asked(const json_t *body);
+/* The model of that name, which must be there. ERR_NOT_FOUND in Ollama's words. */
 MUST_USE int ollama_find(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r);
 
 /* The store's model of a name, or of a source of the hub; closed by the caller in every case. */

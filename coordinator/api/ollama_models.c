@@ -38,16 +38,21 @@ char *ollama_name(const char *id)
     return mem_printf("%s%s", id, strchr(last == NULL ? id : last, ':') == NULL ? ":latest" : "");
 }
 
+const char *ollama_asked(const json_t *body)
+{
+    const json_t *model = json_object_get(body, "model");
+    const json_t *v = json_string_length(model) > 0 ? model : json_object_get(body, "name");
+    return json_string_length(v) > 0 ? json_string_value(v) : NULL;
+}
+
 int ollama_find(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r)
 {
-    const json_t *v = json_object_get(body, "model");
-    if (v == NULL || json_string_length(v) == 0) /* the command line's `show` says "model": "" */
-        v = json_object_get(body, "name");
-    if (!json_is_string(v) || json_string_length(v) == 0)
+    const char *name = ollama_asked(body);
+    if (name == NULL)
         return refuse(r, ERR_INVALID, "model", "model is required");
-    if (api_model_named(a, json_string_value(v), adapter))
+    if (api_model_named(a, name, adapter))
         return 0;
-    return refuse(r, ERR_NOT_FOUND, "model", "model '%.200s' not found", json_string_value(v));
+    return refuse(r, ERR_NOT_FOUND, "model", "model '%.200s' not found", name);
 }
 
 /* ---- the server ---- */

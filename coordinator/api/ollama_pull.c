@@ -198,9 +198,9 @@ static int source_of(const char **source, const struct api *a, const json_t *bod
     struct model_entry m;
     struct hub_source parsed;
     uint32_t adapter;
-    const char *name = json_string_value(json_object_get(body, json_object_get(body, "model") ? "model" : "name"));
+    const char *name = ollama_asked(body);
     *source = NULL;
-    if (name == NULL || name[0] == '\0')
+    if (name == NULL)
         return refuse(r, ERR_INVALID, "model", "model is required");
     if (hub_is_source(name)) {
         *source = name;

@@ -97,7 +97,9 @@ void api_ollama_delete(void *arg, struct http_exchange *x)
     const char *name = NULL;
     int rc = json_body(&body, x, &r);
     if (rc == 0)
-        rc = text_of(&name, body, json_object_get(body, "model") == NULL ? "name" : "model", &r);
+        name = ollama_asked(body);
+    if (rc == 0 && name == NULL)
+        rc = refuse(&r, ERR_INVALID, "model", "model is required");
     if (rc == 0)
         rc = remove_stored(arg, name, &r);
     if (rc == 0)

@@ -239,7 +239,8 @@ class Pull(unittest.TestCase):
         bars = [x for x in lines if "total" in x]
         self.assertEqual((bars[-1]["completed"], bars[-1]["total"]), (len(self.demo), len(self.demo)))
         self.assertEqual(len({x["digest"] for x in bars}), 1)
-        code, text = self.ask("POST", url + "/api/pull", {"model": f"{GGUF}:Q8_0", "stream": False})
+        named = {"model": "", "name": f"{GGUF}:Q8_0"}  # as Ollama's command line has it
+        code, text = self.ask("POST", url + "/api/pull", {**named, "stream": False})
         self.assertEqual((code, json.loads(text)), (200, {"status": "success"}))
         self.assertEqual(self.ask("POST", url + "/api/copy", {"source": GGUF, "destination": "mine"})[0], 200)
         models = json.loads(self.ask("GET", url + "/api/tags")[1])["models"]
@@ -247,7 +248,7 @@ class Pull(unittest.TestCase):
         self.assertEqual({(m["size"], m["details"]["family"], m["details"]["parameter_size"],
                            m["details"]["quantization_level"]) for m in models},
                          {(len(self.demo), "qwen3moe", "11.16M", "Q8_0")})
-        self.assertEqual(self.ask("DELETE", url + "/api/delete", {"model": f"{GGUF}:Q8_0"})[0], 200)
+        self.assertEqual(self.ask("DELETE", url + "/api/delete", named)[0], 200)
         self.assertEqual(self.model("mine:latest", "demo-Q8_0.gguf").read_bytes(), self.demo)
         self.assertEqual([m["name"] for m in self.models()], ["mine:latest", "served:one"])
 
