@@ -19,8 +19,8 @@
 
 #include "base/error.h"
 #include "coordinator/control.h"
+#include "coordinator/guide.h"
 #include "proto/frame.h"
-#include "text/grammar/grammar.h"
 
 enum engine_limits {
     ENGINE_WAITING_MAX = 256,     /* sequences that wait for a place; more: ERR_BUSY */
@@ -40,7 +40,7 @@ struct request_options {
     struct frame_open sampling; /* sequence and epoch are the engine's; bias is copied */
     const int32_t *end_tokens; /* generation ends after one of these (it is delivered) */
     size_t n_end_tokens;
-    struct grammar *grammar;   /* that the answer must follow, NULL: none. Held; end_tokens must be its model's */
+    const struct guide_plan *plan; /* of the answer's form, NULL: it is free. Copied; end_tokens must be its model's */
     uint32_t adapter;          /* 0: none, else one of control_adapter_name(). ERR_INVALID: there is no such one */
     bool logits;               /* deliver EVENT_LOGITS for every prompt row instead of sampling */
     enum hidden_rows hidden;   /* or EVENT_HIDDEN for some of them; not both */

@@ -64,7 +64,7 @@ static void put_part(struct engine *en, const struct schedule_part *p, struct fr
         en->rows[f->n_rows++] = (struct frame_row){s->sequence, s->epoch, position, s->tokens[position],
                                                           (uint16_t)flags, r->adapter};
     }
-    if (p->sample && r->guide) {
+    if (p->sample && r->guide && s->mask_bytes > 0) {
         struct frame_mask *m = &en->masks[f->n_masks++];
         m->row = f->n_rows - 1;
         m->bytes = guide_mask(r->guide, &m->n);

@@ -1,31 +1,116 @@
-/* guide: a matcher, and its mask packed for the wire. */
+/* guide: a machine of four stages around a matcher, and its mask packed for the wire.
+ *
+ * At the door of the answer several ways are open: into reasoning by its mark,
+ * token by token, or behind what leads to it into the grammar.  Marks may share
+ * their first tokens; a way that a token does not go on with is closed.      */
 #include "coordinator/guide.h"
+
+#include <stdio.h>
+#include <string.h>
 
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "proto/frame.h"
 #include "proto/mask.h"
+#include "text/tokenizer.h"
 
-enum { GUIDE_FORCED_BYTES_MAX = 1024 };
+enum { FORCED_BYTES_MAX = 1024, TAIL_BYTES = 4096 };
+
+enum stage {
+    STAGE_DOOR,
+    STAGE_THINK,
+    STAGE_BOUND, /* by the grammar */
+    STAGE_FREE,  /* until a trigger comes, if one can */
+};
 
 struct guide {
-    struct matcher *matcher;
+    struct guide_plan plan;
+    enum stage stage;
+    struct matcher *matcher; /* NULL: there is no grammar */
     const struct token_trie *trie;
-    uint32_t n_tokens; /* that the mask covers */
+    uint32_t n_tokens; /* that a mask covers */
     uint8_t *bits;
     struct buffer packed;
     uint64_t place; /* whose mask is packed; 0: none is */
+    /* STAGE_DOOR */
+    bool may_think, may_answer;
+    uint32_t n_open, n_lead; /* tokens of these marks that have come */
+    /* STAGE_THINK */
+    int64_t left;      /* of the budget */
+    uint32_t n_closing; /* tokens of its end that were written for the model */
+    /* STAGE_THINK, STAGE_FREE */
+    struct buffer tail; /* the last bytes, in which a mark may be */
+    bool any;           /* STAGE_FREE: bytes have gone out of it */
 };
 
-struct guide *guide_create(struct grammar *grammar)
+/* ---- stages ---- */
+
+bool guide_is_needed(const struct guide_plan *p)
+{
+    return p->grammar || p->budget >= 0;
+}
+
+static void bind(struct guide *g)
+{
+    g->stage = STAGE_BOUND;
+    g->place = 0;
+}
+
+static void set_free(struct guide *g)
+{
+    g->stage = STAGE_FREE;
+    g->any = false;
+    buffer_clear(&g->tail);
+}
+
+/* The answer proper begins, or may begin with reasoning. */
+static void enter_door(struct guide *g, bool may_think)
+{
+    const struct guide_plan *p = &g->plan;
+    g->stage = STAGE_DOOR;
+    g->may_think = may_think && p->open.n > 0;
+    g->may_answer = true;
+    g->n_open = g->n_lead = 0;
+    if (!g->may_think && (!p->grammar || p->trigger.n > 0))
+        set_free(g);
+    else if (!g->may_think && p->lead.n == 0)
+        bind(g);
+}
+
+static void begin_thinking(struct guide *g)
+{
+    g->stage = STAGE_THINK;
+    g->left = g->plan.budget;
+    g->n_closing = 0;
+    buffer_clear(&g->tail);
+}
+
+static void renew(struct guide *g)
+{
+    if (!g->plan.grammar)
+        return;
+    matcher_destroy(&g->matcher);
+    g->matcher = matcher_create(g->plan.grammar);
+}
+
+struct guide *guide_create(const struct guide_plan *p)
 {
     struct guide *g = mem_alloc(sizeof(*g));
-    const struct token_trie *t = grammar_trie(grammar);
-    g->matcher = matcher_create(grammar);
-    g->n_tokens = t->n_vocab;
-    g->trie = t;
-    g->bits = mem_array(token_trie_mask_bytes(t) + 1, 1);
+    g->plan = *p;
+    g->n_tokens = p->tokenizer ? tokenizer_count(p->tokenizer) : 0;
+    if (p->grammar) {
+        g->plan.grammar = grammar_keep(p->grammar);
+        g->trie = grammar_trie(p->grammar);
+        g->n_tokens = g->trie->n_vocab;
+    }
+    renew(g);
+    g->bits = mem_array((size_t)g->n_tokens / 8 + 1, 1);
     buffer_init(&g->packed, FRAME_META_MAX / 2);
+    buffer_init(&g->tail, TAIL_BYTES * 2);
+    if (p->thinking)
+        begin_thinking(g);
+    else
+        enter_door(g, true);
     return g;
 }
 
@@ -34,13 +119,32 @@ void guide_destroy(struct guide **g)
     if (!*g)
         return;
     matcher_destroy(&(*g)->matcher);
+    grammar_drop(&(*g)->plan.grammar);
     mem_free((*g)->bits);
     buffer_close(&(*g)->packed);
+    buffer_close(&(*g)->tail);
     mem_free(*g);
     *g = NULL;
 }
 
-int guide_next(struct guide *g, struct error *e)
+/* ---- masks ---- */
+
+static void allow(struct guide *g, int32_t token)
+{
+    if (token >= 0 && (uint32_t)token < g->n_tokens)
+        g->bits[token / 8] |= (uint8_t)(1u << (token & 7));
+}
+
+static int pack(struct guide *g, struct error *e)
+{
+    buffer_clear(&g->packed);
+    mask_encode(&g->packed, g->bits, g->n_tokens);
+    if (buffer_failed(&g->packed))
+        return error_set(e, ERR_LIMIT, "the vocabulary is too large for a mask");
+    return 0;
+}
+
+static int bound_mask(struct guide *g, struct error *e)
 {
     uint32_t n = 0;
     uint64_t place = matcher_place(g->matcher);
@@ -52,12 +156,57 @@ int guide_next(struct guide *g, struct error *e)
         return r;
     if (n == 0)
         return error_set(e, ERR_UNSUPPORTED, "no token of this model goes on with what the grammar asks for");
+    r = pack(g, e);
+    if (r == 0)
+        g->place = matcher_place(g->matcher);
+    return r;
+}
+
+/* All but the ends: an answer that a grammar waits for does not end in reasoning. */
+static int thinking_mask(struct guide *g, struct error *e)
+{
+    const struct guide_plan *p = &g->plan;
+    memset(g->bits, 0, (size_t)g->n_tokens / 8 + 1);
+    if (p->budget >= 0 && g->left <= 0) {
+        allow(g, p->close.tokens[g->n_closing]);
+        return pack(g, e);
+    }
+    if (!p->grammar || p->trigger.n > 0)
+        return 0;
+    memset(g->bits, 0xFF, (size_t)g->n_tokens / 8 + 1);
+    for (uint32_t i = 0; i < g->trie->n_ends; i++)
+        g->bits[g->trie->ends[i] / 8] &= (uint8_t)~(1u << (g->trie->ends[i] & 7));
+    return pack(g, e);
+}
+
+static int door_mask(struct guide *g, struct error *e)
+{
+    const struct guide_plan *p = &g->plan;
+    uint32_t n = 0;
+    if (!p->grammar || p->trigger.n > 0)
+        return 0;
+    memset(g->bits, 0, (size_t)g->n_tokens / 8 + 1);
+    if (g->may_answer && g->n_lead < p->lead.n) {
+        allow(g, p->lead.tokens[g->n_lead]);
+    } else if (g->may_answer) {
+        int r = matcher_mask(g->matcher, g->bits, &n, e);
+        if (r != 0)
+            return r;
+    }
+    if (g->may_think)
+        allow(g, p->open.tokens[g->n_open]);
+    return pack(g, e);
+}
+
+int guide_next(struct guide *g, struct error *e)
+{
+    if (g->stage == STAGE_BOUND)
+        return bound_mask(g, e);
+    g->place = 0;
     buffer_clear(&g->packed);
-    mask_encode(&g->packed, g->bits, g->n_tokens);
-    if (buffer_failed(&g->packed))
-        return error_set(e, ERR_LIMIT, "the vocabulary is too large for a mask");
-    g->place = matcher_place(g->matcher);
-    return 0;
+    if (g->stage == STAGE_FREE)
+        return 0;
+    return g->stage == STAGE_THINK ? thinking_mask(g, e) : door_mask(g, e);
 }
 
 const uint8_t *guide_mask(const struct guide *g, uint32_t *n)
@@ -69,20 +218,143 @@ const uint8_t *guide_mask(const struct guide *g, uint32_t *n)
 uint32_t guide_forced(struct guide *g, int32_t *tokens, uint32_t max)
 {
     struct buffer text;
-    uint32_t n = 0;
-    buffer_init(&text, GUIDE_FORCED_BYTES_MAX);
+    uint32_t n = 0, kept = 0;
+    if (g->stage != STAGE_BOUND)
+        return 0;
+    buffer_init(&text, FORCED_BYTES_MAX);
     if (matcher_forced(g->matcher, &text, NULL) == 0)
         n = token_trie_split(g->trie, buffer_text(&text), text.len, tokens, max + 1);
     buffer_close(&text);
-    uint32_t kept = 0;
     while (kept + 1 < n && matcher_accept(g->matcher, tokens[kept], NULL) == 0)
         kept++;
     return kept;
 }
 
+/* ---- tokens ---- */
+
+/* A token's text goes to the tail. Where the mark is complete with it: what stands behind the mark, else NULL. */
+static const char *look_for(struct guide *g, int32_t token, const char *mark)
+{
+    size_t len = strlen(mark);
+    if (g->tail.len > TAIL_BYTES) {
+        buffer_drop(&g->tail, g->tail.len - GUIDE_MARK_MAX);
+        g->any = true;
+    }
+    size_t before = g->tail.len;
+    tokenizer_decode(g->plan.tokenizer, token, true, &g->tail);
+    const char *text = buffer_text(&g->tail);
+    size_t from = before + 1 > len ? before + 1 - len : 0;
+    const char *found = len == 0 ? NULL : memmem(text + from, g->tail.len - from, mark, len);
+    return found ? found + len : NULL;
+}
+
+/* What stood behind a mark in the same token is the grammar's first text. */
+static int bind_behind(struct guide *g, const char *rest, struct error *e)
+{
+    bind(g);
+    int r = matcher_accept_text(g->matcher, rest, strlen(rest), e);
+    return r == ERR_INVALID ? error_set(e, ERR_UNSUPPORTED, "the model went on behind a mark with what its grammar "
+                                        "does not allow") : r;
+}
+
+/* Reasoning has ended; white space behind it is of no matter. */
+static int end_thinking(struct guide *g, const char *rest, struct error *e)
+{
+    char kept[TOKENIZER_TOKEN_MAX + 1];
+    snprintf(kept, sizeof(kept), "%s", rest + strspn(rest, " \t\r\n"));
+    enter_door(g, false);
+    return g->stage == STAGE_BOUND && kept[0] != '\0' ? bind_behind(g, kept, e) : 0;
+}
+
+static int accept_thought(struct guide *g, int32_t token, struct error *e)
+{
+    const struct guide_mark *close = &g->plan.close;
+    if (g->plan.budget >= 0 && g->left <= 0) {
+        if (token != close->tokens[g->n_closing])
+            return ERR_INVALID;
+        return ++g->n_closing < close->n ? 0 : end_thinking(g, "", e);
+    }
+    g->left--;
+    const char *rest = look_for(g, token, close->text);
+    return rest ? end_thinking(g, rest, e) : 0;
+}
+
+/* True: the trigger stands where it counts, or could still come. */
+static bool may_trigger(const struct guide *g)
+{
+    const char *text = buffer_text(&g->tail), *mark = g->plan.trigger.text;
+    if (!g->plan.at_start)
+        return true;
+    text += strspn(text, " \t\r\n");
+    size_t n = strlen(text), len = strlen(mark);
+    return !g->any && strncmp(text, mark, n < len ? n : len) == 0;
+}
+
+static int accept_free(struct guide *g, int32_t token, struct error *e)
+{
+    const char *mark = g->plan.trigger.text;
+    const char *rest = g->plan.grammar ? look_for(g, token, mark) : NULL;
+    if (!may_trigger(g))
+        g->any = true;
+    else if (rest)
+        return bind_behind(g, rest, e);
+    return 0;
+}
+
+static int accept_at_door(struct guide *g, int32_t token, struct error *e)
+{
+    const struct guide_plan *p = &g->plan;
+    bool bound = p->grammar && p->trigger.n == 0;
+    uint32_t n_before = g->n_open;
+    g->may_think = g->may_think && token == p->open.tokens[g->n_open];
+    if (g->may_answer && bound && g->n_lead < p->lead.n)
+        g->may_answer = token == p->lead.tokens[g->n_lead++];
+    else if (g->may_answer && bound)
+        g->may_answer = matcher_accept(g->matcher, token, NULL) == 0;
+    if (g->may_think && ++g->n_open == p->open.n) {
+        renew(g);
+        begin_thinking(g);
+        return 0;
+    }
+    if (g->may_think)
+        return 0;
+    if (!bound) {
+        set_free(g);
+        for (uint32_t i = 0; i < n_before; i++) /* they were the answer's */
+            tokenizer_decode(p->tokenizer, p->open.tokens[i], true, &g->tail);
+        return accept_free(g, token, e);
+    }
+    if (!g->may_answer)
+        return ERR_INVALID;
+    if (g->n_lead == p->lead.n)
+        bind(g);
+    return 0;
+}
+
+/* What a trigger began has ended: another may come, or nothing. */
+static void finish_call(struct guide *g, bool *done)
+{
+    *done = g->plan.once;
+    renew(g);
+    set_free(g);
+    g->any = true;
+}
+
 int guide_accept(struct guide *g, int32_t token, bool *done, struct error *e)
 {
-    int r = matcher_accept(g->matcher, token, e);
-    *done = r == 0 && matcher_is_done(g->matcher);
-    return r == ERR_INVALID ? error_set(e, ERR_CORRUPT, "the last stage chose a token that the grammar forbids") : r;
+    int r = 0;
+    *done = false;
+    switch (g->stage) {
+    case STAGE_THINK: r = accept_thought(g, token, e); break;
+    case STAGE_FREE: r = accept_free(g, token, e); break;
+    case STAGE_DOOR: r = accept_at_door(g, token, e); break;
+    case STAGE_BOUND: r = matcher_accept(g->matcher, token, e); break;
+    }
+    if (r == ERR_INVALID)
+        return error_set(e, ERR_CORRUPT, "the last stage chose a token that the grammar forbids");
+    if (r == 0 && g->stage == STAGE_BOUND)
+        *done = matcher_is_done(g->matcher);
+    if (*done && g->plan.trigger.n > 0)
+        finish_call(g, done);
+    return r;
 }

@@ -157,8 +157,8 @@ int request_create(struct request **out, const struct request_options *o, const 
     q->sampling = *sampling;
     q->bias = copy(sampling->bias, sampling->n_bias, sizeof(*q->bias));
     q->sampling.bias = q->bias;
-    if (o->grammar && generate > 0)
-        q->guide = guide_create(o->grammar);
+    if (o->plan && guide_is_needed(o->plan) && generate > 0)
+        q->guide = guide_create(o->plan);
     q->submitted_us = clock_us();
     *out = q;
     return 0;

@@ -10,6 +10,7 @@
 #include "coordinator/api/grammars.h"
 #include "coordinator/api/keys.h"
 #include "coordinator/api/meters.h"
+#include "coordinator/api/reasoning.h"
 #include "coordinator/api/private.h"
 #include "coordinator/api/responses_kept.h"
 #include "coordinator/api/routes.h"
@@ -143,10 +144,11 @@ static void find_marks(struct api *a)
     const struct tokenizer *t = a->options.tokenizer;
     struct buffer text;
     buffer_init(&text, TOKENIZER_TOKEN_MAX);
-    a->marks = mem_array((size_t)a->n_vocab + 1, sizeof(*a->marks));
+    uint32_t n = tokenizer_count(t) > a->n_vocab ? tokenizer_count(t) : a->n_vocab;
+    a->marks = mem_array((size_t)n + 1, sizeof(*a->marks));
     if (a->options.chat != NULL)
         a->formats = chat_formats(a->options.chat);
-    for (uint32_t i = 0; i < tokenizer_count(t) && i < a->n_vocab; i++) {
+    for (uint32_t i = 0; i < tokenizer_count(t); i++) {
         if (!tokenizer_is_control(t, (int32_t)i) || tokenizer_is_end(t, (int32_t)i))
             continue;
         buffer_clear(&text);
@@ -235,7 +237,8 @@ int api_start(struct api **out, const struct api_options *o, struct error *e)
     make_fingerprint(a);
     find_end_tokens(a);
     find_marks(a);
-    a->grammars = grammars_create(o->tokenizer, a->n_vocab);
+    reasoning_marks(a);
+    a->grammars = grammars_create(o->tokenizer, a->n_vocab, a->marks);
     a->meters = meters_create();
     a->responses = responses_kept_create(RESPONSES_BYTES_MAX);
     int rc = o->state_dir == NULL ? 0 : keys_open(&a->keys, o->state_dir, e);

@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "coordinator/api/bias.h"
-#include "coordinator/api/format.h"
 
 enum kind {
     KIND_BOOL,
@@ -53,6 +52,8 @@ static const struct field {
     { "stream",               KIND_BOOL,   0,     1,     0,       AT(stream),             FOR_BOTH },
     { "echo",                 KIND_BOOL,   0,     1,     0,       AT(echo),               FOR_COMPLETION },
     { "ignore_eos",           KIND_BOOL,   0,     1,     0,       AT(ignore_eos),         FOR_BOTH },
+    { "thinking_token_budget", KIND_INT, -1,     1 << 24, -1,     AT(thinking_budget),    FOR_CHAT },
+    { "reasoning_budget",     KIND_INT,    -1,    1 << 24, -1,    AT(thinking_budget),    FOR_CHAT },
 #undef AT
 };
 
@@ -209,6 +210,7 @@ static int check_together(struct params *p, enum endpoint endpoint, struct refus
 int params_read(struct params *p, const json_t *body, enum endpoint endpoint, const struct api *a, struct refusal *r)
 {
     memset(p, 0, sizeof(*p));
+    p->plan.budget = -1;
     int rc = read_table(p, body, endpoint, r);
     if (rc == 0)
         rc = refuse_unsupported(body, endpoint, r);
@@ -220,11 +222,12 @@ int params_read(struct params *p, const json_t *body, enum endpoint endpoint, co
         rc = read_stream_options(p, json_object_get(body, "stream_options"), r);
     if (rc == 0)
         rc = check_together(p, endpoint, r);
-    return rc == 0 ? format_read(&p->grammar, body, a, r) : rc;
+    return rc == 0 ? format_read(&p->form, &p->plan.grammar, body, a, r) : rc;
 }
 
 void params_close(struct params *p)
 {
-    grammar_drop(&p->grammar);
+    grammar_drop(&p->plan.grammar);
+    json_decref(p->form.source);
     json_decref(p->tools);
 }

@@ -7,9 +7,10 @@
 
 #include <jansson.h>
 
+#include "coordinator/api/format.h"
 #include "coordinator/api/private.h"
+#include "coordinator/guide.h"
 #include "proto/frame.h"
-#include "text/grammar/grammar.h"
 #include "text/reply/format.h"
 #include "text/stream.h"
 
@@ -29,12 +30,13 @@ struct params {
     size_t n_stops;
     struct frame_bias bias[FRAME_BIAS_MAX];
     uint32_t n_bias;
-    struct grammar *grammar; /* that the answer must follow, NULL: none; params_close() */
+    struct form form;        /* that was asked for; params_close() */
+    struct guide_plan plan;  /* what the answer must follow; its grammar is owned: params_close() */
+    int64_t thinking_budget; /* tokens; -1: no limit */
     /* of chats, set by chat.c: how the answer is read */
     bool reads;              /* for reasoning and calls; else all of it is text */
     struct reply_formats formats;
     json_t *tools;           /* that may be called, NULL: none; params_close() */
-    bool thinking;           /* it begins as reasoning */
 };
 
 /* Reads and checks every field of the endpoint; absent and null fields get their defaults. */

@@ -158,7 +158,7 @@ static const struct format_row rows[] = {
     { "json_schema", read_schema, GRAMMAR_SCHEMA },
 };
 
-int format_read(struct grammar **out, const json_t *body, const struct api *a, struct refusal *r)
+int format_read(struct form *form, struct grammar **out, const json_t *body, const struct api *a, struct refusal *r)
 {
     struct format f = { 0 };
     *out = NULL;
@@ -170,6 +170,8 @@ int format_read(struct grammar **out, const json_t *body, const struct api *a, s
             snprintf(r->param, sizeof(r->param), "%s", f.field);
             r->http = 400; /* whatever cannot be compiled is the request's fault */
         }
+        form->kind = f.kind;
+        form->source = json_incref((json_t *)(uintptr_t)f.source);
     }
     json_decref(f.parsed);
     return rc;

@@ -5,7 +5,14 @@
 #include "coordinator/api/private.h"
 #include "text/grammar/grammar.h"
 
-/* *out NULL: the answer is free. Else the caller's: grammar_drop(). What cannot be compiled is refused. */
-MUST_USE int format_read(struct grammar **out, const json_t *body, const struct api *a, struct refusal *r);
+/* The form that was asked for. */
+struct form {
+    enum grammar_kind kind; /* GRAMMAR_NONE: the answer is free */
+    json_t *source;         /* of grammar_of(); json_decref() */
+};
+
+/* The form, and its grammar, NULL where the answer is free: grammar_drop(). What cannot be compiled is refused. */
+MUST_USE int format_read(struct form *form, struct grammar **out, const json_t *body, const struct api *a,
+                         struct refusal *r);
 
 #endif

@@ -97,7 +97,7 @@ static int submit(struct generation *g, struct choice *c, const struct params *p
         .max_tokens = longest(p, context - (uint32_t)tokens->count),
         .end_tokens = g->end_tokens ? g->api->end_tokens : NULL,
         .n_end_tokens = g->end_tokens ? g->api->n_end_tokens : 0,
-        .grammar = p->grammar,
+        .plan = &p->plan,
         .deadline_ms = clock_ms() + API_REQUEST_MS,
     };
     sampling_of(&o.sampling, p, index);
@@ -128,7 +128,7 @@ int generation_start(struct generation **out, const struct api *a, const struct 
     g->prompts = prompts;
     g->n_prompts = n_prompts;
     g->want_infos = p->top_logprobs >= 0;
-    g->end_tokens = !p->ignore_eos || p->grammar != NULL; /* a grammar says when the answer ends */
+    g->end_tokens = !p->ignore_eos || p->plan.grammar != NULL; /* a grammar says when the answer ends */
     g->nothing_wanted = p->max_tokens == 0;
     g->reads = p->reads;
     g->tools = json_incref(p->tools);

@@ -12,17 +12,15 @@ enum grammars_limits {
     GRAMMARS_KEY_MAX = 256 << 10, /* longer sources are compiled every time */
 };
 
-enum grammar_kind { GRAMMAR_OBJECT, GRAMMAR_SCHEMA, GRAMMAR_GBNF, GRAMMAR_REGEX, GRAMMAR_CHOICE };
-
 struct grammars;
 
-/* For a model with n_vocab logits. The tokenizer outlives it; its tokens are first looked at when a grammar is asked
- * for. */
-struct grammars *grammars_create(const struct tokenizer *t, uint32_t n_vocab);
+/* For a model with n_vocab logits. The tokenizer and the marks (token_trie_create_marked(), NULL: none) outlive it;
+ * tokens are first looked at when a grammar is asked for. */
+struct grammars *grammars_create(const struct tokenizer *t, uint32_t n_vocab, const bool *marks);
 void grammars_destroy(struct grammars **g);
-/* The grammar of a source: a schema (any JSON), a text (a JSON string), choices (a list of JSON strings); none for
- * GRAMMAR_OBJECT. The caller's: grammar_drop(). The error says what cannot be. */
+/* Both give the caller's: grammar_drop(). The error says what cannot be. */
 MUST_USE int grammars_get(struct grammars *g, enum grammar_kind kind, const json_t *source, struct grammar **out,
-                          struct error *e);
+                          struct error *e); /* grammar_of() */
+MUST_USE int grammars_calls(struct grammars *g, const struct grammar_calls *c, struct grammar **out, struct error *e);
 
 #endif

@@ -97,7 +97,7 @@ int parts_open(struct parts *s, const struct params *p, struct error *e)
     if (!p->reads)
         return stream_init(&s->characters, NULL, 0, e);
     struct reply_options o = {
-        .formats = p->formats, .tools = p->tools, .thinking = p->thinking, .sink = on_reply, .arg = s };
+        .formats = p->formats, .tools = p->tools, .thinking = p->plan.thinking, .sink = on_reply, .arg = s };
     s->reply = reply_open(&o);
     return stream_init(&s->characters, NULL, 0, e);
 }

@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "coordinator/api/api.h"
+#include "coordinator/guide.h"
 #include "net/http_server.h"
 #include "text/reply/format.h"
 
@@ -25,7 +26,10 @@ struct api {
     int32_t *end_tokens; /* after which a generation ends */
     size_t n_end_tokens;
     struct reply_formats formats; /* of the model's answers in chats */
-    bool *marks; /* by token id: control tokens that answers are read by */
+    struct {
+        struct guide_mark open, close, lead, trigger; /* as in struct guide_plan */
+    } marks_of; /* the formats */
+    bool *marks; /* of the vocabulary: control tokens that answers are read by */
     struct grammars *grammars;
     struct meters *meters;
     struct responses_kept *responses;

@@ -162,9 +162,9 @@ class Clients(Case):
                      b"9" * 1000000, b'{"prompt": "a", "prompt": "b"}', b"\xef\xbb\xbf{}"):
             self.refused(c, plain, body, 400)
             self.refused(c, chat, body, 400)
-        for more in ({"max_tokens": -1}, {"max_tokens": 1.5}, {"max_tokens": "5"}, {"max_tokens": 2**63 - 1},
+        for more in ({"max_tokens": -2}, {"max_tokens": 1.5}, {"max_tokens": "5"}, {"max_tokens": 2**63 - 1},
                      {"n": 0}, {"n": 10**6}, {"temperature": -1}, {"temperature": "hot"}, {"top_p": 2},
-                     {"logit_bias": {"99999999": 1}}, {"logit_bias": {"x": 1}}, {"logit_bias": [1]},
+                     {"logit_bias": {"99999999": 1}}, {"logit_bias": {"x": "much"}}, {"logit_bias": [1]},
                      {"stop": ["x"] * 1000}, {"stop": 5}, {"seed": "s"}, {"stream": "yes"},
                      {"presence_penalty": 1e308}):
             self.refused(c, chat, {"messages": hello, **more}, 400, next(iter(more)))

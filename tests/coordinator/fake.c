@@ -101,7 +101,10 @@ static void remember(struct fake_seen *seen, const struct request_options *o)
     if (o->sampling.n_bias > 0)
         seen->first_bias = o->sampling.bias[0];
     seen->n_end_tokens = o->n_end_tokens;
-    seen->grammar = o->grammar ? grammar_keep(o->grammar) : NULL;
+    if (o->plan) {
+        seen->plan = *o->plan;
+        seen->grammar = o->plan->grammar ? grammar_keep(o->plan->grammar) : NULL;
+    }
     seen->logits = o->logits;
     seen->hidden = o->hidden;
     seen->adapter = o->adapter;

@@ -22,6 +22,7 @@ struct fake_seen {
     struct frame_bias first_bias;
     size_t n_end_tokens;
     struct grammar *grammar; /* the fake's, until it goes or has seen FAKE_REQUESTS_MAX others */
+    struct guide_plan plan;  /* its grammar is the same */
     bool logits;
     enum hidden_rows hidden;
     uint32_t adapter;

@@ -77,7 +77,7 @@ static int try_submit(struct setting *s, struct request **r, const struct ask *a
         .prompt = prompt, .n_prompt = a->n_prompt, .max_tokens = a->max_tokens, .logits = a->logits,
         .hidden = a->hidden,
         .end_tokens = &a->end_token, .n_end_tokens = a->end_token != 0, .deadline_ms = a->deadline_ms,
-        .grammar = a->grammar,
+        .plan = &(struct guide_plan){.grammar = a->grammar, .budget = -1},
         .sampling = {.top_p = 1, .repetition_penalty = 1, .top_logprobs = -1}};
     int status = engine_submit(s->engine, r, &o, e);
     mem_free(prompt);

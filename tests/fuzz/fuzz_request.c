@@ -20,7 +20,7 @@ static const struct api *some_api(void)
     FUZZ_CHECK(tokenizer_open(&tokenizer, g, NULL) == 0);
     gguf_close(&g);
     api.n_vocab = tokenizer_count(tokenizer);
-    api.grammars = grammars_create(tokenizer, api.n_vocab);
+    api.grammars = grammars_create(tokenizer, api.n_vocab, NULL);
     return &api;
 }
 

@@ -15,6 +15,8 @@ MUST_USE int regex_read(struct rules *r, const char *text, size_t len, struct er
 MUST_USE int regex_expr(struct rules *r, const char *text, size_t len, bool json, uint32_t *out, struct error *e);
 /* A JSON value that the schema allows: text/grammar/schema.h. */
 MUST_USE int schema_read(struct rules *r, const json_t *schema, struct error *e);
+/* The same as an expression inside other rules; references are into `root`. */
+MUST_USE int schema_within(struct rules *r, const json_t *schema, const json_t *root, uint32_t *out, struct error *e);
 /* Any JSON object. */
 void json_read_object(struct rules *r);
 

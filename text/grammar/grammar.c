@@ -14,6 +14,7 @@
 
 #include "base/memory.h"
 #include "text/grammar/automaton.h"
+#include "text/grammar/calls.h"
 #include "text/grammar/front.h"
 
 struct mask_slot {
@@ -68,56 +69,102 @@ static int check_source(size_t len, struct error *e)
     return error_set(e, ERR_LIMIT, "it has %zu bytes; at most %d can be", len, GRAMMAR_SOURCE_MAX);
 }
 
+static int read_choice(struct rules *r, const json_t *list, struct error *e)
+{
+    size_t n = json_array_size(list), bytes = 0;
+    if (n == 0 || n > GRAMMAR_TEXTS_MAX)
+        return error_set(e, ERR_INVALID, "it has %zu choices; 1 to %d can be", n, GRAMMAR_TEXTS_MAX);
+    struct rules_texts *texts = mem_array(n, sizeof(*texts));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *one = json_array_get(list, i);
+        texts[i] = (struct rules_texts){json_string_value(one), json_string_length(one)};
+        bytes += texts[i].len;
+    }
+    int status = check_source(bytes, e);
+    if (status == 0) {
+        r->root = rules_declare(r, "root", 4);
+        rules_define(r, r->root, rules_texts(r, texts, n));
+    }
+    mem_free(texts);
+    return status;
+}
+
+static int read_text(struct rules *r, enum grammar_kind kind, const char *text, size_t len, struct error *e)
+{
+    int status = check_source(len, e);
+    if (status != 0)
+        return status;
+    return kind == GRAMMAR_GBNF ? gbnf_read(r, text, len, e) : regex_read(r, text, len, e);
+}
+
+static int read_source(struct rules *r, enum grammar_kind kind, const json_t *source, struct error *e)
+{
+    switch (kind) {
+    case GRAMMAR_SCHEMA: return schema_read(r, source, e);
+    case GRAMMAR_GBNF:
+    case GRAMMAR_REGEX: return read_text(r, kind, json_string_value(source), json_string_length(source), e);
+    case GRAMMAR_CHOICE: return read_choice(r, source, e);
+    default: json_read_object(r); return 0;
+    }
+}
+
+int grammar_of(struct grammar **out, struct token_trie *t, enum grammar_kind kind, const json_t *source,
+               struct error *e)
+{
+    struct rules r;
+    rules_init(&r);
+    return compile(out, t, &r, read_source(&r, kind, source, e), e);
+}
+
 int grammar_gbnf(struct grammar **out, struct token_trie *t, const char *text, size_t len, struct error *e)
 {
     struct rules r;
     rules_init(&r);
-    int status = check_source(len, e);
-    return compile(out, t, &r, status == 0 ? gbnf_read(&r, text, len, e) : status, e);
+    return compile(out, t, &r, read_text(&r, GRAMMAR_GBNF, text, len, e), e);
 }
 
 int grammar_regex(struct grammar **out, struct token_trie *t, const char *text, size_t len, struct error *e)
 {
     struct rules r;
     rules_init(&r);
-    int status = check_source(len, e);
-    return compile(out, t, &r, status == 0 ? regex_read(&r, text, len, e) : status, e);
+    return compile(out, t, &r, read_text(&r, GRAMMAR_REGEX, text, len, e), e);
 }
 
 int grammar_choice(struct grammar **out, struct token_trie *t, const char *const *texts, size_t n, struct error *e)
 {
-    if (n == 0 || n > GRAMMAR_TEXTS_MAX)
-        return error_set(e, ERR_INVALID, "it has %zu choices; 1 to %d can be", n, GRAMMAR_TEXTS_MAX);
-    struct rules r;
-    rules_init(&r);
-    struct rules_texts *list = mem_array(n, sizeof(*list));
-    size_t bytes = 0;
-    for (size_t i = 0; i < n; i++) {
-        list[i] = (struct rules_texts){texts[i], strlen(texts[i])};
-        bytes += list[i].len;
-    }
-    int status = check_source(bytes, e);
-    if (status == 0) {
-        r.root = rules_declare(&r, "root", 4);
-        rules_define(&r, r.root, rules_texts(&r, list, n));
-    }
-    mem_free(list);
-    return compile(out, t, &r, status, e);
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_string_nocheck(texts[i]));
+    int status = grammar_of(out, t, GRAMMAR_CHOICE, list, e);
+    json_decref(list);
+    return status;
 }
 
 int grammar_json(struct grammar **out, struct token_trie *t, struct error *e)
 {
-    struct rules r;
-    rules_init(&r);
-    json_read_object(&r);
-    return compile(out, t, &r, 0, e);
+    return grammar_of(out, t, GRAMMAR_OBJECT, NULL, e);
 }
 
 int grammar_schema(struct grammar **out, struct token_trie *t, const json_t *schema, struct error *e)
 {
+    return grammar_of(out, t, GRAMMAR_SCHEMA, schema, e);
+}
+
+int grammar_calls(struct grammar **out, struct token_trie *t, const struct grammar_calls *c, struct error *e)
+{
     struct rules r;
     rules_init(&r);
-    return compile(out, t, &r, schema_read(&r, schema, e), e);
+    int status = calls_read(&r, c, e);
+    if (status == 0 && c->instead != GRAMMAR_NONE) {
+        uint32_t either[2] = {rules_call(&r, r.root), 0}, parts[2];
+        status = read_source(&r, c->instead, c->source, e);
+        parts[0] = rules_string(&r, c->lead ? c->lead : "");
+        parts[1] = rules_call(&r, r.root);
+        either[1] = rules_sequence(&r, parts, 2);
+        r.root = rules_declare(&r, "answer", 6);
+        rules_define(&r, r.root, rules_choice(&r, either, 2));
+    }
+    return compile(out, t, &r, status, e);
 }
 
 struct grammar *grammar_keep(struct grammar *g)

@@ -36,6 +36,21 @@ enum grammar_limits {
 
 struct grammar;
 struct matcher;
+struct reply_format;
+
+/* What a grammar is made from. */
+enum grammar_kind { GRAMMAR_NONE, GRAMMAR_OBJECT, GRAMMAR_SCHEMA, GRAMMAR_GBNF, GRAMMAR_REGEX, GRAMMAR_CHOICE };
+
+/* Calls of tools, as a model writes them. */
+struct grammar_calls {
+    const struct reply_format *format;
+    const json_t *tools; /* that may be called: OpenAI's list, one at least, checked */
+    bool begun;          /* reply_trigger() was written: what follows it, to the end of the call */
+    bool many;           /* several calls */
+    enum grammar_kind instead; /* of calls the answer may also be this, and its source; GRAMMAR_NONE: it may not */
+    const json_t *source;
+    const char *lead;    /* comes before that; NULL: nothing */
+};
 
 /* Each: ERR_INVALID or ERR_UNSUPPORTED or ERR_LIMIT names what cannot be. The trie is kept as long as needed. */
 MUST_USE int grammar_gbnf(struct grammar **out, struct token_trie *t, const char *text, size_t len, struct error *e);
@@ -46,6 +61,12 @@ MUST_USE int grammar_choice(struct grammar **out, struct token_trie *t, const ch
 /* Any JSON object. */
 MUST_USE int grammar_json(struct grammar **out, struct token_trie *t, struct error *e);
 MUST_USE int grammar_schema(struct grammar **out, struct token_trie *t, const json_t *schema, struct error *e);
+/* Any of these: a schema (any JSON), a text (a JSON string), choices (a list of JSON strings), NULL for
+ * GRAMMAR_OBJECT. */
+MUST_USE int grammar_of(struct grammar **out, struct token_trie *t, enum grammar_kind kind, const json_t *source,
+                        struct error *e);
+/* The trie has the format's marks as texts. */
+MUST_USE int grammar_calls(struct grammar **out, struct token_trie *t, const struct grammar_calls *c, struct error *e);
 struct grammar *grammar_keep(struct grammar *g);
 void grammar_drop(struct grammar **g);
 const struct token_trie *grammar_trie(const struct grammar *g);

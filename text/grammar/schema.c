@@ -490,15 +490,31 @@ int schema_expr(struct schema *s, json_t *schema, uint32_t *out)
     return status;
 }
 
-int schema_read(struct rules *r, const json_t *schema, struct error *e)
+/* `schema` is a part of `root`, which its references are into. */
+static int read_rule(struct rules *r, const json_t *schema, const json_t *root, uint32_t *rule, struct error *e)
 {
     struct error own = {0};
-    struct schema s = {.r = r, .root = (json_t *)(uintptr_t)schema, .made = json_array(), .e = e ? e : &own};
-    uint32_t rule = 0;
+    struct schema s = {.r = r, .root = (json_t *)(uintptr_t)root, .made = json_array(), .e = e ? e : &own};
     json_rules_init(&s.j, r);
-    int status = schema_rule(&s, s.root, &rule);
-    r->root = rule;
+    *rule = 0;
+    int status = schema_rule(&s, (json_t *)(uintptr_t)schema, rule);
     json_decref(s.made);
     mem_free(s.known);
+    return status;
+}
+
+int schema_read(struct rules *r, const json_t *schema, struct error *e)
+{
+    uint32_t rule;
+    int status = read_rule(r, schema, schema, &rule, e);
+    r->root = rule;
+    return status;
+}
+
+int schema_within(struct rules *r, const json_t *schema, const json_t *root, uint32_t *out, struct error *e)
+{
+    uint32_t rule;
+    int status = read_rule(r, schema, root, &rule, e);
+    *out = status == 0 ? rules_call(r, rule) : 0;
     return status;
 }

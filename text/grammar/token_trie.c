@@ -177,6 +177,11 @@ struct token_trie *token_trie_from(const char *bytes, const uint32_t *starts, ui
 
 struct token_trie *token_trie_create(const struct tokenizer *k, uint32_t n_max)
 {
+    return token_trie_create_marked(k, n_max, NULL);
+}
+
+struct token_trie *token_trie_create_marked(const struct tokenizer *k, uint32_t n_max, const bool *marks)
+{
     uint32_t n = tokenizer_count(k) < n_max ? tokenizer_count(k) : n_max, n_ends = 0;
     uint32_t *starts = mem_array((size_t)n + 1, sizeof(*starts));
     int32_t *ends = mem_array((size_t)n + 1, sizeof(*ends));
@@ -188,7 +193,7 @@ struct token_trie *token_trie_create(const struct tokenizer *k, uint32_t n_max)
         if (tokenizer_is_end(k, (int32_t)id))
             ends[n_ends++] = (int32_t)id;
         else
-            tokenizer_decode(k, (int32_t)id, false, &one);
+            tokenizer_decode(k, (int32_t)id, marks && marks[id], &one);
         if (one.len <= TOKEN_TRIE_DEPTH_MAX)
             buffer_add(&all, buffer_text(&one), one.len);
         starts[id + 1] = (uint32_t)all.len;

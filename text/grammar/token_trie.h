@@ -43,6 +43,8 @@ struct token_trie {
 
 /* A mask has a bit for each id, the lowest first. Only ids below n_max are in it: those that the model has rows for. */
 struct token_trie *token_trie_create(const struct tokenizer *t, uint32_t n_max);
+/* The same where control tokens with a true mark, [tokenizer_count()] by id, are texts too. */
+struct token_trie *token_trie_create_marked(const struct tokenizer *t, uint32_t n_max, const bool *marks);
 /* Of n tokens by id, token i being bytes[starts[i] .. starts[i + 1]); those that end an answer are empty. Copies. */
 struct token_trie *token_trie_from(const char *bytes, const uint32_t *starts, uint32_t n, const int32_t *ends,
                                    uint32_t n_ends);

@@ -26,7 +26,7 @@ static const struct reply_format formats[] = {
     {.name = "kimi-k2", .marks = {"<|tool_call_begin|>", "<|tool_call_argument_begin|>"}, .style = REPLY_STYLE_NAMED,
      .section = "<|tool_calls_section_begin|>", .section_end = "<|tool_calls_section_end|>",
      .open = "<|tool_call_begin|>", .close = "<|tool_call_end|>", .before_name = "functions.",
-     .after_name = "<|tool_call_argument_begin|>"},
+     .after_name = "<|tool_call_argument_begin|>", .numbered = true},
     {.name = "deepseek-v3", .marks = {"<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "```json"}, .style = REPLY_STYLE_NAMED,
      .section = "<｜tool▁calls▁begin｜>", .section_end = "<｜tool▁calls▁end｜>", .open = "<｜tool▁call▁begin｜>",
      .close = "<｜tool▁call▁end｜>", .before_name = "function<｜tool▁sep｜>", .after_name = "\n```json\n",
@@ -42,7 +42,7 @@ static const struct reply_format formats[] = {
      .open = "<tool_call>", .close = "</tool_call>", .tags = &qwen_tags},
     {.name = "command-r", .marks = {"<|START_ACTION|>", "tool_name"}, .style = REPLY_STYLE_JSON,
      .open = "<|START_ACTION|>", .close = "<|END_ACTION|>", .name_key = "tool_name", .arguments_key = "parameters",
-     .list = true},
+     .id_key = "tool_call_id", .list = true},
     {.name = "command-r-plus", .marks = {"Action: ```json", "tool_name"}, .style = REPLY_STYLE_JSON,
      .open = "Action: ```json", .close = "```", .name_key = "tool_name", .arguments_key = "parameters", .list = true},
     {.name = "mistral-named", .marks = {"[TOOL_CALLS]", "[ARGS]"}, .style = REPLY_STYLE_NAMED,
@@ -85,14 +85,23 @@ struct reply_formats reply_formats_of(const char *source, bool (*has_token)(cons
     for (size_t i = 0; i < COUNTOF(formats) && !f.calls; i++)
         if (has_marks(&formats[i], source))
             f.calls = &formats[i];
-    if (f.calls && f.calls->style == REPLY_STYLE_CHANNELS)
+    f.chooses = f.calls && f.calls->style == REPLY_STYLE_CHANNELS;
+    if (f.chooses)
         return f;
     for (size_t i = 0; i < COUNTOF(thinkings) && !f.thinking; i++) {
         const struct reply_thinking *t = &thinkings[i];
         if (strstr(source, t->close) || (has_token(arg, t->open) && has_token(arg, t->close)))
             f.thinking = t;
     }
+    f.chooses = f.thinking && strstr(source, "enable_thinking");
     return f;
+}
+
+const char *reply_trigger(const struct reply_format *f)
+{
+    if (f->style == REPLY_STYLE_CHANNELS)
+        return "<|channel|>commentary to=functions.";
+    return f->style == REPLY_STYLE_BARE ? "{\"name\": \"" : f->open;
 }
 
 bool reply_has_mark(const struct reply_formats *f, const char *text)

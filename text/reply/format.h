@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define REPLY_FINAL_CHANNEL "<|channel|>final<|message|>" /* before an answer in channels */
 #define REPLY_CALL_ID "[CALL_ID]" /* after a name, where a format has ids */
 
 enum reply_style {
@@ -36,7 +37,9 @@ struct reply_format {
     const char *section, *section_end; /* around all calls; NULL: none */
     const char *open, *close;      /* of a call; close NULL: none */
     const char *name_key, *arguments_key; /* of JSON */
+    const char *id_key;            /* of JSON, before the name; NULL: none */
     bool list;                     /* JSON calls stand in a list */
+    bool numbered;                 /* NAME:NUMBER */
     const char *before_name, *after_name; /* NULL: none */
     const char *after_arguments;   /* NULL: none */
     const struct reply_tags *tags;
@@ -51,6 +54,7 @@ struct reply_thinking {
 struct reply_formats {
     const struct reply_format *calls;
     const struct reply_thinking *thinking;
+    bool chooses; /* whether to think is the model's choice, where the prompt does not say */
 };
 
 /* Of a template's source; `has_token` says whether the vocabulary has a token of this text. */
@@ -61,6 +65,8 @@ struct reply_formats reply_formats_of(const char *template_source,
 bool reply_has_mark(const struct reply_formats *f, const char *text);
 /* Does a generation prompt leave the model thinking? */
 bool reply_begins_thinking(const struct reply_formats *f, const char *prompt, size_t len);
+/* With what a call begins, up to the tool's name or its mark's end. */
+const char *reply_trigger(const struct reply_format *f);
 /* The format by name, for tests; NULL: none. */
 const struct reply_format *reply_format_named(const char *name);
 const struct reply_thinking *reply_thinking_named(const char *open);

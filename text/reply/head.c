@@ -249,7 +249,10 @@ static enum head_kind tags_head(const struct reply_format *c, const struct reply
     const char *end = first_of(p + at, n - at, ends, COUNTOF(ends), &len, &more);
     if (more)
         return n - at > REPLY_NAME_MAX + 64 ? HEAD_BAD : HEAD_MORE;
-    if (!take_name(h, p + at, len))
+    size_t name = len;
+    while (!t->name && name > 0 && reply_blanks(p + at + name - 1, 1) == 1)
+        name--;
+    if (!take_name(h, p + at, name))
         return HEAD_BAD;
     h->tags = t;
     h->end = at + len + (end == ends[0] ? strlen(end) : 0);
