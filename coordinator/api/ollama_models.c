@@ -9,6 +9,7 @@
 #include "coordinator/api/about.h"
 #include "coordinator/api/fim.h"
 #include "coordinator/api/ollama.h"
+#include "coordinator/api/pooled.h"
 #include "coordinator/web/page.h"
 
 /* Arrays of more values are shown empty unless all is asked for, and of ARRAY_MAX then too. */
@@ -228,8 +229,7 @@ static bool thinks(const struct api *a)
 
 static json_t *capabilities_json(const struct api *a)
 {
-    char *pooling = mem_printf("%s.pooling_type", model_hparams(control_model(a->options.control))->arch->name);
-    uint64_t type;
+    enum pooling pooling = pooling_of(a);
     const struct {
         const char *name;
         bool has;
@@ -237,13 +237,12 @@ static json_t *capabilities_json(const struct api *a)
         { "tools", a->options.chat != NULL && chat_has_tools(a->options.chat) },
         { "thinking", a->options.chat != NULL && thinks(a) },
         { "insert", fim_supported(a) },
-        { "embedding", gguf_get_u64(model_file(control_model(a->options.control)), pooling, &type) },
+        { "embedding", pooling == POOLING_MEAN || pooling == POOLING_FIRST || pooling == POOLING_LAST },
     };
     json_t *list = json_pack("[s]", "completion");
     for (size_t i = 0; i < COUNTOF(rows); i++)
         if (rows[i].has)
             json_array_append_new(list, json_string(rows[i].name));
-    mem_free(pooling);
     return list;
 }
 

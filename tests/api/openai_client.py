@@ -136,6 +136,38 @@ def check_completions(client, model, openai):
             assert e.param == next(iter(more)), e
 
 
+def check_embeddings(client, model, openai):
+    """The package asks for base64 when it is told nothing, and decodes it itself."""
+    texts = ["The cat sleeps.", "A dog barks at the moon.", "x"]
+    reply = client.embeddings.create(model=model, input=texts)
+    vectors = [d.embedding for d in reply.data]
+    assert [d.index for d in reply.data] == [0, 1, 2] and reply.object == "list" and reply.model == model, reply
+    assert all(len(v) == 256 and abs(sum(x * x for x in v) - 1) < 1e-5 for v in vectors), vectors
+
+    def apart(a, b):
+        return max(abs(x - y) for x, y in zip(a, b, strict=True))
+
+    total = 0
+    for text, vector in zip(texts, vectors):
+        one = client.embeddings.create(model=model, input=text, encoding_format="float")
+        assert apart(one.data[0].embedding, vector) < 1e-6, text
+        assert one.usage.prompt_tokens == one.usage.total_tokens > 0, one.usage
+        total += one.usage.total_tokens
+    assert reply.usage.total_tokens == total and apart(vectors[0], vectors[1]) > 1e-2, (reply.usage, total)
+    short = client.embeddings.create(model=model, input=texts[0], dimensions=64).data[0].embedding
+    length = sum(x * x for x in vectors[0][:64]) ** 0.5
+    assert apart(short, [x / length for x in vectors[0][:64]]) < 1e-5, short
+    ids = client.embeddings.create(model=model, input=[[84, 111], [97], [84, 111]]).data
+    assert apart(ids[0].embedding, ids[2].embedding) < 1e-6 and apart(ids[0].embedding, ids[1].embedding) > 1e-3
+    for bad, param, code in (({"input": "word " * 5000}, "input", "context_length_exceeded"), ({"input": []}, "input", None),
+                             ({"input": "a", "dimensions": 257}, "dimensions", None)):
+        try:
+            client.embeddings.create(model=model, **bad)
+            raise AssertionError(f"{param} was not refused")
+        except openai.BadRequestError as e:
+            assert (e.param, e.code) == (param, code), e
+
+
 def check_stream(client, model):
     text, roles, reasons, usage = "", 0, [], None
     stream = client.chat.completions.create(model=model, messages=QUESTION, temperature=0, stream=True,
@@ -249,6 +281,7 @@ def check_all(url, answers):
     check_answers(client, model, answers)
     check_raw_prompts(client, model, answers)
     check_completions(client, model, openai)
+    check_embeddings(client, model, openai)
     check_stream(client, model)
     check_parameters(client, model)
     check_parse(client, model)
