@@ -202,6 +202,7 @@ static const struct field_name names[] = {
     { "messages", "messages" }, /* with other numbers */
     { "n_predict", "max_tokens" },
     { "stop", "stop_sequences" },
+    { "thinking_token_budget", "thinking.budget_tokens" },
     { "response_format", "output_config.format" },
     { NULL, NULL },
 };

@@ -274,6 +274,11 @@ static int put_stops(json_t *out, const json_t *stops, struct refusal *r)
 static int put_thinking(json_t *out, json_t *variables, const json_t *thinking, struct refusal *r)
 {
     const char *type = text_at(thinking, "type");
+    json_t *budget = json_object_get(thinking, "budget_tokens");
+    if (!is_absent(budget) && (!json_is_integer(budget) || json_integer_value(budget) < 1))
+        return refuse(r, ERR_INVALID, "thinking", "thinking.budget_tokens must be an integer of at least 1");
+    if (!is_absent(budget))
+        json_object_set(out, "thinking_token_budget", budget);
     if (is_absent(thinking))
         return 0;
     if (type != NULL && strcmp(type, "disabled") == 0)

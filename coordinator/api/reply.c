@@ -85,6 +85,8 @@ enum error_form reply_form(const struct http_exchange *x)
     const struct http_route *route = http_matched(x);
     if (route != NULL)
         return ((const struct api_route *)route->row)->errors;
+    if (strncmp(http_path(x), "/v1/messages", 12) == 0)
+        return ERRORS_ANTHROPIC;
     return strncmp(http_path(x), "/api/", 5) == 0 ? ERRORS_OLLAMA : ERRORS_OPENAI;
 }
 

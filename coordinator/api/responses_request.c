@@ -237,18 +237,40 @@ static int put_tools(json_t *out, const json_t *given, struct refusal *r)
     return rc;
 }
 
+/* {"type": "allowed_tools", "mode": "auto" | "required", "tools": [{"type": "function", "name": NAME}]} */
+static int put_allowed(json_t *out, const json_t *choice, struct refusal *r)
+{
+    json_t *mode = json_object_get(choice, "mode"), *given = json_object_get(choice, "tools"), *tools, *tool;
+    bool fine = (is_word(mode, "auto") || is_word(mode, "required")) && json_array_size(given) > 0;
+    size_t i;
+    json_array_foreach(given, i, tool)
+        fine = fine && is_word(json_object_get(tool, "type"), "function") && text_at(tool, "name") != NULL;
+    if (!fine)
+        return refuse(r, ERR_INVALID, "tool_choice", "tool_choice of type allowed_tools must have a mode, auto or "
+                      "required, and a list of tools of type function with names");
+    tools = json_array();
+    json_array_foreach(given, i, tool)
+        json_array_append_new(tools, json_pack("{s:s, s:{s:s}}", "type", "function", "function", "name",
+                                               text_at(tool, "name")));
+    json_object_set_new(out, "tool_choice", json_pack("{s:s, s:{s:O, s:o}}", "type", "allowed_tools", "allowed_tools",
+                                                      "mode", mode, "tools", tools));
+    return 0;
+}
+
 static int put_choice(json_t *out, json_t *choice, struct refusal *r)
 {
     const char *type = text_at(choice, "type"), *name = text_at(choice, "name");
     if (is_absent(choice))
         return 0;
+    if (type != NULL && strcmp(type, "allowed_tools") == 0)
+        return put_allowed(out, choice, r);
     if (is_word(choice, "auto") || is_word(choice, "none") || is_word(choice, "required")) {
         json_object_set(out, "tool_choice", choice);
         return 0;
     }
     if (type == NULL || name == NULL || strcmp(type, "function") != 0)
         return refuse(r, ERR_UNSUPPORTED, "tool_choice", "tool_choice must be auto, none, required, or of type "
-                      "function with a name");
+                      "function (with a name) or allowed_tools");
     json_object_set_new(out, "tool_choice", json_pack("{s:s, s:{s:s}}", "type", "function", "function", "name", name));
     return 0;
 }

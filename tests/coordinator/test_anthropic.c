@@ -137,6 +137,17 @@ static void test_tools_are_used(void **state)
     json_decref(j);
 }
 
+static void test_thoughts_are_a_block(void **state)
+{
+    rig_say(*state, "<think>\nHm.\n</think>\n\nYes.", NULL);
+    json_t *j = ask(state, MESSAGES, "{\"max_tokens\":90," ASK "}");
+    assert_json_at(j, "content.0.thinking", "\"Hm.\"");
+    assert_json_at(j, "content.1", "{\"type\":\"text\",\"text\":\"Yes.\"}");
+    assert_string_equal(string_at(j, "content.0.signature"), string_at(j, "id"));
+    assert_true(number_at(j, "usage.output_tokens_details.thinking_tokens") > 2);
+    json_decref(j);
+}
+
 /* ---- streams ---- */
 
 static void test_a_stream_of_text(void **state)
@@ -372,6 +383,14 @@ static void test_errors_are_anthropics(void **state)
     reply_free(&r);
 }
 
+static void test_what_is_not_there(void **state)
+{
+    struct reply r = rig_call(*state, "/v1/messages/batches", "{}", NULL);
+    assert_int_equal(r.status, 404);
+    assert_string_equal(reply_text(&r, "error.type"), "not_found_error");
+    reply_free(&r);
+}
+
 static void test_keys_are_asked_for(void **state)
 {
     struct reply r = rig_call(*state, MESSAGES, "{\"max_tokens\":5," ASK "}", NULL);
@@ -392,6 +411,7 @@ int main(void)
         WITH_RIG(test_why_it_stops),
         WITH_RIG(test_the_context_ends_an_answer),
         WITH_RIG(test_tools_are_used),
+        WITH_RIG(test_thoughts_are_a_block),
         WITH_RIG(test_a_stream_of_text),
         WITH_RIG(test_a_stream_of_a_call),
         cmocka_unit_test(test_blocks_of_every_kind),
@@ -401,6 +421,7 @@ int main(void)
         WITH_RIG(test_silence_is_pings),
         WITH_RIG(test_counts),
         WITH_RIG(test_errors_are_anthropics),
+        WITH_RIG(test_what_is_not_there),
         cmocka_unit_test_setup_teardown(test_keys_are_asked_for, rig_start_with_key, rig_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

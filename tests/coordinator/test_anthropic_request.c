@@ -42,7 +42,7 @@ static void test_fields(void **state)
         { WITH("\"thinking\":{\"type\":\"adaptive\"},\"output_config\":{\"effort\":\"low\"}"),
           GIVES("\"chat_template_kwargs\":{\"enable_thinking\":true,\"reasoning_effort\":\"low\"}") },
         { WITH("\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":1024}"),
-          GIVES("\"chat_template_kwargs\":{\"enable_thinking\":true}") },
+          GIVES("\"chat_template_kwargs\":{\"enable_thinking\":true},\"thinking_token_budget\":1024") },
         { WITH("\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\"}}}"),
           GIVES("\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"output\",\"schema\":"
                 "{\"type\":\"object\"}}}") },
@@ -55,6 +55,8 @@ static void test_fields(void **state)
         { "{\"max_tokens\":\"5\"," ASK "}", "max_tokens" },
         { WITH("\"thinking\":{\"type\":\"on\"}"), "thinking" },
         { WITH("\"thinking\":true"), "thinking" },
+        { WITH("\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":0}"), "thinking" },
+        { WITH("\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":\"9\"}"), "thinking" },
         { WITH("\"output_config\":{\"format\":{\"type\":\"json\"}}"), "output_config" },
         { WITH("\"output_config\":{\"format\":{\"type\":\"json_schema\"}}"), "output_config" },
         { WITH("\"output_config\":{\"effort\":3}"), "output_config" },

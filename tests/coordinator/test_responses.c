@@ -138,6 +138,20 @@ static void test_functions_are_called(void **state)
     json_decref(j);
 }
 
+static void test_thoughts_are_an_item(void **state)
+{
+    rig_say(*state, "<think>\nHm.\n</think>\n\nYes.", NULL);
+    json_t *j = ask(state, RESPONSES, "{\"input\":\"Hello!\"}");
+    assert_memory_equal(string_at(j, "output.0.id"), "rs_", 3);
+    assert_json_at(j, "output.0.content", "[{\"type\":\"reasoning_text\",\"text\":\"Hm.\"}]");
+    assert_json_at(j, "output.1.content.0.text", "\"Yes.\"");
+    assert_true(number_at(j, "usage.output_tokens_details.reasoning_tokens") > 2);
+    json_decref(j);
+    json_t *events = stream_of(state, "{\"input\":\"Hello!\",\"stream\":true}");
+    assert_json_at(events, "4.type", "\"response.reasoning_text.delta\"");
+    json_decref(events);
+}
+
 static void test_a_form_binds_the_answer(void **state)
 {
     struct fake_seen seen;
@@ -477,6 +491,7 @@ int main(void)
         WITH_RIG(test_a_response),
         WITH_RIG(test_a_cut_response),
         WITH_RIG(test_functions_are_called),
+        WITH_RIG(test_thoughts_are_an_item),
         WITH_RIG(test_a_form_binds_the_answer),
         WITH_RIG(test_a_stream_of_text),
         WITH_RIG(test_a_stream_of_a_call),

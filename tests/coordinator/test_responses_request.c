@@ -138,6 +138,15 @@ static void test_tools(void **state)
         { WITH("\"tool_choice\":\"required\""), GIVES("\"tool_choice\":\"required\"") },
         { WITH("\"tool_choice\":{\"type\":\"function\",\"name\":\"f\"}"),
           GIVES("\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}") },
+        { WITH("\"tool_choice\":{\"type\":\"allowed_tools\",\"mode\":\"required\",\"tools\":[{\"type\":\"function\","
+               "\"name\":\"f\"}]}"),
+          GIVES("\"tool_choice\":{\"type\":\"allowed_tools\",\"allowed_tools\":{\"mode\":\"required\",\"tools\":["
+                "{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]}}") },
+        { WITH("\"tool_choice\":{\"type\":\"allowed_tools\",\"mode\":\"all\",\"tools\":[{\"type\":\"function\","
+               "\"name\":\"f\"}]}"), "tool_choice" },
+        { WITH("\"tool_choice\":{\"type\":\"allowed_tools\",\"mode\":\"auto\",\"tools\":[]}"), "tool_choice" },
+        { WITH("\"tool_choice\":{\"type\":\"allowed_tools\",\"mode\":\"auto\",\"tools\":[{\"type\":\"mcp\"}]}"),
+          "tool_choice" },
         { WITH("\"tool_choice\":\"any\""), "tool_choice" },
         { WITH("\"tool_choice\":{\"type\":\"file_search\"}"), "tool_choice" },
         { WITH("\"tools\":{}"), "tools" },
