@@ -87,6 +87,12 @@ def check_tools(client):
     result = {"type": "tool_result", "tool_use_id": use.id, "content": [{"type": "text", "text": "18 degrees"}]}
     told = [*asked, message.to_param(), {"role": "user", "content": [result]}]
     assert client.messages.create(**{**ask, "messages": told}).usage.input_tokens > message.usage.input_tokens
+    for choice in ({"type": "any"}, {"type": "tool", "name": "add_numbers"}):
+        forced = client.messages.create(model=MODEL, messages=QUESTION, tools=TOOLS, max_tokens=200, **COLD,
+                                        tool_choice={**choice, "disable_parallel_tool_use": True})
+        assert forced.stop_reason == "tool_use" and len(forced.content) == 1, forced
+        assert forced.content[0].name == choice.get("name", forced.content[0].name), forced
+    assert {type(value) for value in forced.content[0].input.values()} == {int}, forced
     free = client.messages.create(**ask, tool_choice={"type": "none"})
     assert free.stop_reason == "end_turn" and free.content[0].type == "text", free
 

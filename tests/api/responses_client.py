@@ -98,6 +98,12 @@ def check_functions(client):
     told = [*ask["input"], call, {"type": "function_call_output", "call_id": call.call_id, "output": "18 degrees"}]
     assert client.responses.create(**{**ask, "input": told}).usage.input_tokens > answer.usage.input_tokens
     assert client.responses.create(**ask, tool_choice="none").output[0].type == "message"
+    add = {"type": "function", "name": "add_numbers"}
+    for choice in ("required", add, {"type": "allowed_tools", "mode": "required", "tools": [add]}):
+        forced = client.responses.create(model=MODEL, input=TEXT, tools=TOOLS, temperature=0, max_output_tokens=200,
+                                         tool_choice=choice, parallel_tool_calls=False)
+        assert [item.type for item in forced.output] == ["function_call"], forced
+        assert choice == "required" or forced.output[0].name == "add_numbers", forced
 
 
 def check_counts(client, answer):
