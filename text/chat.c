@@ -25,6 +25,7 @@ struct chat {
     json_t *bos, *eos;        /* the texts of these tokens; NULL: none */
     struct chat_caps caps;
     struct reply_formats formats;
+    bool thinks;
 };
 
 /* ---- opening ---- */
@@ -63,11 +64,19 @@ static bool has_token(const void *arg, const char *text)
 }
 
 /* Calls are as the template for conversations with tools writes them, where there is one. */
+/* A vocabulary alone may have the tokens for it. */
+static bool speaks_of_thinking(const struct reply_formats *f, const char *source)
+{
+    bool channels = f->calls && f->calls->style == REPLY_STYLE_CHANNELS;
+    return channels || (f->thinking && (strstr(source, f->thinking->close) || strstr(source, "enable_thinking")));
+}
+
 static void find_formats(struct chat *c, const char *source, const char *tool_source)
 {
     c->formats = reply_formats_of(source, has_token, c->tokenizer);
     if (tool_source)
         c->formats.calls = reply_formats_of(tool_source, has_token, c->tokenizer).calls;
+    c->thinks = speaks_of_thinking(&c->formats, source);
 }
 
 static int parse(struct chat *c, const char *source, const char *tool_source, struct error *e)
@@ -140,6 +149,11 @@ const char *chat_name(const struct chat *c)
 bool chat_has_tools(const struct chat *c)
 {
     return c->caps.tools;
+}
+
+bool chat_thinks(const struct chat *c)
+{
+    return c->thinks;
 }
 
 struct reply_formats chat_formats(const struct chat *c)

@@ -57,6 +57,8 @@ void chat_close(struct chat **c); /* NULL is fine */
 const char *chat_name(const struct chat *c);
 /* Does the template say something of tools? */
 bool chat_has_tools(const struct chat *c);
+/* Does it know of reasoning? */
+bool chat_thinks(const struct chat *c);
 /* How its answers are written. */
 struct reply_formats chat_formats(const struct chat *c);
 

@@ -217,16 +217,6 @@ static json_t *info_json(const struct model *m, bool all)
     return info;
 }
 
-/* Does its template know of reasoning? A vocabulary alone may have the tokens for it. */
-static bool thinks(const struct api *a)
-{
-    const char *template = tokenizer_chat_template(a->options.tokenizer);
-    const struct reply_formats *f = &a->formats;
-    return (f->calls != NULL && f->calls->style == REPLY_STYLE_CHANNELS) ||
-           (f->thinking != NULL && template != NULL &&
-            (strstr(template, f->thinking->close) != NULL || strstr(template, "enable_thinking") != NULL));
-}
-
 static json_t *capabilities_json(const struct api *a)
 {
     enum pooling pooling = pooling_of(a);
@@ -235,7 +225,7 @@ static json_t *capabilities_json(const struct api *a)
         bool has;
     } rows[] = {
         { "tools", a->options.chat != NULL && chat_has_tools(a->options.chat) },
-        { "thinking", a->options.chat != NULL && thinks(a) },
+        { "thinking", a->options.chat != NULL && chat_thinks(a->options.chat) },
         { "insert", fim_supported(a) },
         { "embedding", pooling == POOLING_MEAN || pooling == POOLING_FIRST || pooling == POOLING_LAST },
     };

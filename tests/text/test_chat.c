@@ -486,12 +486,34 @@ static void test_real_templates_chat(void **state)
     mem_free(dir);
 }
 
+static void test_templates_say_whether_a_model_thinks(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *template;
+        bool thinks;
+    } cases[] = {
+        {PLAIN, false}, /* though the vocabulary has <think> */
+        {PLAIN "<think>\n", false},
+        {PLAIN "{% if x is defined %}</think>{% endif %}", true},
+        {PLAIN "{% if enable_thinking is defined %}<think>{% endif %}", true},
+        {PLAIN "<|start|>assistant<|channel|>analysis<|message|>", true},
+    };
+    for (size_t i = 0; i < COUNTOF(cases); i++) {
+        struct chat *c = chat_of(cases[i].template, "");
+        if (chat_thinks(c) != cases[i].thinks)
+            fail_msg("%s", cases[i].template);
+        chat_close(&c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_demo_conversations_give_the_recorded_ids),
         cmocka_unit_test(test_no_message_forges_a_turn),
         cmocka_unit_test(test_roles_and_limits_are_checked),
+        cmocka_unit_test(test_templates_say_whether_a_model_thinks),
         cmocka_unit_test(test_results_of_tools_share_a_turn),
         cmocka_unit_test(test_conversations_are_fitted_to_what_templates_cope_with),
         cmocka_unit_test(test_many_turns_are_joined),
