@@ -46,9 +46,9 @@ def into_venv(folder, package="openai"):
 class Server:
     """`shoal serve` on a port of its own choosing."""
 
-    def __init__(self, shoal, model):
+    def __init__(self, shoal, model, *more):
         self.state = tempfile.TemporaryDirectory()  # no keys of the user's
-        command = [shoal, "serve", model, "--port", "0", "--state-dir", self.state.name]
+        command = [shoal, "serve", model, "--port", "0", "--state-dir", self.state.name, *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         timer = threading.Timer(READY_SECONDS, self.process.kill)
         timer.start()
