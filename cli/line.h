@@ -1,6 +1,8 @@
 /* line: lines that a person types at a terminal: editing, history, and Ctrl-C that is told from the end.
  *
- * One thread owns a line; only one may exist.                                */
+ * What is pasted may have several lines: they are shown as one, with a sign for
+ * each new line, and nothing in it is obeyed.  One thread owns a line; only one
+ * may exist.                                                                 */
 #ifndef CLI_LINE_H
 #define CLI_LINE_H
 

@@ -2,6 +2,7 @@
 #include "cli/screen.h"
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -11,10 +12,16 @@
 
 enum { TAB = 8, WORD_BYTES_MAX = 4096 };
 
+bool screen_obeys(FILE *out)
+{
+    const char *kind = getenv("TERM");
+    return isatty(fileno(out)) == 1 && kind && kind[0] && strcmp(kind, "dumb") != 0;
+}
+
 void screen_open(struct screen *s, FILE *out, bool wraps)
 {
     struct winsize size = {0};
-    *s = (struct screen){.out = out, .terminal = isatty(fileno(out)) == 1, .fresh = true};
+    *s = (struct screen){.out = out, .terminal = isatty(fileno(out)) == 1, .obeys = screen_obeys(out), .fresh = true};
     if (s->terminal && ioctl(fileno(out), TIOCGWINSZ, &size) == 0)
         s->width = size.ws_col;
     s->wraps = wraps && s->terminal && s->width > TAB;
@@ -111,7 +118,7 @@ void screen_put(struct screen *s, const char *text, size_t n)
 
 void screen_dim(struct screen *s, bool dim)
 {
-    if (s->terminal && s->dim != dim) {
+    if (s->obeys && s->dim != dim) {
         show_word(s);
         fputs(dim ? "\033[2m" : "\033[0m", s->out);
     }

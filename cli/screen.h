@@ -15,12 +15,15 @@
 struct screen {
     FILE *out;
     bool terminal, wraps, dim;
+    bool obeys;             /* orders such as that for dim text */
     unsigned width, column; /* columns; width 0: not known */
     struct buffer word;     /* that is not shown yet: where it goes depends on how long it gets */
     unsigned word_width;
     bool fresh;             /* at the beginning of a line */
 };
 
+/* Whether it is a terminal that takes orders: escape sequences. */
+bool screen_obeys(FILE *out);
 /* For one answer; `out` is borrowed. `wraps`: between words, where it is a terminal. */
 void screen_open(struct screen *s, FILE *out, bool wraps);
 /* Whole UTF-8 characters; others are shown as U+FFFD on a terminal. */

@@ -234,6 +234,21 @@ class Repl(unittest.TestCase):
         self.assertIn("Paris", t.ask(""))
         self.leave(t)
 
+    def test_a_paste_is_one_message_and_obeys_nothing(self):
+        t = self.chat(*GREEDY)
+        t.type("\x1b[200~What is\n\tthe capital\x04\x15\x1b[A\nof France?\r\x1b[201~")
+        t.wait_for("of France\\?\u23ce")
+        t.ask("")
+        t.type("\x1b[200~/clear\x1b[201~\x1b[D\x0b\x15")  # keys are keys again
+        t.ask("/save paste")
+        self.assertEqual(self.saved("paste")["messages"][0]["content"], "What is\n\tthe capital[A\nof France?\n")
+        self.leave(t)
+        self.environment["TERM"] = "dumb"
+        t = self.chat(*GREEDY)
+        t.ask("/? keys")
+        self.leave(t)
+        self.assertNotIn(b"\x1b", t.shown)
+
     def test_a_history_of_something_else_is_no_obstacle(self):
         (self.path / "state").mkdir()
         for data in (b"", b"\0\xff\xfe", b"{}", b'[1, null, "kept"]', b"[" * 100000):
