@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "coordinator/api/about.h"
+#include "coordinator/api/answer.h"
 #include "coordinator/web/page.h"
 
 /* ---- models ---- */
@@ -80,6 +81,29 @@ void api_version(void *arg, struct http_exchange *x)
 {
     (void)arg;
     reply_json(x, 200, json_pack("{s:s}", "version", SHOAL_VERSION));
+}
+
+/* "" when the vocabulary has no such token. */
+static json_t *control_token_json(const struct api *a, int32_t id)
+{
+    return id >= 0 ? token_text_json(a, id) : json_string("");
+}
+
+/* What llama.cpp's clients ask a server first. */
+void api_props(void *arg, struct http_exchange *x)
+{
+    const struct api *a = arg;
+    const struct tokenizer *t = a->options.tokenizer;
+    const char *template = tokenizer_chat_template(t);
+    struct control_route route;
+    control_route(a->options.control, &route);
+    json_t *j = json_pack("{s:{s:I}, s:I, s:s, s:s, s:s, s:o, s:o, s:{s:b, s:b}, s:s}", "default_generation_settings",
+                          "n_ctx", (json_int_t)api_context(&route), "total_slots", (json_int_t)route.sequences_max,
+                          "model_alias", a->model_name, "model_path", a->model_name, "chat_template",
+                          template != NULL ? template : "", "bos_token", control_token_json(a, tokenizer_bos(t)),
+                          "eos_token", control_token_json(a, tokenizer_eos(t)), "modalities", "vision", 0, "audio", 0,
+                          "build_info", "shoal " SHOAL_VERSION);
+    reply_json(x, 200, j);
 }
 
 void api_status(void *arg, struct http_exchange *x)

@@ -130,6 +130,7 @@ void api_health(void *arg, struct http_exchange *x);
 void api_metrics(void *arg, struct http_exchange *x);
 void api_status(void *arg, struct http_exchange *x);
 void api_version(void *arg, struct http_exchange *x);
+void api_props(void *arg, struct http_exchange *x);
 void api_root(void *arg, struct http_exchange *x);
 void api_page(void *arg, struct http_exchange *x);
 void api_ollama_version(void *arg, struct http_exchange *x);

@@ -59,6 +59,8 @@ static const struct api_route routes[] = {
       "The same as /health.", NULL, "Health", NULL },
     { "GET", "/version", api_version, 0, 0, ERRORS_OPENAI,
       "The version of this server.", NULL, "Version", NULL },
+    { "GET", "/props", api_props, FOR_USERS, 0, ERRORS_OPENAI,
+      "The model's context, template and tokens, as llama.cpp tells them.", NULL, "Props", NULL },
     { "GET", "/", api_root, 0, 0, ERRORS_OLLAMA,
       "That a server is here, in Ollama's words; to a browser the page.", NULL, "text/plain", NULL },
     { "GET", "/ui", api_page, OF_PAGE, 0, ERRORS_OPENAI, "The page for browsers.", NULL, "text/html", NULL },

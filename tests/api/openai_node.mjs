@@ -89,6 +89,8 @@ const checks = {
             assert.equal(choice.message.tool_calls[0].function.name, 'get_weather');
             assert.deepEqual(JSON.parse(choice.message.tool_calls[0].function.arguments), {city: 'Paris'});
         }
+        const forced = await client.chat.completions.create({...ask, tools, tool_choice: 'required', max_tokens: 100});
+        assert.equal(forced.choices[0].message.tool_calls[0].function.name, 'get_weather');
         const asked = [];
         const runner = client.chat.completions.runTools({
             model, messages: WEATHER, temperature: 0, stream: true,
@@ -100,6 +102,16 @@ const checks = {
         await runner.finalChatCompletion();
         assert.deepEqual(asked[0], {city: 'Paris'});
         assert.equal(runner.messages[2].role, 'tool');
+    },
+
+    async responses() {
+        const request = {model, input: QUESTION[0].content, temperature: 0};
+        assert.equal((await client.responses.create(request)).output_text, ANSWER);
+        const stream = client.responses.stream(request), kinds = [];
+        for await (const event of stream)
+            kinds.push(event.type);
+        assert.equal((await stream.finalResponse()).output_text, ANSWER);
+        assert.deepEqual([kinds[0], kinds.at(-1)], ['response.created', 'response.completed']);
     },
 
     /* Without an encoding_format it asks for base64, and gives numbers. */

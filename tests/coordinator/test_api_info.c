@@ -232,6 +232,20 @@ static void test_metrics_have_vllms_names(void **state)
     token_list_free(&said);
 }
 
+static void test_props_are_llama_cpps(void **state)
+{
+    struct reply r = rig_call(*state, "/props", NULL, NULL);
+    assert_int_equal(r.status, 200);
+    assert_int_equal(json_integer_value(reply_at(&r, "default_generation_settings.n_ctx")), 2048);
+    assert_true(json_is_integer(reply_at(&r, "total_slots")));
+    assert_string_equal(reply_text(&r, "model_alias"), RIG_NAME);
+    assert_non_null(strstr(reply_text(&r, "chat_template"), "<|im_start|>"));
+    assert_string_equal(reply_text(&r, "eos_token"), "<|im_end|>");
+    assert_true(json_is_string(reply_at(&r, "bos_token")));
+    assert_true(json_is_false(reply_at(&r, "modalities.vision")));
+    reply_free(&r);
+}
+
 int main(void)
 {
 #define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, rig_start, rig_stop)
@@ -244,6 +258,7 @@ int main(void)
         WITH_RIG(test_models_say_what_they_are_and_where),
         WITH_RIG(test_ready_says_what_health_says),
         WITH_RIG(test_errors_of_ollamas_paths_are_texts),
+        WITH_RIG(test_props_are_llama_cpps),
         WITH_RIG(test_metrics_have_vllms_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
