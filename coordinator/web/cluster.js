@@ -166,7 +166,8 @@ export class Cluster {
     const t = this.tiles;
     t.tokens.set(rate(tokens), `${short(metrics.shoal_generated_tokens_total)} in all`);
     t.requests.set(count(metrics.shoal_requests_running), `${count(metrics.shoal_requests_waiting)} waiting`);
-    t.step.set(micros(metrics.shoal_step_seconds * 1e6), `${status.route?.stages.length ?? 0} stages`);
+    const stages = status.route?.stages.length ?? 0;
+    t.step.set(micros(metrics.shoal_step_seconds * 1e6), `${stages} stage${stages === 1 ? "" : "s"}`);
     t.cache.set(`${(100 * Math.max(0, ...pages)).toFixed(0)} %`, `of ${count(status.model.kv_tokens)} tokens`);
     t.nodes.set(count(here.filter((m) => m.state === "serving").length), `serving, ${here.length} here`);
   }

@@ -11,7 +11,7 @@ export function keyOf() {
 let open = null;
 
 // Asks once at a time; resolves when a key was given (true) or not (false).
-export function askForKey(text = "This server wants an API key.") {
+export function askForKey(text) {
   open ??= new Promise((resolve) => {
     const input = el("input", { type: "password", id: "key", autocomplete: "off", spellcheck: "false" });
     let given = false;

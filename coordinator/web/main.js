@@ -56,17 +56,18 @@ function showView(cluster) {
 // ---- the server ----
 
 // Until the models are known; asks once for a key where one is wanted.
-async function meet(composer, mayAsk) {
+async function meet(composer, cluster, mayAsk) {
   try {
     await fillModels(composer.models);
     composer.tell();
+    cluster.soon();
     return;
   } catch (error) {
-    if (error.status === 401 && mayAsk && await askForKey()) {
-      meet(composer, true);
+    if (error.status === 401 && mayAsk && await askForKey(error.message)) {
+      meet(composer, cluster, true);
       return;
     }
-    setTimeout(() => meet(composer, mayAsk && error.status !== 401), RETRY_MS);
+    setTimeout(() => meet(composer, cluster, mayAsk && error.status !== 401), RETRY_MS);
   }
 }
 
@@ -106,7 +107,7 @@ function start() {
     newer: () => { toChat(); list.step(-1); }, older: () => { toChat(); list.step(1); },
     chat: toChat, cluster: () => { location.hash = "#cluster"; },
   });
-  meet(composer, true);
+  meet(composer, cluster, true);
   if (WIDE.matches && location.hash !== "#cluster") composer.focus();
 }
 

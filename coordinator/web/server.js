@@ -21,8 +21,10 @@ export function dressed(words) {
   return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 
-// The sentence in an error's body, whatever its form.
+// The sentence in an error's body, whatever its form; but of keys a browser says more than a header's name.
 function sentence(response, text) {
+  if (response.status === 401)
+    return keyOf() === "" ? "This server wants an API key." : "The server does not take this API key.";
   const seconds = Number.parseInt(response.headers.get("Retry-After"), 10);
   const later = seconds > 0 ? ` Try again in ${seconds} s.` : "";
   try {
