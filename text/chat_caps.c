@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/memory.h"
 #include "text/chat_messages.h"
 
 enum { PROBE_STEPS_MAX = 1 << 20, PROBE_VARIABLES = 7 };
@@ -18,6 +19,12 @@ enum { PROBE_STEPS_MAX = 1 << 20, PROBE_VARIABLES = 7 };
     "[{\"id\": \"" id "\", \"type\": \"function\", \"function\": {\"name\": \"toolprobe\", \"arguments\": " \
     arguments "}}]}, {\"role\": \"tool\", \"tool_call_id\": \"" id "\", \"name\": \"toolprobe\", \"content\": " \
     "\"RESULTPROBE\"}, " ANSWER ", " USER "]"
+/* A conversation with two calls at once. */
+#define CALLS "[" USER ", {\"role\": \"assistant\", \"content\": %s, \"tool_calls\": [{\"id\": \"%s1\", \"type\": " \
+    "\"function\", \"function\": {\"name\": \"toolprobe\", \"arguments\": %s}}, {\"id\": \"%s2\", \"type\": " \
+    "\"function\", \"function\": {\"name\": \"otherprobe\", \"arguments\": %s}}]}, {\"role\": \"tool\", " \
+    "\"tool_call_id\": \"%s1\", \"name\": \"toolprobe\", \"content\": \"RESULTPROBE\"}, {\"role\": \"tool\", " \
+    "\"tool_call_id\": \"%s2\", \"name\": \"otherprobe\", \"content\": \"RESULTPROBE\"}, " ANSWER ", " USER "]"
 #define OBJECT "{\"argprobe\": \"VALUEPROBE\"}"
 #define TEXT "\"{\\\"argprobe\\\": \\\"VALUEPROBE\\\"}\""
 
@@ -69,8 +76,26 @@ static bool later_shows(const struct prober *p)
                    "]", NULL, words, NULL);
 }
 
+static bool takes_two(const struct prober *p, const struct chat_caps *caps)
+{
+    static const char *const words[] = {"toolprobe", "otherprobe", NULL};
+    const char *content = caps->call_null ? "null" : "\"\"", *arguments = caps->call_text ? TEXT : OBJECT;
+    const char *id = caps->call_short ? "aB3dE6gH" : "call_probe";
+    char *messages = mem_printf(CALLS, content, id, arguments, id, arguments, id, id);
+    bool good = renders(p, messages, NULL, words, NULL);
+    mem_free(messages);
+    return good;
+}
+
+/* Calls with ids that models were trained to see with the function's name and a number. */
+static bool shows_id(const struct prober *p, const char *messages, const char *source)
+{
+    static const char *const words[] = {"<|tool_call_begin|>call_probe1", NULL};
+    return strstr(source, "<|tool_call_argument_begin|>") && renders(p, messages, NULL, words, NULL);
+}
+
 /* The first form of calls that shows everything, and shows no text within text; from what most templates take. */
-static void probe_calls(struct chat_caps *caps, const struct prober *p)
+static void probe_calls(struct chat_caps *caps, const struct prober *p, const char *source)
 {
     static const struct {
         const char *messages;
@@ -93,6 +118,8 @@ static void probe_calls(struct chat_caps *caps, const struct prober *p)
         caps->call_null = forms[i].null;
         caps->call_text = forms[i].text;
         caps->call_short = forms[i].brief;
+        caps->call_numbered = !forms[i].brief && shows_id(p, forms[i].messages, source);
+        caps->call_single = !takes_two(p, caps);
         return;
     }
 }
@@ -116,5 +143,5 @@ void chat_caps_probe(struct chat_caps *caps, const struct jinja *t, const struct
                       plain(&p, "[{\"role\": \"developer\", \"content\": \"DEVPROBE\"}, " USER "]", "DEVPROBE");
     p.template = tools;
     caps->tools = renders(&p, "[" USER "]", TOOLS, tool_words, NULL);
-    probe_calls(caps, &p);
+    probe_calls(caps, &p, source);
 }

@@ -17,6 +17,8 @@ struct chat_caps {
     bool call_null;    /* have null content; else "" */
     bool call_text;    /* have arguments as text; else as an object */
     bool call_short;   /* have ids of nine letters and digits */
+    bool call_numbered; /* have ids such as functions.NAME:0 */
+    bool call_single;  /* have one call each */
 };
 
 /* Variables that every rendering has: the model's own tokens. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "base/memory.h"
 #include "text/chat.h"
 
 enum { CONTENT_MAX = 64 << 20, SHORT_ID_BYTES = 9 };
@@ -14,6 +15,8 @@ struct fitting {
     json_t *out;
     size_t at;
     json_t *names; /* of functions, by the ids of their calls since the last user's message */
+    json_t *ids;   /* of calls, as the template wants them, by those that the client has */
+    uint32_t n_calls;
     bool folded;   /* the last message of `out` was a system's and is the user's now */
     bool joining;  /* its content grows, in `joined` */
     struct buffer joined;
@@ -127,6 +130,18 @@ static json_t *fit_id(const struct fitting *f, json_t *id)
     return json_stringn_nocheck(out, SHORT_ID_BYTES);
 }
 
+/* Some want to see which function it was, and which call of all. */
+static json_t *number_id(struct fitting *f, json_t *id, const char *name)
+{
+    const char *text = json_string_value(id);
+    char *own = mem_printf("functions.%s:%u", name, f->n_calls++);
+    json_t *fitted = text && strncmp(text, "functions.", 10) == 0 ? json_incref(id) : json_string(own);
+    if (text)
+        json_object_set_nocheck(f->ids, text, fitted);
+    mem_free(own);
+    return fitted;
+}
+
 static json_t *fit_arguments(const struct fitting *f, json_t *arguments)
 {
     json_t *object = NULL;
@@ -158,7 +173,9 @@ static int fit_call(struct fitting *f, const json_t *call, json_t **out)
         return error_set(f->e, ERR_INVALID, "messages[%zu].tool_calls: each has a function with a name", f->at);
     *out = json_pack("{s:s, s:{s:O, s:o}}", "type", "function", "function", "name", name, "arguments",
                      fit_arguments(f, json_object_get(function, "arguments")));
-    if (json_is_string(id))
+    if (f->caps->call_numbered)
+        json_object_set_new(*out, "id", number_id(f, id, json_string_value(name)));
+    else if (json_is_string(id))
         json_object_set_new(*out, "id", fit_id(f, id));
     return 0;
 }
@@ -212,8 +229,9 @@ static void fit_result(const struct fitting *f, const json_t *from, json_t *to)
     json_t *id = json_object_get(from, "tool_call_id"), *name = json_object_get(from, "name");
     if (!json_is_string(name) && json_is_string(id))
         name = json_object_get(f->names, json_string_value(id));
+    json_t *numbered = json_is_string(id) ? json_object_get(f->ids, json_string_value(id)) : NULL;
     if (json_is_string(id))
-        json_object_set_new(to, "tool_call_id", fit_id(f, id));
+        json_object_set_new(to, "tool_call_id", numbered ? json_incref(numbered) : fit_id(f, id));
     if (json_is_string(name))
         json_object_set(to, "name", name);
 }
@@ -304,6 +322,21 @@ static bool is_plain(const json_t *message)
     return json_is_string(json_object_get(message, "content")) && !json_object_get(message, "tool_calls");
 }
 
+/* At the end; but a result of one of several calls, where each has its own message, stands behind that. */
+static size_t place_of(const struct fitting *f, const json_t *message)
+{
+    size_t n = json_array_size(f->out);
+    const json_t *id = json_object_get(message, "tool_call_id");
+    for (size_t i = n; f->caps->call_single && is_role(message, "tool") && i-- > 0;) {
+        const json_t *at = json_array_get(f->out, i), *calls = json_object_get(at, "tool_calls");
+        if (calls && json_equal(json_object_get(json_array_get(calls, 0), "id"), id))
+            return i + 1;
+        if (!calls && !is_role(at, "tool"))
+            break;
+    }
+    return n;
+}
+
 /* Where the template has no place for a system message, a user says it. Takes `message`. */
 static int add_message(struct fitting *f, json_t *message)
 {
@@ -327,7 +360,23 @@ static int add_message(struct fitting *f, json_t *message)
     }
     int status = end_join(f);
     f->folded = user;
-    json_array_append_new(f->out, message);
+    json_array_insert_new(f->out, place_of(f, message), message);
+    return status;
+}
+
+/* Where the template takes one call a message, each becomes one of its own. Takes `message`. */
+static int add_calls(struct fitting *f, json_t *message)
+{
+    const json_t *calls = json_object_get(message, "tool_calls");
+    int status = 0;
+    for (size_t i = 0; i < json_array_size(calls) && status == 0; i++) {
+        json_t *one = json_copy(message);
+        json_object_set_new(one, "tool_calls", json_pack("[O]", json_array_get(calls, i)));
+        if (i > 0)
+            json_object_set_new(one, "content", f->caps->call_null ? json_null() : json_string(""));
+        status = add_message(f, one);
+    }
+    json_decref(message);
     return status;
 }
 
@@ -352,13 +401,15 @@ static int fit_next(struct fitting *f, const json_t *message)
         return status;
     }
     remember_calls(f, message);
-    return add_message(f, fitted);
+    bool several = f->caps->call_single && json_array_size(json_object_get(fitted, "tool_calls")) > 1;
+    return several ? add_calls(f, fitted) : add_message(f, fitted);
 }
 
 int chat_messages_fit(json_t **out, const json_t *messages, const struct chat_caps *caps, struct chat_about *about,
                       struct error *e)
 {
-    struct fitting f = {.caps = caps, .out = json_array(), .names = json_object(), .e = e};
+    struct fitting f = {.caps = caps, .out = json_array(), .names = json_object(), .ids = json_object(),
+                        .e = e};
     int status = 0;
     size_t n = json_array_size(messages);
     buffer_init(&f.joined, CONTENT_MAX);
@@ -378,6 +429,7 @@ int chat_messages_fit(json_t **out, const json_t *messages, const struct chat_ca
         json_decref(f.out);
     *out = status == 0 ? f.out : NULL;
     json_decref(f.names);
+    json_decref(f.ids);
     buffer_close(&f.joined);
     return status;
 }

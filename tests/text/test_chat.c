@@ -211,6 +211,12 @@ static void test_results_of_tools_share_a_turn(void **state)
 #define NINE "{% for m in messages %}{% for c in m.tool_calls %}{% if c.id|length != 9 %}" \
     "{{ raise_exception('nine!') }}{% endif %}{% endfor %}{% endfor %}"
 
+#define ONE_CALL "{% for m in messages %}{% if m.tool_calls|length > 1 %}{{ raise_exception('only one!') }}" \
+    "{% endif %}{% endfor %}"
+#define KIMI "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}{% for c in m.tool_calls %}<|tool_call_begin|>" \
+    "{{ c.id }}<|tool_call_argument_begin|>{{ c.function.name }}%s{% endfor %}{{ m.tool_call_id }};{% endfor %}" \
+    "{{ tools|tojson if tools }}"
+
 #define S(text) "{\"role\":\"system\",\"content\":\"" text "\"}"
 #define D(text) "{\"role\":\"developer\",\"content\":\"" text "\"}"
 #define U(text) "{\"role\":\"user\",\"content\":\"" text "\"}"
@@ -219,6 +225,9 @@ static void test_results_of_tools_share_a_turn(void **state)
     "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": [1, 2.0, \\\"é\\\"]}\"}}]}"
 #define TWO_CALLS "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"call_1\"," \
     "\"function\":{\"name\":\"g\"}},{\"id\":\"call_1\",\"function\":{\"name\":\"h\"}}]}"
+#define OTHER_CALLS "{\"role\":\"assistant\",\"content\":\"so\",\"tool_calls\":[{\"id\":\"c1\"," \
+    "\"function\":{\"name\":\"g\"}},{\"id\":\"c2\",\"function\":{\"name\":\"h\"}}]}"
+#define OTHER_RESULT(id) "{\"role\":\"tool\",\"tool_call_id\":\"" id "\",\"content\":\"" id "\"}"
 #define RESULT "{\"role\":\"tool\",\"tool_call_id\":\"call_1\",\"content\":\"ok\"}"
 
 /* %s of a template is its row's `arguments`. want NULL: refused, with the status and a sentence that has `says`. */
@@ -248,6 +257,17 @@ static const struct {
     {CALLS, EACH_ARGUMENT, U("a") "," CALL, "u:a;a:(call_1 f x=[1, 2.0, 'é']);", 0, NULL},
     {CALLS, "", TWO_CALLS "," RESULT "," U("b") "," RESULT, "a:(call_1 g )(call_1 h );t:okg;u:b;t:ok;", 0, NULL},
     {NINE CALLS, EACH_ARGUMENT, U("a") "," CALL, "u:a;a:(%9 f x=[1, 2.0, 'é']);", 0, NULL},
+    {ONE_CALL CALLS, JSON_OF_ARGUMENTS, U("a") "," OTHER_CALLS "," OTHER_RESULT("c1") "," OTHER_RESULT("c2") "," A("b"),
+     "u:a;a:so(c1 g {});t:c1g;a:(c2 h {});t:c2h;a:b;", 0, NULL},
+    {ONE_CALL CALLS, JSON_OF_ARGUMENTS, U("a") "," OTHER_CALLS "," OTHER_RESULT("c2") "," OTHER_RESULT("c3"),
+     "u:a;a:so(c1 g {});a:(c2 h {});t:c2h;t:c3;", 0, NULL},
+    {CALLS, JSON_OF_ARGUMENTS, U("a") "," OTHER_CALLS "," OTHER_RESULT("c1"), "u:a;a:so(c1 g {})(c2 h {});t:c1g;", 0,
+     NULL},
+    {KIMI, JSON_OF_ARGUMENTS, U("a") "," OTHER_CALLS "," OTHER_RESULT("c2") "," CALL "," RESULT "," OTHER_RESULT("c9"),
+     "u:a;a:so<|tool_call_begin|>functions.g:0<|tool_call_argument_begin|>g{}"
+     "<|tool_call_begin|>functions.h:1<|tool_call_argument_begin|>h{};t:c2functions.h:1;"
+     "a:<|tool_call_begin|>functions.f:2<|tool_call_argument_begin|>f{\"x\": [1, 2.0, \"é\"]};t:okfunctions.f:2;"
+     "t:c9c9;", 0, NULL},
     {"{% for m in messages %}{% if m.content is none %}({{ m.tool_calls[0].function.name }}%s){% else %}{{ m.content }}"
      "{% endif %};{% endfor %}", "{{ m.tool_calls[0].function.arguments|tojson }}", U("a") "," CALL,
      "a;(f{\"x\": [1, 2.0, \"é\"]});", 0, NULL},
