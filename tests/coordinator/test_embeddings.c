@@ -151,6 +151,89 @@ static void test_control_tokens_in_a_text_are_text(void **state)
     reply_free(&r);
 }
 
+/* ---- what a GGUF file says of pooling ---- */
+
+static int start_pooling(void **state, uint32_t type)
+{
+    struct rig_extra x = {{"qwen3moe.pooling_type"}, {type}, NULL, NULL, NULL, 0};
+    return rig_start_with(state, &x);
+}
+
+static int start_none(void **state)
+{
+    return start_pooling(state, 0);
+}
+
+static int start_mean(void **state)
+{
+    return start_pooling(state, 1);
+}
+
+static int start_first(void **state)
+{
+    return start_pooling(state, 2);
+}
+
+static int start_last(void **state)
+{
+    return start_pooling(state, 3);
+}
+
+static int start_rank(void **state)
+{
+    return start_pooling(state, 4);
+}
+
+static int start_unknown(void **state)
+{
+    return start_pooling(state, 5);
+}
+
+static void test_the_mean_is_of_all_rows(void **state)
+{
+    struct reply r = call(state, "{\"input\":[5,6,7,8]}");
+    double sum[WIDTH], square = 0;
+    for (uint32_t i = 0; i < WIDTH; i++) {
+        sum[i] = 0;
+        for (uint32_t row = 0; row < 4; row++)
+            sum[i] += (double)fake_logit(row, i, WIDTH);
+        square += sum[i] * sum[i];
+    }
+    const json_t *got = reply_at(&r, "data.0.embedding");
+    assert_int_equal(json_array_size(got), WIDTH);
+    for (uint32_t i = 0; i < WIDTH; i++)
+        assert_true(fabs(json_number_value(json_array_get(got, i)) - sum[i] / sqrt(square)) < 1e-6);
+    struct fake_seen seen;
+    fake_engine_seen(((struct rig *)*state)->engine, 0, &seen);
+    assert_int_equal(seen.hidden, HIDDEN_ALL);
+    reply_free(&r);
+}
+
+static void check_row(void **state, uint32_t row, enum hidden_rows asked)
+{
+    struct reply r = call(state, "{\"input\":[5,6,7,8]}");
+    struct fake_seen seen;
+    check_vector(&r, 0, row, WIDTH);
+    fake_engine_seen(((struct rig *)*state)->engine, 0, &seen);
+    assert_int_equal(seen.hidden, asked);
+    reply_free(&r);
+}
+
+static void test_the_first_row_only(void **state)
+{
+    check_row(state, 0, HIDDEN_FIRST);
+}
+
+static void test_the_last_row_only(void **state)
+{
+    check_row(state, 3, HIDDEN_LAST);
+}
+
+static void test_other_poolings_have_no_vectors(void **state)
+{
+    assert_refused(state, "{\"input\":[5]}", 400, "model");
+}
+
 /* ---- refusals ---- */
 
 static void test_wrong_input_is_refused_by_name(void **state)
@@ -233,6 +316,12 @@ int main(void)
         TEST(test_dimensions_cut_and_scale_again),
         TEST(test_lists_of_texts_and_of_ids_keep_their_order),
         TEST(test_control_tokens_in_a_text_are_text),
+        cmocka_unit_test_setup_teardown(test_the_mean_is_of_all_rows, start_mean, rig_stop),
+        cmocka_unit_test_setup_teardown(test_the_first_row_only, start_first, rig_stop),
+        cmocka_unit_test_setup_teardown(test_the_last_row_only, start_last, rig_stop),
+        cmocka_unit_test_setup_teardown(test_the_last_row_only, start_none, rig_stop),
+        cmocka_unit_test_setup_teardown(test_other_poolings_have_no_vectors, start_rank, rig_stop),
+        cmocka_unit_test_setup_teardown(test_other_poolings_have_no_vectors, start_unknown, rig_stop),
         TEST(test_wrong_input_is_refused_by_name),
         TEST(test_too_much_is_refused),
         TEST(test_what_fails_says_so),
