@@ -3,6 +3,7 @@
 
 #include "coordinator/api/anthropic.h"
 #include "coordinator/api/fields.h"
+#include "coordinator/api/fim.h"
 #include "coordinator/api/grammars.h"
 #include "coordinator/api/ollama_request.h"
 #include "coordinator/api/responses.h"
@@ -19,6 +20,7 @@ static const struct api *some_api(void)
     FUZZ_CHECK(gguf_open(&g, "tests/data/shoal-demo-q8_0.gguf", NULL) == 0);
     FUZZ_CHECK(tokenizer_open(&tokenizer, g, NULL) == 0);
     gguf_close(&g);
+    api.options.tokenizer = tokenizer;
     api.n_vocab = tokenizer_count(tokenizer);
     api.grammars = grammars_create(tokenizer, api.n_vocab, NULL);
     return &api;
@@ -77,6 +79,25 @@ static void read_others(const json_t *body)
     }
 }
 
+/* Files around a gap: all that fit, or a refusal. */
+static void read_gap(const json_t *body)
+{
+    const json_t *suffix = json_object_get(body, "input_suffix");
+    struct fim f = { .prefix = &(struct token_list){ 0 }, .suffix = "", .files = json_object_get(body, "input_extra") };
+    struct refusal r = { 0 };
+    int rc = fim_check_files(f.files, "input_extra", &r);
+    check_refusal(rc, &r);
+    if (json_is_string(suffix)) {
+        f.suffix = json_string_value(suffix);
+        f.suffix_len = json_string_length(suffix);
+    }
+    for (f.room = 0; rc == 0 && f.room < 256; f.room += 60) {
+        struct token_list all = { 0 };
+        FUZZ_CHECK(fim_prompt(some_api(), &f, &all, &r.error) == 0);
+        token_list_free(&all);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct refusal r = { 0 };
@@ -89,6 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     read_fields(body, FOR_COMPLETION);
     read_ollamas(body);
     read_others(body);
+    read_gap(body);
     json_decref(body);
     return 0;
 }
@@ -96,6 +118,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 void fuzz_seeds(fuzz_give_fn give, void *arg)
 {
     static const char *const texts[] = {
+        "{\"input_prefix\":\"a\",\"input_suffix\":\"b\",\"input_extra\":[{\"text\":\"c d e\",\"filename\":\"f\"},"
+        "{\"text\":\"<|im_end|> g\"}],\"prompt\":\"h\",\"n_predict\":-1,\"best_of\":2,\"suffix\":\"i\"}",
         "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"temperature\":0.5,\"top_p\":1,"
         "\"n\":2,\"stop\":[\"a\",\"b\"],\"seed\":-7,\"logit_bias\":{\"17\":-100},\"stream\":true,\"stream_options\":"
         "{\"include_usage\":true},\"max_completion_tokens\":5,\"logprobs\":true,\"top_logprobs\":2}",
