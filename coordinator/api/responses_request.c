@@ -200,6 +200,8 @@ static int put_messages(json_t *out, const json_t *body, struct refusal *r)
 
 /* ---- tools ---- */
 
+/* Tools that OpenAI's servers would run (web_search, custom, namespace ...) come along with the functions of clients
+ * such as Codex, which cope without: the model is not told of them, and so never calls one. */
 static int put_tool(json_t *tools, const json_t *tool, size_t i, struct refusal *r)
 {
     char where[WHERE_BYTES];
@@ -207,8 +209,7 @@ static int put_tool(json_t *tools, const json_t *tool, size_t i, struct refusal 
     json_t *parameters = json_object_get(tool, "parameters");
     put_where(where, "tools", i);
     if (type != NULL && strcmp(type, "function") != 0)
-        return refuse(r, ERR_UNSUPPORTED, where, "%s: tools of type %.40s are not supported, only functions", where,
-                      type);
+        return 0;
     if (type == NULL || name == NULL || !(is_absent(parameters) || json_is_object(parameters)))
         return refuse(r, ERR_INVALID, where, "%s must have a type, a name, and parameters that are an object", where);
     json_t *function = json_object(); /* in the order in which templates show it */
@@ -234,6 +235,8 @@ static int put_tools(json_t *out, const json_t *given, struct refusal *r)
         if (rc == 0)
             rc = put_tool(tools, tool, i, r);
     }
+    if (json_array_size(tools) == 0)
+        json_object_del(out, "tools");
     return rc;
 }
 

@@ -152,7 +152,10 @@ static void test_tools(void **state)
         { WITH("\"tools\":{}"), "tools" },
         { WITH("\"tools\":[{\"type\":\"function\"}]"), "tools[0]" },
         { WITH("\"tools\":[{\"name\":\"f\"}]"), "tools[0]" },
-        { WITH("\"tools\":[{\"type\":\"function\",\"name\":\"f\"},{\"type\":\"web_search\"}]"), "tools[1]" },
+        { WITH("\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"parameters\":{}},{\"type\":\"web_search\","
+               "\"external_web_access\":false},{\"type\":\"custom\",\"name\":\"apply_patch\",\"format\":{}}]"),
+          GIVES("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{}}}]") }, /* Codex */
+        { WITH("\"tools\":[{\"type\":\"mcp\"}],\"tool_choice\":\"auto\""), GIVES("\"tool_choice\":\"auto\"") },
     };
     (void)state;
     check_translated(rows, COUNTOF(rows), responses_chat_body);
