@@ -39,18 +39,30 @@ static struct gguf_writer *make_writer(const char *path, char *temporary)
     return w;
 }
 
+/* The superuser could put the file in the place of a device, and nobody can put it in that of a folder: said before the
+ * work, not after it. */
+static int check_place(const char *path, struct error *e)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0 || S_ISREG(st.st_mode) || S_ISLNK(st.st_mode))
+        return 0;
+    return error_set(e, ERR_INVALID, "%s: is not a regular file", path);
+}
+
 int gguf_writer_create(struct gguf_writer **out, const char *path, struct error *e)
 {
-    struct gguf_writer *w = make_writer(path, mem_printf("%s.XXXXXX%s", path, suffix));
     *out = NULL;
+    int r = check_place(path, e);
+    if (r != 0)
+        return r;
+    struct gguf_writer *w = make_writer(path, mem_printf("%s.XXXXXX%s", path, suffix));
     w->fd = mkostemps(w->temporary, (int)strlen(suffix), O_CLOEXEC);
     if (w->fd < 0 || fchmod(w->fd, MODE) != 0) {
-        int r = error_set(e, ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+        r = error_set(e, ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
         gguf_writer_abort(&w);
-        return r;
     }
     *out = w;
-    return 0;
+    return r;
 }
 
 /* Alone with the file, and the name is still this file's: another writer may have finished and renamed it. */
@@ -67,11 +79,14 @@ static int lock_part(const struct gguf_writer *w, struct error *e)
 
 int gguf_writer_create_part(struct gguf_writer **out, const char *path, const char *part, struct error *e)
 {
-    struct gguf_writer *w = make_writer(path, mem_strdup(part));
     *out = NULL;
+    int r = check_place(path, e);
+    if (r != 0)
+        return r;
+    struct gguf_writer *w = make_writer(path, mem_strdup(part));
     w->keep = true;
     w->fd = open(part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, MODE);
-    int r = w->fd < 0 ? error_set(e, ERR_IO, "%s: cannot be written: %s", part, strerror(errno)) : lock_part(w, e);
+    r = w->fd < 0 ? error_set(e, ERR_IO, "%s: cannot be written: %s", part, strerror(errno)) : lock_part(w, e);
     if (r != 0)
         gguf_writer_abort(&w);
     *out = w;

@@ -316,6 +316,15 @@ class Commands(unittest.TestCase):
         self.refused(shoal("quantize", source, out, "Q9"), 64, "Q9", "Q4_K_M")
         self.refused(shoal("quantize", source, source, "Q8_0"), 64, "another")
         self.refused(shoal("quantize", self.path / "absent.gguf", out, "Q8_0"), 66, "absent.gguf")
+        pipe, folder = self.path / "pipe", self.path / "folder"
+        os.mkfifo(pipe)
+        folder.mkdir()
+        for place in (pipe, folder):
+            self.refused(shoal("quantize", source, place, "Q8_0"), 64, "not a regular file")
+            self.refused(shoal("synth", "llama", place, "--layers", 1, "--hidden", 64, "--vocab", 64), 64,
+                         "not a regular file")
+        pipe.unlink()
+        folder.rmdir()
         whole = bytearray(source.read_bytes())
         for bad, words in ((b"\xff\xff\xff\xff", "not numbers"), (struct.pack("<f", 1e30), "too large")):
             middle = len(whole) // 2 & ~3
