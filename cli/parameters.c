@@ -140,13 +140,13 @@ int parameters_set(struct parameters *p, const char *name, const char *value, st
 
 /* ---- saying ---- */
 
-void parameters_print(const struct parameters *p, bool others, const char *before, FILE *out)
+void parameters_put(const struct parameters *p, bool others, const char *before, struct buffer *out)
 {
     for (size_t i = 0; i < COUNTOF(rows); i++)
-        fprintf(out, "%s%-19s %.15g\n", before, others && rows[i].other ? rows[i].other : rows[i].name,
-                value_in(&rows[i], p));
+        buffer_printf(out, "%s%-19s %.15g\n", before, others && rows[i].other ? rows[i].other : rows[i].name,
+                      value_in(&rows[i], p));
     for (size_t i = 0; i < p->n_stops; i++)
-        fprintf(out, "%s%-19s \"%s\"\n", before, "stop", p->stops[i]);
+        buffer_printf(out, "%s%-19s \"%s\"\n", before, "stop", p->stops[i]);
 }
 
 void parameters_help(FILE *out)

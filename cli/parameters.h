@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "cli/settings.h"
 #include "shard/run/sampler.h"
@@ -24,8 +25,8 @@ void parameters_close(struct parameters *p);
 /* ERR_NOT_FOUND: there is no such parameter; ERR_INVALID: the value cannot be. Several texts, each in quotes or one
  * word, may follow "stop". */
 MUST_USE int parameters_set(struct parameters *p, const char *name, const char *value, struct error *e);
-/* A line each, after `before`: the name, or the one that others use, and the value. */
-void parameters_print(const struct parameters *p, bool others, const char *before, FILE *out);
+/* Appends a line each, after `before`: the name, or the one that others use, and the value. */
+void parameters_put(const struct parameters *p, bool others, const char *before, struct buffer *out);
 /* Name, values and meaning of each. */
 void parameters_help(FILE *out);
 /* An object, and back: all or nothing. */

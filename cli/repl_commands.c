@@ -5,9 +5,10 @@
 #include "base/memory.h"
 #include "cli/conversation.h"
 #include "cli/repl.h"
+#include "cli/screen.h"
 #include "cli/show.h"
 
-enum { WORD_MAX = 64 };
+enum { WORD_MAX = 64, SHOWN_BYTES_MAX = 64 << 20 };
 
 struct row {
     const char *name, *arguments, *words; /* words NULL: another name of the row before */
@@ -168,10 +169,23 @@ static int show_info(struct repl *r, const char *rest, struct error *e)
     return 0;
 }
 
+/* Texts of files that strangers made: words, not orders to the terminal. */
+static void tell(const char *text)
+{
+    struct screen screen;
+    screen_open(&screen, stdout, false);
+    screen_put(&screen, text, strlen(text));
+    screen_close(&screen);
+}
+
 static int show_parameters(struct repl *r, const char *rest, struct error *e)
 {
+    struct buffer b;
     (void)rest, (void)e;
-    parameters_print(&r->talk->parameters, false, "", stdout);
+    buffer_init(&b, SHOWN_BYTES_MAX);
+    parameters_put(&r->talk->parameters, false, "", &b);
+    tell(buffer_text(&b));
+    buffer_close(&b);
     return 0;
 }
 
@@ -179,7 +193,7 @@ static int show_template(struct repl *r, const char *rest, struct error *e)
 {
     (void)rest, (void)e;
     if (r->talk->template_text)
-        printf("%s\n", r->talk->template_text);
+        tell(r->talk->template_text);
     else
         fprintf(stderr, "%s\n", r->talk->chat ? "The model has no template; it gets ChatML."
                                               : "Text is continued as it is.");
@@ -190,7 +204,7 @@ static int show_system(struct repl *r, const char *rest, struct error *e)
 {
     (void)rest, (void)e;
     if (r->talk->system)
-        printf("%s\n", r->talk->system);
+        tell(r->talk->system);
     else
         fprintf(stderr, "There is no system text.\n");
     return 0;
@@ -198,11 +212,15 @@ static int show_system(struct repl *r, const char *rest, struct error *e)
 
 static int show_modelfile(struct repl *r, const char *rest, struct error *e)
 {
+    struct buffer b;
     (void)rest, (void)e;
-    printf("FROM %s\n", r->model);
-    parameters_print(&r->talk->parameters, true, "PARAMETER ", stdout);
+    buffer_init(&b, SHOWN_BYTES_MAX);
+    buffer_printf(&b, "FROM %s\n", r->model);
+    parameters_put(&r->talk->parameters, true, "PARAMETER ", &b);
     if (r->talk->system)
-        printf("SYSTEM \"\"\"%s\"\"\"\n", r->talk->system);
+        buffer_printf(&b, "SYSTEM \"\"\"%s\"\"\"\n", r->talk->system);
+    tell(buffer_text(&b));
+    buffer_close(&b);
     return 0;
 }
 

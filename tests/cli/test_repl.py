@@ -170,6 +170,11 @@ class Repl(unittest.TestCase):
                        {"parameters": {"stop": [1]}}, {"parameters": None}, {"format": "other"}):
             other.write_text(json.dumps({**good, **change}))
             self.assertIn("other.json", t.ask(f"/load {other}"))
+        other.write_text(json.dumps({**good, "system": "\x1b]0;owned\x07\u202eabc", "model": "\x1b[2J"}))
+        t.ask(f"/load {other}")
+        self.assertIn("^[]0;owned^G<202e>abc\n", t.ask("/show system") + t.ask("/show modelfile"))
+        self.assertNotIn(b"\x1b]", t.shown)
+        self.assertNotIn(b"\x1b[2J", t.shown)
         for name in (".hidden", "n" * 300):
             self.assertIn("is no name", t.ask(f"/save {name}"))
         self.assertIn("not there", t.ask("/load absent"))
@@ -300,6 +305,14 @@ class Repl(unittest.TestCase):
     def test_an_answer_that_fills_the_context_is_said_to_be_cut(self):
         t = self.chat(*ENDLESS, "--context", "64")
         self.assertIn("the answer was cut: the context of 64 tokens is full", t.ask("Speak."))
+        self.leave(t)
+
+    def test_without_a_template_text_goes_on_and_nothing_is_kept(self):
+        t = self.chat(*GREEDY, "--raw", "-n", "4")
+        first = t.ask("One two three")
+        self.assertEqual(t.ask("One two three"), first)
+        self.assertIn("--raw", t.ask("/save a") and t.ask("/load a"))
+        self.assertIn("as it is", t.ask("/show template"))
         self.leave(t)
 
     # ---- without a terminal ----
