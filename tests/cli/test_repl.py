@@ -307,6 +307,22 @@ class Repl(unittest.TestCase):
         self.assertIn("the answer was cut: the context of 64 tokens is full", t.ask("Speak."))
         self.leave(t)
 
+    def test_a_model_with_a_state_is_told_all_again_where_it_cannot_go_back(self):
+        model = self.path / "state.gguf"
+        subprocess.run([SHOAL, "synth", "qwen3next", model, "--layers", "4", "--hidden", "64", "--heads", "2",
+                        "--kv-heads", "1", "--head-dim", "32", "--experts", "2", "--experts-used", "1",
+                        "--expert-ffn", "32", "--vocab", "2048", "--type", "f16", "--tokenizer", DEMO], check=True,
+                       env=self.environment, capture_output=True)
+        t = self.chat("-n", "4", "--verbose", *GREEDY, model=str(model), ready=False)
+        t.wait_for(">>> ")
+        t.ask("One two three")
+        t.ask("/clear")
+        said = t.ask("One two four")
+        prompt, new = map(int, re.search(r"prompt +(\d+) tokens, (\d+) of them new", said).groups())
+        self.assertEqual(new, prompt)
+        self.assertIn("2 messages", t.ask("/show info"))
+        self.leave(t)
+
     def test_without_a_template_text_goes_on_and_nothing_is_kept(self):
         t = self.chat(*GREEDY, "--raw", "-n", "4")
         first = t.ask("One two three")

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import ssl
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import unittest
 
-from rig import DEMO, ENVIRONMENT, Process
+from rig import DEMO, ENVIRONMENT, Cluster, Process, wait_until
 
 SHOAL = sys.argv.pop(1)
 if not shutil.which("openssl"):
@@ -96,6 +97,21 @@ class Tls(unittest.TestCase):
                 s.sendall(b"\x16\x03\x01\x02\x00\x01\x00"[:i % 8])
             for _ in range(3):
                 self.assertEqual(self.get("/health")[0], 200)
+
+    def test_a_client_that_leaves_is_noticed(self):
+        def left():
+            text = self.get("/metrics")[1].decode()
+            return float(re.search(r"^shoal_http_unanswered_total (\S+)", text, re.M)[1])
+        before = left()
+        body = json.dumps({"prompt": "Once upon a time", "stream": True, "temperature": 1.5, "max_tokens": 2000,
+                           "logit_bias": Cluster.endless()}).encode()
+        with socket.create_connection(("localhost", self.port), 60) as plain:
+            s = self.trust.wrap_socket(plain, server_hostname="localhost")
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                      b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            self.assertIn(b"200", s.recv(4096))
+            s.close()
+        wait_until("the server knows", lambda: left() > before)
 
     def test_our_own_commands_speak_it(self):
         def status(*arguments):
