@@ -123,7 +123,7 @@ def check_errors(client, openai):
 
     refused(openai.BadRequestError, "input", input=[])
     refused(openai.BadRequestError, "max_output_tokens", max_output_tokens=0)
-    refused(openai.BadRequestError, "tools[0]", tools=[{"type": "web_search"}])
+    refused(openai.BadRequestError, "tools[1]", tools=[{"type": "web_search"}, {"type": "function"}])
     refused(openai.BadRequestError, "conversation", conversation="conv_7")
     refused(openai.BadRequestError, "previous_response_id", previous_response_id="resp_7")
     refused(openai.BadRequestError, "input[0].content[0]", input=[
