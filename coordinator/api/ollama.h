@@ -20,7 +20,8 @@ char *ollama_name(const char *id);
 /* The name of a model in a body: `model`, or `name` where the former is absent or empty, as Ollama's command line has
  * it. NULL: there is none. */
 const char *ollama_asked(const json_t *body);
-/* The model of that name, which must be there. ERR_NOT_FOUND in Ollama's words. */
+/* The model of that name, which must be there. ERR_NOT_FOUND in Ollama's words; ERR_CONFLICT: the store
+ * has it, but this server answers with another. */
 MUST_USE int ollama_find(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r);
 
 /* The store's model of a name, or of a source of the hub; closed by the caller in every case. */

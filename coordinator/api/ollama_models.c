@@ -46,14 +46,25 @@ const char *ollama_asked(const json_t *body)
     return json_string_length(v) > 0 ? json_string_value(v) : NULL;
 }
 
+/* A name that is not this server's. One that the store has is in the list of tags, so its user is told why it is of no
+ * use here; not as a 404, after which clients would pull it. */
+static int refuse_name(const struct api *a, const char *name, struct refusal *r)
+{
+    struct model_entry m;
+    bool stored = ollama_stored(&m, name, &(struct error){ 0 }) == 0;
+    model_entry_close(&m);
+    if (stored)
+        return refuse(r, ERR_CONFLICT, "model", "model '%.200s' not found here: it is stored, but this server answers "
+                      "with '%.200s' only: start another one with it", name, a->model_name);
+    return refuse(r, ERR_NOT_FOUND, "model", "model '%.200s' not found", name);
+}
+
 int ollama_find(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r)
 {
     const char *name = ollama_asked(body);
     if (name == NULL)
         return refuse(r, ERR_INVALID, "model", "model is required");
-    if (api_model_named(a, name, adapter))
-        return 0;
-    return refuse(r, ERR_NOT_FOUND, "model", "model '%.200s' not found", name);
+    return api_model_named(a, name, adapter) ? 0 : refuse_name(a, name, r);
 }
 
 /* ---- the server ---- */

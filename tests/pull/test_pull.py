@@ -270,6 +270,9 @@ class Pull(unittest.TestCase):
         refused("DELETE", "/api/delete", {"model": "absent"}, 404, "model 'absent' not found")
         refused("DELETE", "/api/delete", {"model": "../../x"}, 404, "not found")
         refused("DELETE", "/api/delete", {"model": "served:one"}, 409, "answers with")
+        for path in ("/api/show", "/api/chat", "/api/embed"):
+            refused("POST", path, {"model": "other:one"}, 409, "'other:one' not found here: it is stored", "'served:one' only")
+            refused("POST", path, {"model": "absent"}, 404, "model 'absent' not found")
         refused("POST", "/api/copy", {"source": "served", "destination": "../x"}, 400, "name")
         refused("POST", "/api/copy", {"source": "served", "destination": "other:one"}, 409, "already")
         refused("POST", "/api/copy", {"source": "served"}, 400, "destination is required")
