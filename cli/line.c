@@ -36,7 +36,6 @@ struct line {
     EditLine *edit;
     History *history;
     char *path; /* NULL: none */
-    json_t *kept; /* what the file holds: a list of texts, the oldest first */
     bool keeps;
     const char *prompt;
     char *text;
@@ -144,38 +143,49 @@ static void offer(struct line *l, const char *text)
     history(l->history, &ev, H_ENTER, text);
 }
 
-/* A file that cannot be read, or holds something else, is as good as none. */
+/* The last lines of the file, at most so many; the caller's. A file that cannot be read, or holds something else, is as
+ * good as none. */
+static json_t *read_kept(const struct line *l, size_t most)
+{
+    json_t *kept = json_array(), *all = NULL, *text;
+    char *data;
+    size_t len;
+    if (l->path && path_read(l->path, HISTORY_BYTES_MAX, &data, &len, NULL) == 0) {
+        all = json_loadb(data, len, 0, NULL);
+        mem_free(data);
+    }
+    size_t n = json_array_size(all);
+    for (size_t i = n > most ? n - most : 0; i < n; i++) {
+        text = json_array_get(all, i);
+        if (json_is_string(text))
+            json_array_append(kept, text);
+    }
+    json_decref(all);
+    return kept;
+}
+
 static void load_history(struct line *l)
 {
     HistEvent ev;
-    char *data;
-    size_t len, i;
-    json_t *text;
+    size_t i;
+    json_t *text, *kept = read_kept(l, LINE_HISTORY_MAX);
     history(l->history, &ev, H_SETSIZE, (int)LINE_HISTORY_MAX);
     history(l->history, &ev, H_SETUNIQUE, 1);
-    if (!l->path || path_read(l->path, HISTORY_BYTES_MAX, &data, &len, NULL) != 0)
-        return;
-    json_t *kept = json_loadb(data, len, 0, NULL);
-    mem_free(data);
-    json_array_foreach(kept, i, text) {
-        if (json_is_string(text) && json_array_size(l->kept) < LINE_HISTORY_MAX) {
-            json_array_append(l->kept, text);
-            offer(l, json_string_value(text));
-        }
-    }
+    json_array_foreach(kept, i, text)
+        offer(l, json_string_value(text));
     json_decref(kept);
 }
 
-/* A line that cannot be kept is no reason to stop a chat. */
-static void keep(struct line *l, const char *text)
+/* After what is there now: another chat may have written since. A line that cannot be kept is no reason to stop. */
+static void keep(const struct line *l, const char *text)
 {
-    json_array_append_new(l->kept, json_string(text));
-    if (json_array_size(l->kept) > LINE_HISTORY_MAX)
-        json_array_remove(l->kept, 0);
-    char *data = json_dumps(l->kept, JSON_INDENT(1));
+    json_t *kept = read_kept(l, LINE_HISTORY_MAX - 1);
+    json_array_append_new(kept, json_string(text));
+    char *data = json_dumps(kept, JSON_INDENT(1));
     if (data)
         (void)!path_write_atomic(l->path, data, strlen(data), 0600, NULL);
     free(data);
+    json_decref(kept);
 }
 
 /* libedit reads bytes as the locale has them, and prompts are UTF-8 everywhere else. */
@@ -193,7 +203,6 @@ int line_open(struct line **out, const char *history_path, struct error *e)
     l->prompt = "";
     l->marks = screen_obeys(stderr);
     l->path = history_path ? mem_strdup(history_path) : NULL;
-    l->kept = json_array();
     l->keeps = true;
     l->history = history_init();
     l->edit = el_init("shoal", stdin, stderr, stderr);
@@ -223,7 +232,6 @@ void line_close(struct line **line_p)
         el_end(l->edit);
     if (l->history)
         history_end(l->history);
-    json_decref(l->kept);
     mem_free(l->text);
     mem_free(l->path);
     mem_free(l);

@@ -239,6 +239,19 @@ class Repl(unittest.TestCase):
         self.assertIn("Paris", t.ask(""))
         self.leave(t)
 
+    def test_chats_at_the_same_time_keep_the_lines_of_both(self):
+        one, two = self.chat(), self.chat()
+        for t, text in ((one, "/? keys"), (two, "/? set"), (one, "/? show")):
+            t.ask(text)
+        kept = self.path / "state" / "history"
+        self.assertEqual(json.loads(kept.read_text()), ["/? keys", "/? set", "/? show"])
+        kept.write_text(json.dumps([1] + [f"line {i}" for i in range(2000)]))
+        one.ask("/? keys")
+        now = json.loads(kept.read_text())
+        self.assertEqual((len(now), now[-2:]), (1000, ["line 1999", "/? keys"]))
+        self.leave(one)
+        self.leave(two)
+
     def test_a_paste_is_one_message_and_obeys_nothing(self):
         t = self.chat(*GREEDY)
         t.type("\x1b[200~What is\n\tthe capital\x04\x15\x1b[A\nof France?\r\x1b[201~")
