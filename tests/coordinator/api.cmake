@@ -1,6 +1,6 @@
 add_library(http_client STATIC http_client.c)
 target_link_libraries(http_client PUBLIC house base PkgConfig::CURL PkgConfig::JANSSON)
-add_library(api_rig STATIC fake.c api_rig.c model_extra.c)
+add_library(api_rig STATIC fake.c fake_control.c api_rig.c model_extra.c)
 target_link_libraries(api_rig PUBLIC api http_client)
 add_library(api_checks STATIC translated.c events.c)
 target_link_libraries(api_checks PUBLIC api_rig PkgConfig::CMOCKA)
