@@ -1,9 +1,12 @@
-/* queue: a ring under a mutex, a condition for sleepers, an eventfd for poll loops.
- * Invariant: count <= cap; the eventfd is readable whenever count > 0 or the queue is closed. */
+/* queue: a ring under a mutex, a semaphore for sleepers, an eventfd for poll loops.
+ * Invariant: count <= cap; the semaphore is posted once for each item and once for the close, after the lock is let
+ * go: who is woken finds it free. The eventfd, once it was asked for, is readable whenever count > 0 or the queue is
+ * closed. Nothing is touched after a post, so that who pops the last item may destroy the queue. */
 #include "base/queue.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -13,11 +16,11 @@
 
 struct queue {
     pthread_mutex_t lock;
-    pthread_cond_t filled;
+    sem_t filled;
     void **items;
     size_t cap, head, count;
     bool closed;
-    int fd;
+    int fd; /* -1: nobody polls */
 };
 
 struct queue *queue_create(size_t length_max)
@@ -26,12 +29,8 @@ struct queue *queue_create(size_t length_max)
     q->cap = length_max;
     q->items = mem_array(length_max, sizeof(*q->items));
     pthread_mutex_init(&q->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&q->filled, &attr);
-    pthread_condattr_destroy(&attr);
-    q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    sem_init(&q->filled, 0, 0);
+    q->fd = -1;
     return q;
 }
 
@@ -47,7 +46,7 @@ void queue_destroy(struct queue **queue_p, void (*free_item)(void *))
     }
     if (q->fd >= 0)
         close(q->fd);
-    pthread_cond_destroy(&q->filled);
+    sem_destroy(&q->filled);
     pthread_mutex_destroy(&q->lock);
     mem_free(q->items);
     mem_free(q);
@@ -78,16 +77,22 @@ int queue_push(struct queue *q, void *item)
         q->items[(q->head + q->count) % q->cap] = item;
         if (q->count++ == 0)
             signal_fd(q);
-        pthread_cond_signal(&q->filled);
     }
     pthread_mutex_unlock(&q->lock);
+    if (r == 0)
+        sem_post(&q->filled);
     return r;
 }
 
-/* True while there is something to say to a consumer. */
+/* Whether there is an item, or the close, for the caller. */
 static bool wait_filled(struct queue *q, uint64_t wait_ms)
 {
     struct timespec until;
+    int r;
+    if (sem_trywait(&q->filled) == 0)
+        return true;
+    if (wait_ms == 0)
+        return false;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += (time_t)(wait_ms / 1000);
     until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
@@ -95,38 +100,40 @@ static bool wait_filled(struct queue *q, uint64_t wait_ms)
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
     }
-    int r = 0;
-    while (q->count == 0 && !q->closed && r != ETIMEDOUT)
-        r = pthread_cond_timedwait(&q->filled, &q->lock, &until);
-    return q->count > 0 || q->closed;
+    do {
+        r = sem_clockwait(&q->filled, CLOCK_MONOTONIC, &until);
+    } while (r != 0 && errno == EINTR);
+    return r == 0;
 }
 
 int queue_pop(struct queue *q, void **item, uint64_t wait_ms)
 {
     *item = NULL;
+    if (!wait_filled(q, wait_ms))
+        return ERR_TIMEOUT;
     pthread_mutex_lock(&q->lock);
-    int r = 0;
-    if (q->count == 0 && !q->closed && (wait_ms == 0 || !wait_filled(q, wait_ms))) {
-        r = ERR_TIMEOUT;
-    } else if (q->count == 0) {
-        r = ERR_GONE;
-    } else {
+    bool gone = q->count == 0; /* so it is closed */
+    if (!gone) {
         *item = q->items[q->head];
         q->head = (q->head + 1) % q->cap;
         if (--q->count == 0 && !q->closed)
             drain_fd(q);
     }
     pthread_mutex_unlock(&q->lock);
-    return r;
+    if (gone)
+        sem_post(&q->filled); /* the next one is to learn of the close, too */
+    return gone ? ERR_GONE : 0;
 }
 
 void queue_close(struct queue *q)
 {
     pthread_mutex_lock(&q->lock);
+    bool before = q->closed;
     q->closed = true;
     signal_fd(q);
-    pthread_cond_broadcast(&q->filled);
     pthread_mutex_unlock(&q->lock);
+    if (!before)
+        sem_post(&q->filled);
 }
 
 size_t queue_length(struct queue *q)
@@ -139,5 +146,13 @@ size_t queue_length(struct queue *q)
 
 int queue_fd(struct queue *q)
 {
-    return q->fd;
+    pthread_mutex_lock(&q->lock);
+    if (q->fd < 0) {
+        q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (q->count > 0 || q->closed)
+            signal_fd(q);
+    }
+    int fd = q->fd;
+    pthread_mutex_unlock(&q->lock);
+    return fd;
 }

@@ -22,7 +22,7 @@ MUST_USE int queue_push(struct queue *q, void *item);
 MUST_USE int queue_pop(struct queue *q, void **item, uint64_t wait_ms);
 void queue_close(struct queue *q);
 size_t queue_length(struct queue *q);
-/* An eventfd that is readable while the queue may hold something, for poll loops. */
+/* An eventfd that is readable while the queue may hold something, for poll loops; made when it is first asked for. */
 int queue_fd(struct queue *q);
 
 #endif

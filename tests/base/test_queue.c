@@ -92,6 +92,22 @@ static void test_queue_fd_is_readable_while_something_waits(void **state)
     queue_destroy(&q, NULL);
 }
 
+static void test_queue_fd_may_be_asked_for_late(void **state)
+{
+    (void)state;
+    struct queue *q = queue_create(4);
+    void *item;
+    assert_int_equal(queue_push(q, &values[0]), 0);
+    assert_true(readable(q));
+    assert_int_equal(queue_pop(q, &item, 0), 0);
+    assert_false(readable(q));
+    queue_destroy(&q, NULL);
+    q = queue_create(4);
+    queue_close(q);
+    assert_true(readable(q));
+    queue_destroy(&q, NULL);
+}
+
 static void count_free(void *item)
 {
     ++*(int *)item;
@@ -213,6 +229,7 @@ int main(void)
         cmocka_unit_test(test_queue_of_no_length_is_always_full),
         cmocka_unit_test(test_queue_closed_gives_the_rest_then_is_gone),
         cmocka_unit_test(test_queue_fd_is_readable_while_something_waits),
+        cmocka_unit_test(test_queue_fd_may_be_asked_for_late),
         cmocka_unit_test(test_queue_destroy_frees_what_is_inside_once),
         cmocka_unit_test(test_queue_threads_lose_and_double_nothing),
         cmocka_unit_test(test_queue_wakes_every_sleeper),
