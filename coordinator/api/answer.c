@@ -17,7 +17,7 @@
 #include "coordinator/api/keys.h"
 #include "coordinator/api/whole.h"
 
-enum { WAIT_MS = 100, ADMIT_MS = 3000, PROBE_MS = 250, LOGPROB_LEAST = -9999 };
+enum { WAIT_MS = 100, ADMIT_MS = 3000, PROBE_MS = 250, TOGETHER_BYTES = 16 << 10, LOGPROB_LEAST = -9999 };
 
 struct answer {
     struct http_exchange *x;
@@ -76,10 +76,8 @@ json_t *token_bytes_json(const struct api *a, int32_t id)
 
 void put_line(struct buffer *out, json_t *takes)
 {
-    char *text = json_text(takes);
-    buffer_add_text(out, text);
+    json_add(out, takes);
     buffer_add_text(out, "\n");
-    mem_free(text);
     json_decref(takes);
 }
 
@@ -209,26 +207,38 @@ static void put_ping_when_due(struct answer *w, struct buffer *out, uint64_t now
         buffer_add_text(out, ":\n\n");
 }
 
+/* What was awaited before the stream began, else what comes now. */
+static enum news next_news(struct answer *w, uint64_t wait_ms)
+{
+    enum news news = w->news;
+    w->news = NEWS_NONE;
+    if (news == NEWS_NONE || news == NEWS_QUIET)
+        news = generation_next(w->generation, wait_ms, &w->piece, &w->error);
+    return news;
+}
+
 static enum http_produced produce(void *arg, struct buffer *out)
 {
     struct answer *w = arg;
-    if (http_gone(w->x))
-        return HTTP_BROKEN;
     if (!w->opened && w->shape->begin != NULL)
         w->shape->begin(view_now(w), w->state, out);
     w->opened = true;
-    enum news news = w->news;
-    if (news == NEWS_NONE || news == NEWS_QUIET)
-        news = generation_next(w->generation, out->len > 0 ? 0 : WAIT_MS, &w->piece, &w->error);
-    w->news = NEWS_NONE;
+    enum news news = next_news(w, out->len > 0 ? 0 : WAIT_MS);
+    while (news == NEWS_PIECE || (news == NEWS_QUIET && out->len > 0)) {
+        if (news == NEWS_PIECE)
+            w->shape->piece(view_now(w), w->state, &w->piece, out);
+        if (out->len >= TOGETHER_BYTES)
+            break;
+        news = next_news(w, 0); /* what waits already goes with it */
+    }
     enum http_produced more = news == NEWS_END || news == NEWS_FAILED ? HTTP_END : HTTP_MORE;
-    if (news == NEWS_PIECE)
-        w->shape->piece(view_now(w), w->state, &w->piece, out);
-    else if (news == NEWS_END)
+    if (news == NEWS_END)
         w->shape->end(view_now(w), w->state, out);
     else if (news == NEWS_FAILED)
         w->shape->fail(view_now(w), w->state, &w->error, out);
-    else
+    else if (out->len == 0 && http_gone(w->x)) /* else what is sent finds that out */
+        return HTTP_BROKEN;
+    else if (out->len == 0)
         put_ping_when_due(w, out, clock_ms());
     if (out->len > 0)
         w->sent_ms = clock_ms();

@@ -36,15 +36,29 @@ json_t *openai_envelope(const struct answer_view *v, const char *object, json_t 
                      "model", v->model, "system_fingerprint", v->api->fingerprint, "choices", choices);
 }
 
+static void add_member(struct buffer *out, const char *name, json_t *takes)
+{
+    buffer_add_text(out, name);
+    json_add(out, takes);
+    json_decref(takes);
+}
+
+/* The envelope of every token, written straight: as one JSON value it would cost more than all else that is done for a
+ * token. */
 void openai_chunk(const struct answer_view *v, const char *object, json_t *choice, json_t *usage, struct buffer *out)
 {
-    json_t *choices = json_array();
+    add_member(out, "data: {\"id\":", json_string(v->id));
+    add_member(out, ",\"object\":", json_string(object));
+    add_member(out, ",\"created\":", json_integer(v->created));
+    add_member(out, ",\"model\":", json_string(v->model));
+    add_member(out, ",\"system_fingerprint\":", json_string(v->api->fingerprint));
+    buffer_add_text(out, ",\"choices\":[");
     if (choice != NULL)
-        json_array_append_new(choices, choice);
-    json_t *j = openai_envelope(v, object, choices);
+        add_member(out, "", choice);
+    buffer_add_text(out, "]");
     if (v->include_usage)
-        json_object_set_new(j, "usage", usage != NULL ? usage : json_null());
-    put_event(out, NULL, j);
+        add_member(out, ",\"usage\":", usage != NULL ? usage : json_null());
+    buffer_add_text(out, "}\n\n");
 }
 
 void openai_end(const struct answer_view *v, const char *object, struct buffer *out)

@@ -72,7 +72,9 @@ enum error_form reply_form(const struct http_exchange *x);
 json_t *refusal_json(const struct refusal *r, enum error_form form);
 /* The whole answer; takes the JSON. */
 void reply_json(struct http_exchange *x, int status, json_t *takes);
-/* Text of a JSON value on one line; caller frees with mem_free. */
+/* Text of a JSON value on one line, appended. */
+void json_add(struct buffer *out, const json_t *j);
+/* The same for itself; caller frees with mem_free. */
 char *json_text(const json_t *j);
 /* The prefix and 24 random characters; caller frees. */
 char *random_id(const char *prefix);

@@ -108,6 +108,17 @@ void reply_error(struct http_exchange *x, const struct error *e)
     reply_refusal(x, &r);
 }
 
+static int add_to_buffer(const char *bytes, size_t n, void *arg)
+{
+    buffer_add(arg, bytes, n);
+    return 0;
+}
+
+void json_add(struct buffer *out, const json_t *j)
+{
+    json_dump_callback(j, add_to_buffer, out, JSON_FLAGS | JSON_ENCODE_ANY);
+}
+
 char *json_text(const json_t *j)
 {
     size_t n = json_dumpb(j, NULL, 0, JSON_FLAGS);
