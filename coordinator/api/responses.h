@@ -25,7 +25,11 @@ struct response_item {
     size_t len;
     const json_t *logprobs; /* of a message; NULL: none */
     const char *call_id, *name;
+    bool summary; /* reasoning is shown as its summary, which is where many clients look */
 };
+
+/* Whether the request asks for summaries; there are none but the model's own words. */
+bool response_summarizes(const json_t *request);
 
 /* A new id, with the prefix of this kind of item; caller frees. */
 char *response_item_id(enum piece_kind kind);

@@ -18,6 +18,7 @@ struct turn {
     struct buffer text;
     json_t *logprobs;
     const char *finish;
+    bool summary; /* thoughts are shown as summaries */
 };
 
 /* ---- events ---- */
@@ -39,7 +40,7 @@ static struct response_item item_of(const struct turn *s, const char *status)
 {
     return (struct response_item){
         .kind = s->kind, .id = s->id, .status = status, .text = buffer_text(&s->text), .len = s->text.len,
-        .logprobs = s->logprobs, .call_id = s->call_id, .name = s->name,
+        .logprobs = s->logprobs, .call_id = s->call_id, .name = s->name, .summary = s->summary,
     };
 }
 
@@ -49,13 +50,37 @@ static void put_item(struct turn *s, const char *type, json_t *item, struct buff
                           "item", item), out);
 }
 
+static bool tells_summary(const struct turn *s)
+{
+    return s->kind == PIECE_REASONING && s->summary;
+}
+
+/* The names of events: of an item's only part, and of its text. */
+static const char *part_event(const struct turn *s, bool done)
+{
+    if (tells_summary(s))
+        return done ? "response.reasoning_summary_part.done" : "response.reasoning_summary_part.added";
+    return done ? "response.content_part.done" : "response.content_part.added";
+}
+
+static const char *text_event(const struct turn *s, bool done)
+{
+    if (s->kind == PIECE_CALL)
+        return done ? "response.function_call_arguments.done" : "response.function_call_arguments.delta";
+    if (s->kind == PIECE_TEXT)
+        return done ? "response.output_text.done" : "response.output_text.delta";
+    if (tells_summary(s))
+        return done ? "response.reasoning_summary_text.done" : "response.reasoning_summary_text.delta";
+    return done ? "response.reasoning_text.done" : "response.reasoning_text.delta";
+}
+
 /* An event of the open item; the value is taken. */
 static void put_of_item(struct turn *s, const char *type, const char *field, json_t *value, struct buffer *out)
 {
     json_t *j = json_pack("{s:s, s:s, s:I, s:o}", "type", type, "item_id", s->id, "output_index",
                           (json_int_t)json_array_size(s->output), field, value);
     if (s->kind != PIECE_CALL)
-        json_object_set_new(j, "content_index", json_integer(0));
+        json_object_set_new(j, tells_summary(s) ? "summary_index" : "content_index", json_integer(0));
     if (s->kind == PIECE_TEXT && strncmp(type, "response.output_text.", 21) == 0)
         json_object_set_new(j, "logprobs", json_copy(s->logprobs));
     put_step(s, j, out);
@@ -81,7 +106,7 @@ static void begin_item(struct turn *s, enum piece_kind kind, const struct piece 
     struct response_item item = item_of(s, "in_progress");
     put_item(s, "response.output_item.added", response_item_json(&item, true), out);
     if (kind != PIECE_CALL)
-        put_of_item(s, "response.content_part.added", "part", response_part_json(&item), out);
+        put_of_item(s, part_event(s, false), "part", response_part_json(&item), out);
 }
 
 static void forget_item(struct turn *s)
@@ -101,13 +126,9 @@ static void end_item(struct turn *s, const char *status, struct buffer *out)
     if (!s->open)
         return;
     struct response_item item = item_of(s, status);
-    if (s->kind == PIECE_CALL)
-        put_of_item(s, "response.function_call_arguments.done", "arguments", text_json(s), out);
-    else
-        put_of_item(s, s->kind == PIECE_TEXT ? "response.output_text.done" : "response.reasoning_text.done", "text",
-                    text_json(s), out);
+    put_of_item(s, text_event(s, true), s->kind == PIECE_CALL ? "arguments" : "text", text_json(s), out);
     if (s->kind != PIECE_CALL)
-        put_of_item(s, "response.content_part.done", "part", response_part_json(&item), out);
+        put_of_item(s, part_event(s, true), "part", response_part_json(&item), out);
     json_t *j = response_item_json(&item, false);
     put_item(s, "response.output_item.done", json_incref(j), out);
     json_array_append_new(s->output, j);
@@ -115,13 +136,12 @@ static void end_item(struct turn *s, const char *status, struct buffer *out)
 }
 
 /* The log-probabilities of a delta are its own, of the whole text all. */
-static void put_delta(struct turn *s, const struct answer_view *v, const char *type, const struct piece *p,
-                      struct buffer *out)
+static void put_delta(struct turn *s, const struct answer_view *v, const struct piece *p, struct buffer *out)
 {
     json_t *all = s->logprobs;
     bool with = s->kind == PIECE_TEXT && v->logprobs;
     s->logprobs = with ? openai_logprobs_json(v->api, p->tokens, p->n_tokens) : json_array();
-    put_of_item(s, type, "delta", json_stringn(p->text, p->len), out);
+    put_of_item(s, text_event(s, false), "delta", json_stringn(p->text, p->len), out);
     json_array_extend(all, s->logprobs);
     json_decref(s->logprobs);
     s->logprobs = all;
@@ -138,7 +158,7 @@ static void put_words(struct turn *s, const struct answer_view *v, const struct 
         end_item(s, "completed", out);
         begin_item(s, p->kind, p, out);
     }
-    put_delta(s, v, p->kind == PIECE_TEXT ? "response.output_text.delta" : "response.reasoning_text.delta", p, out);
+    put_delta(s, v, p, out);
 }
 
 /* ---- a stream ---- */
@@ -147,6 +167,7 @@ static void on_begin(struct answer_view *v, void *state, struct buffer *out)
 {
     struct turn *s = state;
     s->output = json_array();
+    s->summary = response_summarizes(v->request);
     buffer_init(&s->text, ITEM_MAX);
     put_response(s, "response.created", response_json(v, "in_progress", json_array(), NULL), out);
     put_response(s, "response.in_progress", response_json(v, "in_progress", json_array(), NULL), out);
@@ -162,7 +183,7 @@ static void on_piece(struct answer_view *v, void *state, const struct piece *p, 
         end_item(s, "completed", out);
         begin_item(s, PIECE_CALL, p, out);
     } else if (p->kind == PIECE_ARGUMENTS) {
-        put_delta(s, v, "response.function_call_arguments.delta", p, out);
+        put_delta(s, v, p, out);
     } else {
         put_words(s, v, p, out);
     }
@@ -215,6 +236,7 @@ static json_t *items_json(const struct answer_view *v, const struct choice_whole
     if (c->reasoning_len > 0)
         add_item(output, (struct response_item){ .kind = PIECE_REASONING, .text = c->reasoning,
                                                  .len = c->reasoning_len,
+                                                 .summary = response_summarizes(v->request),
                                                  .status = speaks || c->n_calls > 0 ? "completed" : status });
     if (speaks)
         add_item(output, (struct response_item){ .kind = PIECE_TEXT, .text = c->text, .len = c->text_len,

@@ -11,10 +11,16 @@ char *response_item_id(enum piece_kind kind)
     return random_id(kind == PIECE_REASONING ? "rs_" : kind == PIECE_CALL ? "fc_" : "msg_");
 }
 
+bool response_summarizes(const json_t *request)
+{
+    return json_is_string(json_object_get(json_object_get(request, "reasoning"), "summary"));
+}
+
 json_t *response_part_json(const struct response_item *item)
 {
     if (item->kind == PIECE_REASONING)
-        return json_pack("{s:s, s:s%}", "type", "reasoning_text", "text", item->text, item->len);
+        return json_pack("{s:s, s:s%}", "type", item->summary ? "summary_text" : "reasoning_text", "text",
+                         item->text, item->len);
     json_t *logprobs = item->logprobs != NULL ? json_copy((json_t *)(uintptr_t)item->logprobs) : json_array();
     return json_pack("{s:s, s:s%, s:[], s:o}", "type", "output_text", "text", item->text, item->len, "annotations",
                      "logprobs", logprobs);
@@ -30,8 +36,8 @@ json_t *response_item_json(const struct response_item *item, bool begun)
     if (!begun)
         json_array_append_new(content, response_part_json(item));
     if (item->kind == PIECE_REASONING)
-        return json_pack("{s:s, s:s, s:s, s:[], s:o}", "id", item->id, "type", "reasoning", "status", item->status,
-                         "summary", "content", content);
+        return json_pack("{s:s, s:s, s:s, s:o, s:[]}", "id", item->id, "type", "reasoning", "status", item->status,
+                         item->summary ? "summary" : "content", content, item->summary ? "content" : "summary");
     return json_pack("{s:s, s:s, s:s, s:s, s:o}", "id", item->id, "type", "message", "status", item->status, "role",
                      "assistant", "content", content);
 }

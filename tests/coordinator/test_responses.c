@@ -279,6 +279,32 @@ static void test_items_of_every_kind(void **state)
     json_decref(request);
 }
 
+/* To clients that ask for summaries. */
+static void test_thoughts_as_a_summary(void **state)
+{
+    static const struct piece pieces[] = {
+        { .kind = PIECE_REASONING, .text = "h" }, { .kind = PIECE_REASONING, .text = "m" }, { .finish = "stop" },
+    };
+    json_t *request = json_pack("{s:{s:s}}", "reasoning", "summary", "auto");
+    struct answer_view v = view_of(request);
+    (void)state;
+    json_t *events = numbered(events_of_pieces(&responses_shape, &v, pieces, COUNTOF(pieces)));
+    assert_types(events, BEGIN "response.output_item.added\nresponse.reasoning_summary_part.added\n"
+                 "response.reasoning_summary_text.delta\nresponse.reasoning_summary_text.done\n"
+                 "response.reasoning_summary_part.done\nresponse.output_item.done\nresponse.completed\n");
+    assert_json_at(events, "3.summary_index", "0");
+    assert_json_at(events, "3.part", "{\"type\":\"summary_text\",\"text\":\"\"}");
+    assert_json_at(events, "6.text", "\"hm\"");
+    assert_json_at(events, "8.item.summary", "[{\"type\":\"summary_text\",\"text\":\"hm\"}]");
+    assert_json_at(events, "8.item.content", "[]");
+    json_decref(events);
+    const struct choice_whole choice = { .text = "", .reasoning = "hm", .reasoning_len = 2, .finish = "stop" };
+    json_t *j = responses_shape.whole(&v, &choice, 1);
+    assert_json_at(j, "output.0.summary.0.text", "\"hm\"");
+    json_decref(j);
+    json_decref(request);
+}
+
 /* Which item an event is of. */
 static void test_events_name_their_item(void **state)
 {
@@ -496,6 +522,7 @@ int main(void)
         WITH_RIG(test_a_stream_of_text),
         WITH_RIG(test_a_stream_of_a_call),
         cmocka_unit_test(test_items_of_every_kind),
+        cmocka_unit_test(test_thoughts_as_a_summary),
         cmocka_unit_test(test_events_name_their_item),
         cmocka_unit_test(test_nothing_said_is_an_empty_message),
         cmocka_unit_test(test_a_whole_response_has_every_kind),
