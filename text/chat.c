@@ -63,7 +63,6 @@ static bool has_token(const void *arg, const char *text)
     return tokenizer_find(arg, text, strlen(text)) >= 0;
 }
 
-/* Calls are as the template for conversations with tools writes them, where there is one. */
 /* A vocabulary alone may have the tokens for it. */
 static bool speaks_of_thinking(const struct reply_formats *f, const char *source)
 {
@@ -71,12 +70,19 @@ static bool speaks_of_thinking(const struct reply_formats *f, const char *source
     return channels || (f->thinking && (strstr(source, f->thinking->close) || strstr(source, "enable_thinking")));
 }
 
+/* Calls are as the template for conversations with tools writes them, where there is one. Some templates put their
+ * marks together, so that they are seen in what is rendered. */
 static void find_formats(struct chat *c, const char *source, const char *tool_source)
 {
+    const struct chat_tokens_text tokens = {.bos = c->bos, .eos = c->eos};
+    char *shown = chat_caps_call(&c->caps, template_for(c, true), &tokens);
+    char *calls = mem_printf("%s\n%s", tool_source ? tool_source : source, shown ? shown : "");
     c->formats = reply_formats_of(source, has_token, c->tokenizer);
-    if (tool_source)
-        c->formats.calls = reply_formats_of(tool_source, has_token, c->tokenizer).calls;
+    c->formats.calls = reply_formats_of(calls, has_token, c->tokenizer).calls;
+    c->formats.chooses |= c->formats.calls && c->formats.calls->style == REPLY_STYLE_CHANNELS;
     c->thinks = speaks_of_thinking(&c->formats, source);
+    mem_free(calls);
+    mem_free(shown);
 }
 
 static int parse(struct chat *c, const char *source, const char *tool_source, struct error *e)

@@ -41,9 +41,7 @@ static bool shows(const char *text, const char *const *words)
     return true;
 }
 
-/* Does the conversation render, with all the words and without `never`? */
-static bool renders(const struct prober *p, const char *messages, const char *tools, const char *const *words,
-                    const char *never)
+static bool render(const struct prober *p, const char *messages, const char *tools, struct jinja_output *out)
 {
     json_t *m = json_loads(messages, 0, NULL), *t = tools ? json_loads(tools, 0, NULL) : NULL, *open = json_true();
     const struct jinja_variable variables[PROBE_VARIABLES] = {
@@ -52,13 +50,19 @@ static bool renders(const struct prober *p, const char *messages, const char *to
         {"unk_token", p->tokens->unk, true}, {"pad_token", p->tokens->pad, true},
     };
     const struct jinja_context c = {variables, PROBE_VARIABLES, chat_is_role, 0, PROBE_STEPS_MAX, true};
-    struct jinja_output out;
-    bool good = jinja_render(p->template, &c, &out, NULL) == 0;
-    if (good)
-        good = shows(out.text, words) && !(never && strstr(out.text, never));
-    jinja_output_free(&out);
+    bool good = jinja_render(p->template, &c, out, NULL) == 0;
     json_decref(m);
     json_decref(t);
+    return good;
+}
+
+/* Does the conversation render, with all the words and without `never`? */
+static bool renders(const struct prober *p, const char *messages, const char *tools, const char *const *words,
+                    const char *never)
+{
+    struct jinja_output out;
+    bool good = render(p, messages, tools, &out) && shows(out.text, words) && !(never && strstr(out.text, never));
+    jinja_output_free(&out);
     return good;
 }
 
@@ -115,6 +119,7 @@ static void probe_calls(struct chat_caps *caps, const struct prober *p, const ch
         if (!renders(p, forms[i].messages, TOOLS, words, "\\\"argprobe\\\"") ||
             !renders(p, forms[i].messages, NULL, words, "\\\"argprobe\\\""))
             continue;
+        caps->call = forms[i].messages;
         caps->call_null = forms[i].null;
         caps->call_text = forms[i].text;
         caps->call_short = forms[i].brief;
@@ -144,4 +149,13 @@ void chat_caps_probe(struct chat_caps *caps, const struct jinja *t, const struct
     p.template = tools;
     caps->tools = renders(&p, "[" USER "]", TOOLS, tool_words, NULL);
     probe_calls(caps, &p, source);
+}
+
+char *chat_caps_call(const struct chat_caps *caps, const struct jinja *tools, const struct chat_tokens_text *tokens)
+{
+    struct prober p = {tools, tokens};
+    struct jinja_output out = {0};
+    char *text = caps->call && render(&p, caps->call, TOOLS, &out) ? mem_strdup(out.text) : NULL;
+    jinja_output_free(&out);
+    return text;
 }

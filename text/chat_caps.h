@@ -14,6 +14,7 @@ struct chat_caps {
     bool repeats;      /* two turns of a user may follow each other; else they are joined */
     bool tools;        /* definitions of tools are shown */
     /* messages that call tools */
+    const char *call;  /* a conversation with one that is shown; NULL: none is */
     bool call_null;    /* have null content; else "" */
     bool call_text;    /* have arguments as text; else as an object */
     bool call_short;   /* have ids of nine letters and digits */
@@ -29,5 +30,8 @@ struct chat_tokens_text {
 /* `t` renders conversations, `tools` those with tools (may be the same). */
 void chat_caps_probe(struct chat_caps *caps, const struct jinja *t, const struct jinja *tools, const char *source,
                      const struct chat_tokens_text *tokens);
+
+/* The rendering of a conversation with a call; NULL: calls are not shown. mem_free(). */
+char *chat_caps_call(const struct chat_caps *caps, const struct jinja *tools, const struct chat_tokens_text *tokens);
 
 #endif

@@ -75,9 +75,12 @@ static int plan_answer(struct params *p, const struct api *a, const struct asked
                        const struct jinja_output *text, struct refusal *r)
 {
     p->formats = a->formats;
+    p->shows_reasoning = p->shows_reasoning && !asked->reasoning.hidden;
     p->tools = json_incref((json_t *)(uintptr_t)asked->tools.offered);
     p->reads = a->formats.thinking != NULL || (a->formats.calls != NULL &&
                (p->tools != NULL || a->formats.calls->style == REPLY_STYLE_CHANNELS));
+    if (asked->reasoning.raw)
+        p->formats.thinking = NULL;
     reasoning_plan(p, a, &asked->reasoning, text->text, text->len);
     return tools_plan(p, a, &asked->tools, r);
 }

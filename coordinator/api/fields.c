@@ -52,6 +52,7 @@ static const struct field {
     { "stream",               KIND_BOOL,   0,     1,     0,       AT(stream),             FOR_BOTH },
     { "echo",                 KIND_BOOL,   0,     1,     0,       AT(echo),               FOR_COMPLETION },
     { "ignore_eos",           KIND_BOOL,   0,     1,     0,       AT(ignore_eos),         FOR_BOTH },
+    { "include_reasoning",    KIND_BOOL,   0,     1,     1,       AT(shows_reasoning),    FOR_CHAT },
     { "thinking_token_budget", KIND_INT, -1,     1 << 24, -1,     AT(thinking_budget),    FOR_CHAT },
     { "reasoning_budget",     KIND_INT,    -1,    1 << 24, -1,    AT(thinking_budget),    FOR_CHAT },
 #undef AT

@@ -36,6 +36,7 @@ struct params {
     /* of chats, set by chat.c: how the answer is read */
     bool reads;              /* for reasoning and calls; else all of it is text */
     struct reply_formats formats;
+    bool shows_reasoning;    /* else it is left out */
     json_t *tools;           /* that may be called, NULL: none; params_close() */
 };
 

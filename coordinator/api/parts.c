@@ -73,6 +73,8 @@ static void on_reply(void *arg, enum reply_kind kind, const char *text, size_t n
     struct parts *s = arg;
     if (stream_stopped(&s->stream) >= 0)
         return;
+    if (kind == REPLY_REASONING && !s->shows_reasoning)
+        return;
     if (kind == REPLY_TEXT) {
         push_text(s, text, n);
         return;
@@ -94,6 +96,7 @@ int parts_open(struct parts *s, const struct params *p, struct error *e)
     if (rc != 0)
         return rc;
     s->open = true;
+    s->shows_reasoning = p->shows_reasoning;
     if (!p->reads)
         return stream_init(&s->characters, NULL, 0, e);
     struct reply_options o = {

@@ -15,7 +15,7 @@ struct parts {
     struct stream characters; /* only with a reply */
     struct stream stream;     /* of the text: stop strings */
     struct reply *reply;      /* NULL: all is text */
-    bool open;
+    bool open, shows_reasoning;
     struct buffer text;  /* of the parts that wait */
     struct part *list;   /* [n] from `next` on they wait */
     size_t n, room, next;

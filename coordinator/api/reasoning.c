@@ -19,7 +19,18 @@ static int read_object(const json_t *v, const char *name, struct refusal *r)
     return 0;
 }
 
-/* {"effort": WORD, "max_tokens": N, "enabled": BOOL} of other servers. */
+/* llama.cpp's word. */
+static int read_format(struct reasoning *out, const json_t *v, struct refusal *r)
+{
+    const char *word = json_string_value(v);
+    out->raw = word != NULL && strcmp(word, "none") == 0;
+    if (v == NULL || json_is_null(v) || out->raw ||
+        (word != NULL && (strcmp(word, "auto") == 0 || strcmp(word, "deepseek") == 0)))
+        return 0;
+    return refuse(r, ERR_INVALID, "reasoning_format", "reasoning_format must be \"auto\", \"deepseek\" or \"none\"");
+}
+
+/* {"effort": WORD, "max_tokens": N, "enabled": BOOL, "exclude": BOOL} of other servers. */
 static int read_nested(struct reasoning *out, const json_t *v, const json_t **effort, struct refusal *r)
 {
     const json_t *word = json_object_get(v, "effort"), *most = json_object_get(v, "max_tokens");
@@ -29,6 +40,7 @@ static int read_nested(struct reasoning *out, const json_t *v, const json_t **ef
         rc = read_text(word, "reasoning.effort", r);
     if (rc != 0)
         return rc;
+    out->hidden = json_is_true(json_object_get(v, "exclude"));
     if (json_is_boolean(enabled))
         out->thinking = json_is_true(enabled) ? THINKING_ON : THINKING_OFF;
     if (json_is_string(word) && !json_is_string(*effort))
@@ -66,6 +78,8 @@ int reasoning_read(struct reasoning *out, const json_t *body, struct refusal *r)
         rc = read_text(effort, "reasoning_effort", r);
     if (rc == 0)
         rc = read_nested(out, json_object_get(body, "reasoning"), &effort, r);
+    if (rc == 0)
+        rc = read_format(out, json_object_get(body, "reasoning_format"), r);
     if (rc != 0)
         return rc;
     if (documents != NULL && !json_is_null(documents) && !json_is_array(documents))

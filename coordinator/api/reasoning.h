@@ -10,6 +10,8 @@ struct reasoning {
     json_t *variables;      /* for the template, with the request's own; json_decref() also after a refusal */
     enum thinking thinking;
     int64_t budget;         /* of the reasoning object; -1: none */
+    bool hidden;            /* it asks for that */
+    bool raw;               /* reasoning stays in the text, marks and all */
 };
 
 /* reasoning_effort, reasoning, chat_template_kwargs, documents. */

@@ -128,6 +128,7 @@ static void test_bad_choices_are_named(void **state)
         { "\"reasoning\":{\"effort\":5}", "reasoning.effort", "string" },
         { "\"reasoning\":{\"max_tokens\":-5}", "reasoning", "from 0" },
         { "\"reasoning\":{\"max_tokens\":\"5\"}", "reasoning", "whole number" },
+        { "\"reasoning_format\":\"deepseek-legacy\"", "reasoning_format", "must be" },
         { "\"thinking_token_budget\":-2", "thinking_token_budget", "at least -1" },
         { "\"reasoning_budget\":true", "reasoning_budget", "integer" },
     };

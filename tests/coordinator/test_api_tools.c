@@ -194,6 +194,27 @@ static void test_stop_strings_are_of_the_answer(void **state)
     json_decref(j);
 }
 
+static void test_reasoning_that_is_not_told_apart(void **state)
+{
+    static const char *const hidden[] = { "\"include_reasoning\":false", "\"reasoning\":{\"exclude\":true}" };
+    for (size_t i = 0; i < COUNTOF(hidden); i++) {
+        char *body = mem_printf("{" HELLO ",%s,\"reasoning_format\":\"auto\"}", hidden[i]);
+        rig_say(*state, "<think>Hm.</think>Yes.", NULL);
+        json_t *j = ask(state, body);
+        assert_null(json_object_get(message_of(j), "reasoning"));
+        assert_string_equal(text_of(message_of(j), "content"), "Yes.");
+        assert_true(reasoning_tokens(j) > 0);
+        json_decref(j);
+        mem_free(body);
+    }
+    rig_say(*state, "<think>Hm.</think>" CALL("get_time", "Oslo"), NULL);
+    json_t *j = ask(state, "{" HELLO "," TOOLS ",\"reasoning_format\":\"none\"}");
+    assert_null(json_object_get(message_of(j), "reasoning"));
+    assert_string_equal(text_of(message_of(j), "content"), "<think>Hm.</think>");
+    assert_call(call_of(j, 0), "get_time", "{\"city\": \"Oslo\"}");
+    json_decref(j);
+}
+
 /* Every token that the model gave is in the log-probabilities, marks too. */
 static void test_logprobs_of_calls(void **state)
 {
@@ -324,6 +345,7 @@ int main(void)
         TEST(test_reasoning_then_a_call),
         TEST(test_thinking_from_the_start),
         TEST(test_stop_strings_are_of_the_answer),
+        TEST(test_reasoning_that_is_not_told_apart),
         TEST(test_logprobs_of_calls),
         TEST(test_a_streamed_answer_of_all_kinds),
         TEST(test_a_streamed_call_without_arguments),

@@ -13,7 +13,7 @@
 #include "text/grammar/grammar.h"
 #include "text/reply/reply.h"
 
-enum { BYTES = 256, WALKS = 60, STEPS_MAX = 4000 };
+enum { BYTES = 256, WALKS = 80, STEPS_MAX = 4000 };
 
 #define WEATHER(strict) "{\"type\":\"function\",\"function\":{\"name\":\"get_weather\"" strict ",\"parameters\":{" \
     "\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\"},\"days\":{\"type\":\"integer\",\"minimum\":1," \
@@ -27,7 +27,8 @@ enum { BYTES = 256, WALKS = 60, STEPS_MAX = 4000 };
 
 static const char *const formats[] = {
     "hermes", "qwen3-coder", "glm-4.5", "minimax-m2", "llama3", "mistral", "mistral-named", "deepseek-v3",
-    "deepseek-v3.1", "kimi-k2", "command-r", "command-r-plus", "granite", "nemotron", "harmony"};
+    "deepseek-v3.1", "kimi-k2", "command-r", "command-r-plus", "granite", "nemotron", "harmony",
+    "deepseek-v4", "deepseek-v3.2", "minicpm5", "seed-oss", "phi-4", "apriel", "gigachat", "firefunction"};
 
 static struct token_trie *trie;
 static json_t *tools;
@@ -153,7 +154,7 @@ static uint32_t choose(struct random_state *rng, const uint8_t *bits, const stru
     int next = going_on(answer, mark);
     if (allowed(bits, BYTES) && below(rng, 3) > 0)
         return BYTES;
-    if (next >= 0 && allowed(bits, (uint32_t)next) && below(rng, 8) > 0)
+    if (next >= 0 && allowed(bits, (uint32_t)next) && below(rng, 5) > 0)
         return (uint32_t)next;
     uint32_t id = (unsigned char)likely[below(rng, sizeof(likely) - 1)];
     if (allowed(bits, id) && below(rng, 4) == 0)
@@ -276,6 +277,17 @@ static const struct {
                   OSLO "}\n]<|END_ACTION|>"},
     {"granite", "<|tool_call|>[{\"name\": \"get_weather\", \"arguments\": " OSLO "}]"},
     {"nemotron", "<TOOLCALL>[{\"name\": \"get_weather\", \"arguments\": " OSLO "}]</TOOLCALL>"},
+    {"deepseek-v4", "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" "
+                    "string=\"true\">Os</｜DSML lo</｜DSML｜parameter>\n<｜DSML｜parameter name=\"days\" string=\"false\">3"
+                    "</｜DSML｜parameter>\n<｜DSML｜parameter name=\"unit\" string=\"true\">C</｜DSML｜parameter>\n"
+                    "</｜DSML｜invoke>\n</｜DSML｜tool_calls>"},
+    {"minicpm5", "<function name=\"get_weather\"><param name=\"city\">Oslo</param><param name=\"unit\">C</param>"
+                 "</function>"},
+    {"seed-oss", "<seed:tool_call>\n<function=get_time>\n</function>\n</seed:tool_call>"},
+    {"phi-4", "<|tool_call|>[{\"name\": \"get_weather\", \"arguments\": " OSLO "}]<|/tool_call|>"},
+    {"apriel", "<tool_calls>[{\"name\": \"get_weather\", \"arguments\": " OSLO "}]</tool_calls>"},
+    {"gigachat", "<|function_call|>{\"name\": \"get_weather\", \"arguments\": " OSLO "}"},
+    {"firefunction", "functools[{\"name\": \"get_weather\", \"arguments\": " OSLO "}]"},
     {"harmony", "<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>" OSLO},
 };
 

@@ -346,6 +346,31 @@ static void test_conversations_are_fitted_to_what_templates_cope_with(void **sta
     }
 }
 
+/* Marks that a template puts together are seen where it shows a call. */
+static void test_formats_of_calls(void **state)
+{
+    static const struct {
+        const char *template, *calls, *think; /* NULL: none */
+    } rows[] = {
+        {PLAIN, NULL, "<think>"}, /* the vocabulary has it */
+        {CALLS, NULL, "<think>"},
+        {"{# <tool_call> #}" PLAIN, "hermes", "<think>"},
+        {"{% set mark = '<|' ~ 'function' ~ '_call|>' %}{% for m in messages %}{{ m.content }}"
+         "{% for c in m.tool_calls %}{{ mark }}{\"name\": {{ c.function.name|tojson }}, \"arguments\": "
+         "{{ c.function.arguments|tojson }}}{% endfor %}{% endfor %}{{ tools|tojson if tools }}", "gigachat",
+         "<think>"},
+        {PLAIN "{# [/THINK] [TOOL_CALLS] [ARGS] #}", "mistral-named", "[THINK]"},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct chat *c = chat_of(rows[i].template, "");
+        struct reply_formats f = chat_formats(c);
+        assert_string_equal(f.calls ? f.calls->name : "", rows[i].calls ? rows[i].calls : "");
+        assert_string_equal(f.thinking ? f.thinking->open : "", rows[i].think);
+        chat_close(&c);
+    }
+}
+
 /* The turns are copied once, however many there are. */
 static void test_many_turns_are_joined(void **state)
 {
@@ -536,6 +561,7 @@ int main(void)
         cmocka_unit_test(test_templates_say_whether_a_model_thinks),
         cmocka_unit_test(test_results_of_tools_share_a_turn),
         cmocka_unit_test(test_conversations_are_fitted_to_what_templates_cope_with),
+        cmocka_unit_test(test_formats_of_calls),
         cmocka_unit_test(test_many_turns_are_joined),
         cmocka_unit_test(test_errors_say_what_they_are_about),
         cmocka_unit_test(test_tools_and_variables_reach_the_template),

@@ -117,6 +117,22 @@ static const struct row {
     {"command-r-plus", NULL, false, "Action: ```json\n[\n    {\n        \"tool_name\": \"get_time\",\n        "
         "\"parameters\": {}\n    }\n]```",
      "[get_time]{}"},
+    {"deepseek-v4", NULL, false, "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter "
+        "name=\"city\" string=\"true\">Paris</｜DSML｜parameter>\n</｜DSML｜invoke>\n<｜DSML｜invoke name=\"get_time\">\n"
+     "</｜DSML｜invoke>\n</｜DSML｜tool_calls>", CALL_BOTH},
+    {"deepseek-v3.2", NULL, false, "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"f\">\n<｜DSML｜parameter name=\"a\" "
+     "string=\"false\">[1, \"x\"]</｜DSML｜parameter>\n<｜DSML｜parameter name=\"b\" string=\"true\">2"
+     "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>", "[f]{\"a\": [1, \"x\"], \"b\": \"2\"}"},
+    {"minicpm5", "<think>", false, "<think>Hm</think><function name=\"get_weather\"><param name=\"city\">Paris</param>"
+     "</function>\n<function name=\"get_time\"></function>", "(Hm)" CALL_BOTH},
+    {"seed-oss", "<seed:think>", true, "Hm</seed:think><seed:tool_call>\n<function=get_weather>\n<parameter=city>"
+     "Paris</parameter>\n</function>\n</seed:tool_call>", "(Hm)" CALL_PARIS},
+    {"phi-4", NULL, false, "<|tool_call|>[{\"name\": \"get_weather\", \"arguments\": " PARIS "}]<|/tool_call|>",
+     CALL_PARIS},
+    {"apriel", NULL, false, "<tool_calls>[{\"name\": \"get_weather\", \"arguments\": " PARIS ", \"id\": \"1\"}, "
+     "{\"name\": \"get_time\", \"arguments\": {}}]</tool_calls>", CALL_BOTH},
+    {"gigachat", NULL, false, "<|function_call|>{\"name\": \"get_weather\", \"arguments\": " PARIS "}", CALL_PARIS},
+    {"firefunction", NULL, false, " functools[{\"name\": \"get_weather\", \"arguments\": " PARIS "}]", CALL_PARIS},
     {"granite", NULL, false, "<|tool_call|>[{\"name\": \"get_weather\", \"arguments\": " PARIS "}]", CALL_PARIS},
     {"nemotron", NULL, false, "<TOOLCALL>[{\"name\": \"get_time\", \"arguments\": {}}]</TOOLCALL>", "[get_time]{}"},
     {"harmony", NULL, false, "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>"

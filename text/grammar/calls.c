@@ -218,7 +218,8 @@ static uint32_t named_calls(struct calls *c, uint32_t tool)
 static uint32_t tags_calls(struct calls *c, uint32_t tool)
 {
     const struct reply_format *f = c->o->format;
-    uint32_t lead = calls_gap(c), all = rules_call(c->r, tool);
+    bool bare = !f->tags->name && f->tags->name_end; /* the mark holds the name */
+    uint32_t lead = bare ? rules_empty(c->r) : calls_gap(c), all = rules_call(c->r, tool);
     if (f->tags->name) { /* several functions may stand within one mark */
         uint32_t function = rule_of(c, "function", rules_sequence_of(c->r, 2, mark(c, f->tags->name), all));
         all = one_or_more(c, function, calls_gap(c));

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "text/grammar/front.h"
+#include "text/utf8.h"
 
 static const struct reply_tags *tags_of(const struct calls *c)
 {
@@ -11,12 +12,12 @@ static const struct reply_tags *tags_of(const struct calls *c)
 }
 
 /* Any character but these two, and none that readers of JSON refuse. */
-static uint32_t any_but(struct rules *r, char a, char b)
+static uint32_t any_but(struct rules *r, uint32_t one, uint32_t other)
 {
     struct charset set = {0};
     charset_add(&set, 0, 0);
-    charset_add(&set, (unsigned char)a, (unsigned char)a);
-    charset_add(&set, (unsigned char)b, (unsigned char)b);
+    charset_add(&set, one, one);
+    charset_add(&set, other, other);
     charset_finish(&set);
     charset_invert(&set);
     uint32_t expr = rules_set(r, &set);
@@ -24,11 +25,21 @@ static uint32_t any_but(struct rules *r, char a, char b)
     return expr;
 }
 
+static size_t step(const char *text)
+{
+    return (size_t)utf8_step(text, strlen(text));
+}
+
+static uint32_t first(const char *text)
+{
+    return utf8_read(text, step(text));
+}
+
 /* One of the beginnings of the mark that are not all of it. */
 static uint32_t beginning(struct rules *r, const char *end)
 {
     struct rules_list parts = {0};
-    for (size_t n = 1; n < strlen(end); n++)
+    for (size_t n = step(end); end[n] != '\0'; n += step(end + n))
         rules_list_add(&parts, rules_text(r, end, n));
     uint32_t expr = rules_choice(r, parts.items, parts.n);
     rules_list_close(&parts);
@@ -39,9 +50,9 @@ static uint32_t beginning(struct rules *r, const char *end)
 static uint32_t broken_off(struct rules *r, const char *end)
 {
     struct rules_list parts = {0};
-    for (size_t n = 1; n < strlen(end); n++) {
+    for (size_t n = step(end); end[n] != '\0'; n += step(end + n)) {
         uint32_t head = rules_text(r, end, n);
-        rules_list_add(&parts, rules_sequence_of(r, 2, head, any_but(r, end[0], end[n])));
+        rules_list_add(&parts, rules_sequence_of(r, 2, head, any_but(r, first(end), first(end + n))));
     }
     uint32_t last = rules_choice(r, parts.items, parts.n);
     rules_list_close(&parts);
@@ -51,7 +62,7 @@ static uint32_t broken_off(struct rules *r, const char *end)
 /* Any text up to the first mark, and the mark, whose first character does not come again in it. */
 static uint32_t text_until(struct rules *r, const char *end)
 {
-    uint32_t both[2] = {any_but(r, end[0], end[0]), broken_off(r, end)};
+    uint32_t both[2] = {any_but(r, first(end), first(end)), broken_off(r, end)};
     uint32_t text = rules_repeat(r, rules_choice(r, both, 2), 0, RULES_ANY);
     uint32_t heads = rules_repeat(r, beginning(r, end), 0, RULES_ANY);
     return rules_sequence_of(r, 3, text, heads, rules_string(r, end));
@@ -125,10 +136,14 @@ static int value(struct calls *c, const json_t *function, const char *name, json
 /* ---- parameters ---- */
 
 /* The key's tag up to where the value begins. */
-static uint32_t head_of(struct calls *c, uint32_t name)
+static uint32_t head_of(struct calls *c, uint32_t name, bool text)
 {
     const struct reply_tags *t = tags_of(c);
     uint32_t open = rules_string(c->r, t->key), close = rules_string(c->r, t->key_end);
+    if (t->flag) {
+        uint32_t flag = rules_string(c->r, t->flag);
+        return rules_sequence_of(c->r, 5, open, name, flag, rules_string(c->r, text ? "true" : "false"), close);
+    }
     if (!t->value)
         return rules_sequence_of(c->r, 3, open, name, close);
     uint32_t gap = calls_gap(c);
@@ -141,7 +156,7 @@ static uint32_t any_parameters(struct calls *c)
     uint32_t name = 0;
     if (regex_expr(c->r, "[A-Za-z0-9_.-]{1,64}", 20, false, &name, NULL) != 0)
         c->r->failed = true;
-    uint32_t gap = calls_gap(c), head = head_of(c, name);
+    uint32_t gap = calls_gap(c), head = head_of(c, name, true);
     uint32_t one = rules_sequence_of(c->r, 3, gap, head, text_until(c->r, tags_of(c)->value_end));
     return rules_repeat(c->r, one, 0, RULES_ANY);
 }
@@ -159,7 +174,7 @@ static bool is_required(const json_t *parameters, const char *name)
 
 static int parameter(struct calls *c, const json_t *function, const char *name, json_t *schema, uint32_t *out)
 {
-    uint32_t expr = 0, gap = calls_gap(c), head = head_of(c, rules_string(c->r, name));
+    uint32_t expr = 0, gap = calls_gap(c), head = head_of(c, rules_string(c->r, name), is_string(schema));
     int status = value(c, function, name, schema, &expr);
     *out = rules_sequence_of(c->r, 3, gap, head, expr);
     if (!is_required(json_object_get(function, "parameters"), name))
@@ -199,7 +214,7 @@ int calls_tags(struct calls *c, const json_t *function, uint32_t *out)
     const struct reply_tags *t = tags_of(c);
     struct rules *r = c->r;
     uint32_t name = rules_string(r, json_string_value(json_object_get(function, "name"))), given = 0;
-    uint32_t behind = t->name ? rules_string(r, t->name_end) : rules_empty(r);
+    uint32_t behind = t->name_end ? rules_string(r, t->name_end) : rules_empty(r);
     int status = 0;
     if (is_open(function) && json_is_true(json_object_get(function, "strict")))
         status = error_set(c->e, ERR_UNSUPPORTED, "strict function %.60s: its parameters must have properties in "

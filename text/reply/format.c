@@ -19,6 +19,16 @@ static const struct reply_tags minimax_tags = {
     .key_end = "\">", .value_end = "</parameter>", .gap = "\n",
 };
 
+static const struct reply_tags dsml_tags = {
+    .name = "<｜DSML｜invoke name=\"", .name_end = "\">", .function_end = "</｜DSML｜invoke>",
+    .key = "<｜DSML｜parameter name=\"", .key_end = "\">", .flag = "\" string=\"", .value_end = "</｜DSML｜parameter>",
+    .gap = "\n",
+};
+
+static const struct reply_tags minicpm_tags = {
+    .name_end = "\">", .key = "<param name=\"", .key_end = "\">", .value_end = "</param>", .gap = "",
+};
+
 /* The first row whose marks are all in the template counts. */
 static const struct reply_format formats[] = {
     {.name = "harmony", .marks = {"<|channel|>", "<|message|>", "analysis"}, .style = REPLY_STYLE_CHANNELS,
@@ -36,6 +46,14 @@ static const struct reply_format formats[] = {
      .close = "<｜tool▁call▁end｜>", .after_name = "<｜tool▁sep｜>"},
     {.name = "minimax-m2", .marks = {"<minimax:tool_call>", "<invoke name="}, .style = REPLY_STYLE_TAGS,
      .open = "<minimax:tool_call>", .close = "</minimax:tool_call>", .tags = &minimax_tags},
+    {.name = "deepseek-v4", .marks = {"<｜DSML｜tool_calls>", "<｜DSML｜invoke name="}, .style = REPLY_STYLE_TAGS,
+     .open = "<｜DSML｜tool_calls>", .close = "</｜DSML｜tool_calls>", .tags = &dsml_tags},
+    {.name = "deepseek-v3.2", .marks = {"<｜DSML｜function_calls>", "<｜DSML｜invoke name="}, .style = REPLY_STYLE_TAGS,
+     .open = "<｜DSML｜function_calls>", .close = "</｜DSML｜function_calls>", .tags = &dsml_tags},
+    {.name = "minicpm5", .marks = {"<function name=\"", "<param name=\""}, .style = REPLY_STYLE_TAGS,
+     .open = "<function name=\"", .close = "</function>", .tags = &minicpm_tags},
+    {.name = "seed-oss", .marks = {"<seed:tool_call>", "<function="}, .style = REPLY_STYLE_TAGS,
+     .open = "<seed:tool_call>", .close = "</seed:tool_call>", .tags = &qwen_tags},
     {.name = "glm-4.5", .marks = {"<tool_call>", "<arg_key>", "<arg_value>"}, .style = REPLY_STYLE_TAGS,
      .open = "<tool_call>", .close = "</tool_call>", .tags = &glm_tags},
     {.name = "qwen3-coder", .marks = {"<tool_call>", "<function=", "<parameter="}, .style = REPLY_STYLE_TAGS,
@@ -49,12 +67,20 @@ static const struct reply_format formats[] = {
      .open = "[TOOL_CALLS]", .after_name = "[ARGS]"},
     {.name = "mistral", .marks = {"[TOOL_CALLS]"}, .style = REPLY_STYLE_JSON, .open = "[TOOL_CALLS]",
      .name_key = "name", .arguments_key = "arguments", .list = true},
+    {.name = "phi-4", .marks = {"<|tool_call|>", "<|/tool_call|>"}, .style = REPLY_STYLE_JSON, .open = "<|tool_call|>",
+     .close = "<|/tool_call|>", .name_key = "name", .arguments_key = "arguments", .list = true},
     {.name = "granite", .marks = {"<|tool_call|>"}, .style = REPLY_STYLE_JSON, .open = "<|tool_call|>",
      .name_key = "name", .arguments_key = "arguments", .list = true},
     {.name = "nemotron", .marks = {"<TOOLCALL>"}, .style = REPLY_STYLE_JSON, .open = "<TOOLCALL>",
      .close = "</TOOLCALL>", .name_key = "name", .arguments_key = "arguments", .list = true},
     {.name = "hermes", .marks = {"<tool_call>"}, .style = REPLY_STYLE_JSON, .open = "<tool_call>",
      .close = "</tool_call>", .name_key = "name", .arguments_key = "arguments"},
+    {.name = "apriel", .marks = {"<tool_calls>", "</tool_calls>"}, .style = REPLY_STYLE_JSON, .open = "<tool_calls>",
+     .close = "</tool_calls>", .name_key = "name", .arguments_key = "arguments", .list = true},
+    {.name = "gigachat", .marks = {"<|function_call|>{"}, .style = REPLY_STYLE_JSON, .open = "<|function_call|>",
+     .name_key = "name", .arguments_key = "arguments"},
+    {.name = "firefunction", .marks = {"functools["}, .style = REPLY_STYLE_JSON, .open = "functools",
+     .name_key = "name", .arguments_key = "arguments", .list = true},
     {.name = "llama3", .marks = {"<|python_tag|>"}, .style = REPLY_STYLE_BARE, .open = "<|python_tag|>",
      .name_key = "name", .arguments_key = "parameters"},
     {.name = "llama3", .marks = {"\"parameters\": dictionary of argument name"}, .style = REPLY_STYLE_BARE,
@@ -88,11 +114,12 @@ struct reply_formats reply_formats_of(const char *source, bool (*has_token)(cons
     f.chooses = f.calls && f.calls->style == REPLY_STYLE_CHANNELS;
     if (f.chooses)
         return f;
-    for (size_t i = 0; i < COUNTOF(thinkings) && !f.thinking; i++) {
-        const struct reply_thinking *t = &thinkings[i];
-        if (strstr(source, t->close) || (has_token(arg, t->open) && has_token(arg, t->close)))
-            f.thinking = t;
-    }
+    for (size_t i = 0; i < COUNTOF(thinkings) && !f.thinking; i++)
+        if (strstr(source, thinkings[i].close))
+            f.thinking = &thinkings[i];
+    for (size_t i = 0; i < COUNTOF(thinkings) && !f.thinking; i++)
+        if (has_token(arg, thinkings[i].open) && has_token(arg, thinkings[i].close))
+            f.thinking = &thinkings[i];
     f.chooses = f.thinking && strstr(source, "enable_thinking");
     return f;
 }

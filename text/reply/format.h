@@ -22,9 +22,10 @@ enum reply_style {
 
 /* Tags of a function whose parameters are plain text. */
 struct reply_tags {
-    const char *name, *name_end;   /* name NULL: it follows the call's mark */
+    const char *name, *name_end;   /* name NULL: it follows the call's mark; name_end NULL: it ends with its line */
     const char *function_end;      /* NULL: the call's end */
     const char *key, *key_end;
+    const char *flag;              /* behind a key, then "true" where the value is a text, "false" else; NULL: none */
     const char *value, *value_end; /* value NULL: it follows key_end */
     const char *gap;               /* a new line, or nothing, between the parts as a grammar writes them */
     bool trims;                    /* a new line at either end of a value is not of it */

@@ -243,7 +243,7 @@ static enum head_kind tags_head(const struct reply_format *c, const struct reply
     if (begins <= 0)
         return begins == 0 ? HEAD_MORE : HEAD_BAD;
     at += t->name ? strlen(t->name) : 0;
-    const char *const ends[] = {t->name ? t->name_end : "\n", t->name ? NULL : t->key, t->name ? NULL : c->close};
+    const char *const ends[] = {t->name_end ? t->name_end : "\n", t->name ? NULL : t->key, t->name ? NULL : c->close};
     size_t len;
     bool more;
     const char *end = first_of(p + at, n - at, ends, COUNTOF(ends), &len, &more);

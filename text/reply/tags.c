@@ -60,8 +60,11 @@ static bool is_string(const json_t *schema)
 /* A parameter's name at p[at], its value after p[end]. */
 static bool begin_value(struct reply *r, size_t at, size_t len, size_t end)
 {
-    const char *p = buffer_text(&r->pending) + at;
-    size_t blanks = reply_blanks(p, len);
+    const char *p = buffer_text(&r->pending) + at, *flag = r->tags->flag;
+    size_t blanks = reply_blanks(p, len), n_flag = flag ? strlen(flag) : 0;
+    const char *told = flag ? memmem(p, len, flag, n_flag) : NULL;
+    bool text = told && (size_t)(p + len - told) >= n_flag + 4 && memcmp(told + n_flag, "true", 4) == 0;
+    len = told ? (size_t)(told - p) : len;
     p += blanks;
     len -= blanks;
     while (len > 0 && reply_blanks(p + len - 1, 1))
@@ -70,7 +73,7 @@ static bool begin_value(struct reply *r, size_t at, size_t len, size_t end)
     char *key = mem_strndup(p, len);
     r->property = json_object_get(r->properties, key);
     mem_free(key);
-    r->is_text = is_string(r->property);
+    r->is_text = told ? text : is_string(r->property);
     r->begun = false;
     r->n_parameters++;
     r->state = STATE_VALUE;
