@@ -6,19 +6,6 @@
 #include "base/memory.h"
 #include "base/progress.h"
 
-static int parse_kv(const char *text, const struct model *m, enum kv_type *out, struct error *e)
-{
-    if (strcmp(text, "auto") == 0)
-        *out = model_is_f32(m) ? KV_F32 : KV_F16;
-    else if (strcmp(text, "f32") == 0)
-        *out = KV_F32;
-    else if (strcmp(text, "f16") == 0)
-        *out = KV_F16;
-    else
-        return error_set(e, ERR_INVALID, "--kv-type: \"%.40s\" is not auto, f32 or f16", text);
-    return 0;
-}
-
 static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
     (void)total;
@@ -36,7 +23,7 @@ static int open_shard(struct local *l, const struct local_options *o, struct err
         .batch_rows_max = o->batch_rows_max,
     };
     struct shard_adapter served = {.scale = 1};
-    int r = parse_kv(o->kv_type, l->model, &so.kv_type, e);
+    int r = model_kv_type(l->model, o->kv_type, &so.kv_type, e);
     if (r == 0 && o->settings)
         r = adapters_open_one(&l->lora, &served.scale, o->settings, l->model, e);
     if (r != 0)

@@ -21,7 +21,7 @@ struct local_options {
     const char *path;
     struct device_options device;
     const char *backend;
-    const char *kv_type;     /* "auto", "f32", "f16" */
+    const char *kv_type;     /* as model_kv_type() takes it */
     uint32_t context;        /* positions a sequence; 0: the model's, at most LOCAL_CONTEXT_DEFAULT */
     uint32_t sequences_max;
     uint32_t batch_rows_max;

@@ -64,7 +64,8 @@ const struct setting setting_rows[] = {
     {"kv_tokens", 0, SETTING_COUNT, HEADS, "0", 0, 1 << 30, "TOKENS", "KV cache of all sequences together"},
     {"kv_tokens", 0, SETTING_COUNT, CMD_SHOW, "0", 0, 1 << 30, "TOKENS", "KV cache of the range (the context, up to "
      "8192)"},
-    {"kv_type", 0, SETTING_TEXT, HEADS | LOCAL | CMD_SHOW, "auto", 0, 0, "TYPE", "auto, f32 or f16"},
+    {"kv_type", 0, SETTING_TEXT, HEADS | LOCAL | CMD_SHOW, "auto", 0, 0, "TYPE",
+     "of the KV cache: auto, f32, f16 or q8_0, half of f16"},
     {"sequences", 0, SETTING_COUNT, HEADS | CMD_SHOW, "16", 1, 256, "N", "sequences at once"},
     {"batch_rows", 0, SETTING_COUNT, HEADS | CMD_SHOW, "512", 1, 1024, "ROWS", "most rows of a step"},
 

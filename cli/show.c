@@ -66,8 +66,8 @@ static struct sizes measure(const struct model *m)
         s.layer_least = bytes < s.layer_least ? bytes : s.layer_least;
         s.layer_most = bytes > s.layer_most ? bytes : s.layer_most;
     }
-    s.kv_f16 = model_kv_bytes_per_token(m, h->n_layers, 2);
-    s.kv_f32 = model_kv_bytes_per_token(m, h->n_layers, 4);
+    s.kv_f16 = model_kv_bytes_per_token(m, h->n_layers, KV_F16);
+    s.kv_f32 = model_kv_bytes_per_token(m, h->n_layers, KV_F32);
     return s;
 }
 
@@ -98,15 +98,13 @@ static int measure_range(const struct settings *s, const struct model *m, struct
 {
     const struct hparams *h = model_hparams(m);
     uint32_t kv_tokens = (uint32_t)settings_count(s, "kv_tokens"), threads = (uint32_t)settings_count(s, "threads");
-    const char *kv_type = settings_text(s, "kv_type");
-    bool f32 = strcmp(kv_type, "f32") == 0 || (strcmp(kv_type, "auto") == 0 && model_is_f32(m));
-    if (!f32 && strcmp(kv_type, "auto") != 0 && strcmp(kv_type, "f16") != 0)
-        return error_set(e, ERR_INVALID, "--kv-type: \"%.40s\" is not auto, f32 or f16", kv_type);
     uint32_t context = h->context < CONTEXT_SHOWN ? h->context : CONTEXT_SHOWN;
-    r->o = (struct shard_options){.kv_type = f32 ? KV_F32 : KV_F16, .kv_tokens = kv_tokens ? kv_tokens : context,
+    r->o = (struct shard_options){.kv_tokens = kv_tokens ? kv_tokens : context,
                                   .sequences_max = (uint32_t)settings_count(s, "sequences"),
                                   .batch_rows_max = (uint32_t)settings_count(s, "batch_rows")};
-    int status = read_range(settings_text(s, "layers"), m, &r->o.range, e);
+    int status = model_kv_type(m, settings_text(s, "kv_type"), &r->o.kv_type, e);
+    if (status == 0)
+        status = read_range(settings_text(s, "layers"), m, &r->o.range, e);
     if (status == 0)
         status = model_check_range(m, &r->o.range, e);
     if (status != 0)

@@ -52,8 +52,8 @@ static int try_budget(struct control *c, const struct place_node *nodes, size_t 
                       struct placement *out, struct error *e)
 {
     uint64_t pages = (kv_tokens + (uint64_t)KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
-    c->place.kv_bytes_per_layer = model_kv_bytes_per_token(c->model, 1, c->kv_bytes) * pages * KV_PAGE_TOKENS +
-                                  model_state_bytes(c->model) * c->shape.sequences_max;
+    uint64_t token = model_kv_bytes_per_token(c->model, 1, (enum kv_type)c->shape.kv_type);
+    c->place.kv_bytes_per_layer = token * pages * KV_PAGE_TOKENS + model_state_bytes(c->model) * c->shape.sequences_max;
     return place(&c->place, nodes, n, out, e);
 }
 

@@ -284,20 +284,17 @@ static char *name_of(const char *path, const char *absolute)
 static int parse_types(struct control *c, const struct control_options *o, struct error *e)
 {
     static const char *const rows[] = {[FRAME_F32] = "f32", [FRAME_F16] = "f16", [FRAME_BF16] = "bf16"};
-    const char *rows_type = o->rows_type ? o->rows_type : "f32", *kv = o->kv_type ? o->kv_type : "auto";
+    const char *rows_type = o->rows_type ? o->rows_type : "f32";
+    enum kv_type type = KV_F32;
     uint32_t i = 0;
     while (i < COUNTOF(rows) && strcmp(rows[i], rows_type) != 0)
         i++;
     if (i == COUNTOF(rows))
         return error_set(e, ERR_CONFIG, "rows travel as f32, f16 or bf16, not '%s'", rows_type);
     c->dtype = i;
-    if (strcmp(kv, "auto") == 0)
-        kv = model_is_f32(c->model) ? "f32" : "f16";
-    if (strcmp(kv, "f32") != 0 && strcmp(kv, "f16") != 0)
-        return error_set(e, ERR_CONFIG, "the KV cache is of auto, f32 or f16, not '%s'", kv);
-    c->shape.kv_type = strcmp(kv, "f32") == 0 ? KV_F32 : KV_F16;
-    c->kv_bytes = c->shape.kv_type == KV_F32 ? 4 : 2;
-    return 0;
+    int r = model_kv_type(c->model, o->kv_type ? o->kv_type : "auto", &type, e);
+    c->shape.kv_type = type;
+    return r;
 }
 
 static int parse_sizes(struct control *c, const struct control_options *o, struct error *e)

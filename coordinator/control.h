@@ -86,7 +86,7 @@ struct control_options {
     uint32_t context;        /* 0: the model's, bounded by a sane default */
     uint32_t kv_tokens;      /* 0: context * 4 or what fits */
     uint32_t sequences_max, batch_rows_max; /* 0: defaults 16, 512 */
-    const char *kv_type;     /* "auto", "f32", "f16" */
+    const char *kv_type;     /* as model_kv_type() takes it; NULL: auto */
     const char *rows_type;   /* "f32", "f16", "bf16" */
     const char *const *adapters; /* as users write them (shard/arch/adapter.h) */
     size_t n_adapters;

@@ -70,7 +70,6 @@ struct control {
     struct keys keys;
     struct route_shape shape; /* kv_tokens: the operator's, 0 for what fits */
     uint32_t context, dtype;
-    uint32_t kv_bytes;        /* of a value */
 
     struct queue *commands;
     atomic_bool stop;

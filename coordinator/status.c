@@ -48,7 +48,7 @@ static json_t *model_json(struct control *c)
     put_count(o, "bytes", file_set_bytes(model_files(c->model)));
     put_count(o, "context", c->published.context);
     put_count(o, "kv_tokens", c->route.number ? c->kv_tokens : c->shape.kv_tokens);
-    put_text(o, "kv_type", c->shape.kv_type == KV_F32 ? "f32" : "f16");
+    put_text(o, "kv_type", kv_type_name((enum kv_type)c->shape.kv_type));
     put_count(o, "sequences_max", c->shape.sequences_max);
     put_count(o, "batch_rows_max", c->shape.batch_rows_max);
     int r = blobs_id(c->blobs, 0, id, NULL);

@@ -99,12 +99,12 @@ struct rope_args {
     uint32_t n_rows;
 };
 
-/* The KV of one layer: pages of KV_PAGE_TOKENS positions; inside a page [kv head][position][head_dim],
- * keys and values in spans of their own.  A row names its page list: page p of a row's sequence
- * holds positions p*KV_PAGE_TOKENS and on. */
+/* The KV of one layer: pages of KV_PAGE_TOKENS positions; inside a page [kv head], and there values [position][dim];
+ * keys turned, [dim][position], or as values where they are shared.  Keys and values have spans of their own.  A row
+ * names its page list: page p of a row's sequence holds positions p*KV_PAGE_TOKENS and on. */
 struct kv_layer {
     enum kv_type type;
-    struct span keys, values; /* page i starts at i * KV_PAGE_TOKENS * n_kv_heads * dim * size */
+    struct span keys, values; /* page i starts at i * KV_PAGE_TOKENS * n_kv_heads * kv_row_bytes */
     uint32_t n_kv_heads, key_dim, value_dim;
     bool shared; /* values are the first value_dim of every key: there is no span of values */
 };
@@ -132,7 +132,8 @@ struct attention_args {
     uint32_t window, chunk;     /* 0: none */
     float cap;                  /* 0: none */
     const struct weight *sinks; /* [1, n_heads] F32, or NULL */
-    struct span chosen;         /* [n_rows, n_chosen] as index() leaves it; no mem: none. With no window or chunk */
+    struct span chosen;         /* [n_rows, n_chosen] as index() leaves it; no mem: none. For shared keys, with no
+                                * window or chunk */
     uint32_t n_chosen;
 };
 
@@ -284,6 +285,7 @@ struct reserve_args {
     uint32_t rows;                   /* rows a call */
     uint32_t cols;                   /* values of a matmul's input row */
     uint32_t rope_half;              /* n_rot / 2, 0: none */
+    uint32_t key_dim, out_dim;       /* of attention: out_dim is value_dim, of shared keys key_dim; 0: none */
     uint32_t experts, experts_used;  /* 0: dense */
     uint32_t width, ffn;             /* of the expert layer */
     uint32_t index_positions;        /* that index() chooses from, 0: it is not called */

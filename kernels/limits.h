@@ -8,6 +8,8 @@
 enum {
     MATMUL_WEIGHTS_MAX = 4, /* matrices that share one input in a call */
     KV_PAGE_TOKENS = 64,    /* positions a KV page */
+    ATTENTION_QUERIES = 32, /* that read a page together */
+    KV_Q8_BLOCK = 32,       /* values of a position with one scale */
     LOGITS_ROWS_MAX = 64,   /* rows whose logits are held at once */
     EXPERTS_USED_MAX = 64,
     EXPERTS_MAX = 1024,
@@ -21,12 +23,18 @@ enum {
     INDEX_ROWS_MAX = 16, /* rows whose positions are scored at a time */
 };
 
-enum kv_type { KV_F32, KV_F16 };
+enum kv_type { KV_F32, KV_F16, KV_Q8, KV_TYPES };
 
 /* Bytes of n values of one position of one KV head. */
 static inline size_t kv_row_bytes(enum kv_type t, size_t n)
 {
-    return n * (t == KV_F16 ? 2 : 4);
+    return t == KV_Q8 ? (n + KV_Q8_BLOCK - 1) / KV_Q8_BLOCK * (2 + KV_Q8_BLOCK) : n * (t == KV_F16 ? 2 : 4);
+}
+
+/* Floats that a thread needs for attention: a page of keys and of values, what queries ask and sum up, and scores. */
+static inline size_t attention_floats(size_t key_dim, size_t out_dim)
+{
+    return (KV_PAGE_TOKENS + ATTENTION_QUERIES) * (key_dim + out_dim) + ATTENTION_QUERIES * KV_PAGE_TOKENS;
 }
 
 #endif

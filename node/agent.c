@@ -192,7 +192,7 @@ static void take_adapters(struct loader_job *j, const Shoal__Load *m)
 
 static void on_load(struct agent *a, const Shoal__Load *m)
 {
-    if (m->model_id.len != MANIFEST_ID_BYTES || m->layer_first >= m->layer_last || m->kv_type > KV_F16 ||
+    if (m->model_id.len != MANIFEST_ID_BYTES || m->layer_first >= m->layer_last || m->kv_type >= KV_TYPES ||
         m->batch_rows_max == 0 || m->batch_rows_max > STEP_ROWS_MAX || m->sequences_max == 0 ||
         m->sequences_max > STEP_SEQUENCES_MAX || m->n_adapters > ADAPTERS_MAX) {
         send_load_failed(a, m->load, ERR_INVALID, "the load's numbers are out of range");

@@ -103,7 +103,7 @@ static bool load_ok(const Shoal__Load *m)
 {
     return adapters_ok(m) && bytes_are(&m->model_id, 32) && text_ok(m->model_name, CONTROL_TEXT_MAX) &&
            text_ok(m->path_hint, CONTROL_PATH_MAX) && m->header_bytes <= m->file_bytes &&
-           m->layer_first < m->layer_last && m->kv_type <= 1;
+           m->layer_first < m->layer_last && m->kv_type <= 2;
 }
 
 static bool set_route_ok(const Shoal__SetRoute *m)

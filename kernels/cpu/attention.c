@@ -5,17 +5,16 @@
  * scaled down to it, the page's values are added: memory is read once and no
  * score outlives its page.  The pages of a row and their order are the same
  * whoever reads along, so its result depends on nothing else.                */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 
 enum {
-    TOPS = 8,         /* running maxima side by side */
-    QUERIES_MAX = 32, /* that read a page together */
-    WIDEN_FROM = 9,   /* as many share the cost of turning a page's values to floats first */
-    HEADS_LEAST = 4,  /* fewer heads are not worth a reading of their own */
-    WIDE_FLOATS = KV_PAGE_TOKENS * 2 * HEAD_DIM_MAX,
+    WIDEN_FROM = 9,  /* as many share the cost of turning a page's values to floats first */
+    ROWS_STORED_ALONE = 3, /* fewer rows are not worth waking the other threads for */
+    HEADS_LEAST = 4, /* fewer heads are not worth a reading of their own */
 };
 
 struct attention_run {
@@ -39,13 +38,9 @@ static void store_part(void *arg, int part, int parts)
     size_t first, last, heads = kv->n_kv_heads;
     pool_slice(a->n_rows * heads, 1, part, parts, &first, &last);
     for (size_t i = first; i < last; i++) {
-        const struct attention_row *row = &a->rows[i / heads];
-        uint32_t h = (uint32_t)(i % heads);
-        cpu_kv_store(run->c->isa, kv->type, cpu_kv_at(kv, kv->keys, kv->key_dim, row->pages, row->position, h),
-                     span_floats(a->k) + i * kv->key_dim, kv->key_dim);
-        if (!kv->shared)
-            cpu_kv_store(run->c->isa, kv->type, cpu_kv_at(kv, kv->values, kv->value_dim, row->pages, row->position, h),
-                         span_floats(a->v) + i * kv->value_dim, kv->value_dim);
+        const float *value = kv->shared ? NULL : span_floats(a->v) + i * kv->value_dim;
+        cpu_kv_store(run->c->isa, kv, &a->rows[i / heads], (uint32_t)(i % heads),
+                     span_floats(a->k) + i * kv->key_dim, value);
     }
 }
 
@@ -56,26 +51,19 @@ struct block {
     uint32_t first_row, n_rows;
     uint32_t kv_head, head, n_heads;  /* query heads [head, head + n_heads) */
     uint32_t out_dim;
-    float max[QUERIES_MAX], sum[QUERIES_MAX];
+    float max[ATTENTION_QUERIES], sum[ATTENTION_QUERIES];
     float *q, *out, *scores;          /* a query: key_dim, out_dim, KV_PAGE_TOKENS */
     float *wide;                      /* a page's keys, then its values, as floats */
 };
 
 /* Scores of a page -> their exponentials; what was summed is scaled down to the new maximum. */
-static void raise_query(struct block *b, size_t i, size_t n)
+static void raise_query(struct block *b, size_t i, size_t from, size_t n)
 {
-    float *scores = b->scores + i * KV_PAGE_TOKENS, max = b->max[i], cap = b->run->a->cap, tops[TOPS];
-    for (size_t p = 0; p < KV_PAGE_TOKENS; p++)
-        scores[p] = p < n ? scores[p] * b->run->a->scale : -INFINITY;
+    const struct isa *isa = b->run->c->isa;
+    float *scores = b->scores + i * KV_PAGE_TOKENS + from, cap = b->run->a->cap, scale = b->run->a->scale;
     for (size_t p = 0; cap != 0 && p < n; p++)
-        scores[p] = cap * tanhf(scores[p] / cap);
-    for (size_t k = 0; k < TOPS; k++)
-        tops[k] = max;
-    for (size_t p = 0; p < KV_PAGE_TOKENS; p += TOPS)
-        for (size_t k = 0; k < TOPS; k++)
-            tops[k] = scores[p + k] > tops[k] ? scores[p + k] : tops[k];
-    for (size_t k = 0; k < TOPS; k++)
-        max = tops[k] > max ? tops[k] : max;
+        scores[p] = cap * tanhf(scores[p] * scale / cap);
+    float max = isa->scale_top(scores, cap != 0 ? 1 : scale, b->max[i], n);
     if (max > b->max[i]) {
         float shrink = expf(b->max[i] - max), *out = b->out + i * b->out_dim;
         b->sum[i] *= shrink;
@@ -83,29 +71,43 @@ static void raise_query(struct block *b, size_t i, size_t n)
             out[k] *= shrink;
         b->max[i] = max;
     }
-    b->sum[i] += b->run->c->isa->softmax_exp(scores, b->max[i], n);
+    b->sum[i] += isa->softmax_exp(scores, b->max[i], n);
 }
 
-/* Add one page of n positions to the sums of queries [first, first + n_q). */
-static void add_page(struct block *b, size_t first, size_t n_q, const uint8_t *keys, const uint8_t *values, size_t n)
+/* Positions [from, to) of a page; `next`: the keys of the one that follows, or NULL. */
+struct page {
+    const uint8_t *keys, *values, *next;
+    size_t from, to;
+};
+
+/* Add a page to the sums of queries [first, first + n_q). */
+static void add_page(struct block *b, size_t first, size_t n_q, const struct page *page)
 {
     const struct isa *isa = b->run->c->isa;
     const struct kv_layer *kv = &b->run->a->kv;
-    struct page_job job = {.type = kv->type, .kv = keys, .dim = kv->key_dim, .n = n, .n_q = n_q,
+    struct page_job job = {.type = kv->type, .turned = !kv->shared, .kv = page->keys, .dim = kv->key_dim,
+                           .from = page->from, .to = page->to, .n_q = n_q,
                            .q = b->q + first * kv->key_dim, .scores = b->scores + first * KV_PAGE_TOKENS,
                            .out = b->out + first * b->out_dim, .out_stride = b->out_dim};
+    if (!kv->shared) {
+        job.ahead = page->values + kv_row_bytes(kv->type, kv->value_dim) * page->from;
+        job.ahead_bytes = kv_row_bytes(kv->type, kv->value_dim) * (page->to - page->from);
+    }
     bool widen = cpu_page_may_widen(isa, kv->type) && n_q >= WIDEN_FROM;
     if (widen)
         cpu_page_widen(isa, &job, b->wide);
     cpu_page_scores(isa, &job);
     for (size_t i = first; i < first + n_q; i++)
-        raise_query(b, i, n);
+        raise_query(b, i, page->from, page->to - page->from);
+    job.ahead = page->next;
+    job.ahead_bytes = kv_row_bytes(kv->type, kv->key_dim) * KV_PAGE_TOKENS;
     job.dim = b->out_dim;
     if (!kv->shared) {
         job.type = kv->type;
-        job.kv = values;
+        job.turned = false;
+        job.kv = page->values;
         if (widen)
-            cpu_page_widen(isa, &job, b->wide + (size_t)KV_PAGE_TOKENS * HEAD_DIM_MAX);
+            cpu_page_widen(isa, &job, b->wide + (size_t)KV_PAGE_TOKENS * kv->key_dim);
     }
     cpu_page_mix(isa, &job);
 }
@@ -150,13 +152,12 @@ static uint32_t first_position(const struct attention_args *a, uint32_t position
 static void add_range(struct block *b, uint32_t row, uint32_t n, uint32_t from, uint32_t to)
 {
     const struct kv_layer *kv = &b->run->a->kv;
-    const uint32_t *pages = b->rows[row].pages;
     for (uint32_t p = from, count; p < to; p += count) {
-        uint32_t in_page = KV_PAGE_TOKENS - p % KV_PAGE_TOKENS;
-        const uint8_t *keys = cpu_kv_at(kv, kv->keys, kv->key_dim, pages, p, b->kv_head);
-        const uint8_t *values = kv->shared ? keys : cpu_kv_at(kv, kv->values, kv->value_dim, pages, p, b->kv_head);
-        count = to - p < in_page ? to - p : in_page;
-        add_page(b, (size_t)row * b->n_heads, (size_t)n * b->n_heads, keys, values, count);
+        const uint32_t *at = b->rows[row].pages + p / KV_PAGE_TOKENS, in_page = p % KV_PAGE_TOKENS;
+        count = to - p < KV_PAGE_TOKENS - in_page ? to - p : KV_PAGE_TOKENS - in_page;
+        struct page page = {cpu_kv_keys(kv, at[0], b->kv_head), cpu_kv_values(kv, at[0], b->kv_head),
+                            p + count < to ? cpu_kv_keys(kv, at[1], b->kv_head) : NULL, in_page, in_page + count};
+        add_page(b, (size_t)row * b->n_heads, (size_t)n * b->n_heads, &page);
     }
 }
 
@@ -186,22 +187,17 @@ static void add_pages(struct block *b)
 static void add_chosen(struct block *b, uint8_t *room)
 {
     const struct attention_args *a = b->run->a;
-    const struct kv_layer *kv = &a->kv;
     const uint32_t *list = (const uint32_t *)(void *)span_floats(a->chosen) + (size_t)b->first_row * a->n_chosen;
-    size_t key = kv_row_bytes(kv->type, kv->key_dim), n = a->n_chosen, count;
-    size_t value = kv->shared ? 0 : kv_row_bytes(kv->type, kv->value_dim);
-    size_t most = TILE_FLOATS * sizeof(float) / (key + value);
+    size_t bytes = kv_row_bytes(a->kv.type, a->kv.key_dim), most = TILE_FLOATS * sizeof(float) / bytes, count;
     most = most < KV_PAGE_TOKENS ? most : KV_PAGE_TOKENS;
-    uint8_t *values = value > 0 ? room + most * key : room;
-    for (size_t i = 0; i < n; i += count) {
-        count = n - i < most ? n - i : most;
+    for (size_t i = 0; i < a->n_chosen; i += count) {
+        count = a->n_chosen - i < most ? a->n_chosen - i : most;
         for (size_t p = 0; p < count; p++) {
-            const uint32_t *pages = b->rows->pages, at = list[i + p];
-            memcpy(room + p * key, cpu_kv_at(kv, kv->keys, kv->key_dim, pages, at, b->kv_head), key);
-            if (value > 0)
-                memcpy(values + p * value, cpu_kv_at(kv, kv->values, kv->value_dim, pages, at, b->kv_head), value);
+            uint32_t page = b->rows->pages[list[i + p] / KV_PAGE_TOKENS];
+            memcpy(room + p * bytes,
+                   cpu_kv_keys(&a->kv, page, b->kv_head) + list[i + p] % KV_PAGE_TOKENS * bytes, bytes);
         }
-        add_page(b, 0, b->n_heads, room, values, count);
+        add_page(b, 0, b->n_heads, &(struct page){room, room, NULL, 0, count});
     }
 }
 
@@ -217,10 +213,10 @@ static void attend(const struct attention_run *run, size_t i, int part)
     struct scratch *s = &run->c->scratch;
     struct block b = {.run = run, .kv_head = kv_head, .head = kv_head * group + in_group, .out_dim = mixed_dim(kv),
                       .n_heads = group - in_group < run->block_heads ? group - in_group : run->block_heads};
-    b.wide = s->attention + (size_t)part * ATTENTION_FLOATS;
-    b.scores = b.wide + WIDE_FLOATS;
-    b.q = b.scores + (size_t)QUERIES_MAX * KV_PAGE_TOKENS;
-    b.out = b.q + (size_t)run->block_rows * b.n_heads * kv->key_dim;
+    b.wide = s->attention + part * attention_floats(run->c->reserved.key_dim, run->c->reserved.out_dim);
+    b.scores = b.wide + (size_t)KV_PAGE_TOKENS * (kv->key_dim + b.out_dim);
+    b.q = b.scores + (size_t)ATTENTION_QUERIES * KV_PAGE_TOKENS;
+    b.out = b.q + (size_t)ATTENTION_QUERIES * kv->key_dim;
     for (; row < end; row += b.n_rows) {
         b.rows = a->rows + row;
         b.first_row = row;
@@ -254,16 +250,14 @@ static size_t blocks_of(const struct attention_run *run)
            ((group + run->block_heads - 1) / run->block_heads);
 }
 
-/* Blocks as large as their queries' room allows, unless there would be too few for the threads. */
+/* Blocks of as many queries as may be, unless there would be too few for the threads. */
 static void choose_blocks(struct attention_run *run)
 {
     const struct attention_args *a = run->a;
     uint32_t group = a->n_heads / a->kv.n_kv_heads;
-    size_t room = ATTENTION_FLOATS - WIDE_FLOATS - (size_t)QUERIES_MAX * KV_PAGE_TOKENS;
-    size_t queries = room / (a->kv.key_dim + mixed_dim(&a->kv)), enough = (size_t)pool_threads(run->c->pool) * 4;
-    queries = queries < QUERIES_MAX ? queries : QUERIES_MAX;
-    run->block_heads = group < queries ? group : (uint32_t)queries;
-    run->block_rows = a->chosen.mem ? 1 : (uint32_t)queries / run->block_heads;
+    size_t enough = (size_t)pool_threads(run->c->pool) * 4;
+    run->block_heads = group < ATTENTION_QUERIES ? group : ATTENTION_QUERIES;
+    run->block_rows = a->chosen.mem ? 1 : ATTENTION_QUERIES / run->block_heads;
     while (run->block_rows > 1 && blocks_of(run) < enough)
         run->block_rows /= 2;
     while (run->block_heads > HEADS_LEAST && blocks_of(run) < enough)
@@ -273,9 +267,11 @@ static void choose_blocks(struct attention_run *run)
 void cpu_attention(struct device *d, const struct attention_args *a)
 {
     struct attention_run run = {.c = cpu_of(d), .a = a};
+    assert(!a->chosen.mem || a->kv.shared);
+    assert(a->kv.key_dim <= run.c->reserved.key_dim && mixed_dim(&a->kv) <= run.c->reserved.out_dim);
     choose_blocks(&run);
     run.tiles = (struct tiles){.total = blocks_of(&run), .tile = 1};
-    if (a->n_rows < 8)
+    if (a->n_rows < ROWS_STORED_ALONE)
         store_part(&run, 0, 1);
     else
         pool_run(run.c->pool, store_part, &run);

@@ -187,6 +187,7 @@ FORCE_INLINE __m512 load_bf16(const void *p, size_t i, __mmask16 mask) {
 typedef __m512 (*load_fn)(const void *p, size_t i, __mmask16 mask);
 
 void avx512_page_scores(const struct page_job *job);
+void avx512_page_scores_rows(const struct page_job *job);
 void avx512_page_mix(const struct page_job *job);
 void avx512_page_widen(const struct page_job *job, float *out);
 void avx512_rows_f32(const struct matmul_job *job, size_t first, size_t last);

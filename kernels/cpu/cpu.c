@@ -215,7 +215,8 @@ static size_t lay_out(struct cpu *c, const struct reserve_args *r, uint8_t *base
     for (int f = FORM_F32 + 1; f < FORM_COUNT; f++)
         s->prepared[f] = take(base, &at, form_rows, form_row_bytes((enum form)f, widest));
     s->tiles = take(base, &at, (size_t)pool_threads(c->pool) * TILE_FLOATS, sizeof(float));
-    s->attention = take(base, &at, (size_t)pool_threads(c->pool) * ATTENTION_FLOATS, sizeof(float));
+    s->attention = take(base, &at, (size_t)pool_threads(c->pool),
+                        attention_floats(r->key_dim, r->out_dim) * sizeof(float));
     s->rope = take(base, &at, rows, (size_t)r->rope_half * 2 * sizeof(float));
     s->index = take(base, &at, index_rows, pages_of(r) * KV_PAGE_TOKENS * sizeof(float));
     c->rope_positions = take(base, &at, rows, sizeof(uint32_t));

@@ -18,7 +18,6 @@ enum {
     X_TILE = 64,         /* rows of x a kernel call */
     TILE_ROWS = 128,     /* rows of W that many rows of x meet one after the other: they stay in the cache */
     ROW_GRAIN = 16,      /* rows of W that kernels like to work on together */
-    ATTENTION_FLOATS = 98304, /* of a thread: a page of the largest heads as floats, and the queries that read it */
 };
 
 struct weight {
@@ -45,7 +44,7 @@ struct scratch {
     size_t n_bytes;
     uint8_t *prepared[FORM_COUNT]; /* [rows] prepared rows of up to `cols` values */
     float *tiles;                  /* [threads][TILE_FLOATS]; of attention: what a thread gathered */
-    float *attention;              /* [threads][ATTENTION_FLOATS] */
+    float *attention;              /* [threads][attention_floats] */
     float *rope;                   /* [rows][half] pairs of cos, sin */
     float *index;                  /* [INDEX_ROWS_MAX][whole pages]: scores of positions */
     /* expert layer, of up to MOE_ROWS_MAX rows */
@@ -140,14 +139,17 @@ void cpu_add(struct device *d, struct span to, struct span from, size_t count);
 void cpu_gather(struct device *d, struct span to, struct span from, const uint32_t *rows, uint32_t n_rows,
                 uint32_t width);
 void cpu_attention(struct device *d, const struct attention_args *a);
-/* pages.c: where position `p` of KV head `h` lies in keys or values of `dim` values each. */
-uint8_t *cpu_kv_at(const struct kv_layer *kv, struct span s, uint32_t dim, const uint32_t *pages, uint32_t p,
-                   uint32_t h);
-void cpu_kv_store(const struct isa *isa, enum kv_type t, void *to, const float *from, size_t n);
+/* pages.c: the positions of a page of KV head `h`, as backend.h says of kv_layer. */
+uint8_t *cpu_kv_keys(const struct kv_layer *kv, uint32_t page, uint32_t h);
+uint8_t *cpu_kv_values(const struct kv_layer *kv, uint32_t page, uint32_t h);
+/* Key and value (where keys are not shared) of KV head `h` to where the row's position is. */
+void cpu_kv_store(const struct isa *isa, const struct kv_layer *kv, const struct attention_row *row, uint32_t h,
+                  const float *key, const float *value);
 /* What isa.h says of a page's work, with what the set has. */
 void cpu_page_scores(const struct isa *isa, const struct page_job *job);
 void cpu_page_mix(const struct isa *isa, const struct page_job *job);
-/* The page as floats in `room`, of n * dim: worth it where many queries read it.  The job reads those then. */
+/* The page as floats in `room`, of KV_PAGE_TOKENS * dim: worth it where many queries read it.  The job reads those
+ * then. */
 bool cpu_page_may_widen(const struct isa *isa, enum kv_type t);
 void cpu_page_widen(const struct isa *isa, struct page_job *job, float *room);
 void cpu_index(struct device *d, const struct index_args *a);

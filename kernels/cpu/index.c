@@ -33,9 +33,7 @@ static void store_part(void *arg, int part, int parts)
     size_t first, last, dim = a->kv.key_dim;
     pool_slice(a->n_rows, 1, part, parts, &first, &last);
     for (size_t r = first; r < last; r++)
-        cpu_kv_store(j->c->isa, a->kv.type,
-                     cpu_kv_at(&a->kv, a->kv.keys, a->kv.key_dim, a->rows[r].pages, a->rows[r].position, 0),
-                     span_floats(a->k) + r * dim, dim);
+        cpu_kv_store(j->c->isa, &a->kv, &a->rows[r], 0, span_floats(a->k) + r * dim, NULL);
 }
 
 /* ---- scores ---- */
@@ -46,9 +44,9 @@ static void score_page(const struct index_job *j, uint32_t row, uint32_t page)
     float scores[HEADS_AT_ONCE][KV_PAGE_TOKENS], *sums = j->c->scratch.index + (row - j->first) * j->stride;
     uint32_t start = page * KV_PAGE_TOKENS, left = a->rows[row].position + 1 - start;
     const float *weights = span_floats(a->weights) + (size_t)row * a->n_heads;
-    struct page_job job = {.type = a->kv.type, .dim = a->kv.key_dim, .n = left < KV_PAGE_TOKENS ? left : KV_PAGE_TOKENS,
-                           .kv = cpu_kv_at(&a->kv, a->kv.keys, a->kv.key_dim, a->rows[row].pages, start, 0),
-                           .scores = scores[0]};
+    struct page_job job = {.type = a->kv.type, .dim = a->kv.key_dim,
+                           .to = left < KV_PAGE_TOKENS ? left : KV_PAGE_TOKENS,
+                           .kv = cpu_kv_keys(&a->kv, a->rows[row].pages[page], 0), .scores = scores[0]};
     sums += start;
     memset(sums, 0, KV_PAGE_TOKENS * sizeof(*sums));
     for (uint32_t h = 0; h < a->n_heads; h += HEADS_AT_ONCE) {
@@ -57,7 +55,7 @@ static void score_page(const struct index_job *j, uint32_t row, uint32_t page)
         cpu_page_scores(j->c->isa, &job);
         for (uint32_t i = 0; i < job.n_q; i++) {
             float weight = weights[h + i] * a->scale;
-            for (size_t p = 0; p < job.n; p++)
+            for (size_t p = 0; p < job.to; p++)
                 sums[p] += weight * (scores[i][p] < 0 ? 0 : scores[i][p]);
         }
     }

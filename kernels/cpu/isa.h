@@ -60,11 +60,14 @@ struct matmul_job {
     size_t n_x;
 };
 
-/* n_q queries meet n <= KV_PAGE_TOKENS positions of one KV head, dim values each. */
+/* n_q queries meet positions [from, to) of a page of one KV head, dim values each. */
 struct page_job {
     enum kv_type type;
-    const void *kv;     /* keys or values, one position after the other */
-    size_t dim, n, n_q;
+    bool turned;        /* [dim][position], else [position][dim] */
+    const void *kv;     /* keys or values of the whole page */
+    size_t dim, from, to, n_q;
+    const uint8_t *ahead; /* what is read after this page, to be asked for meanwhile, or NULL */
+    size_t ahead_bytes;
     const float *q;     /* [n_q][dim] */
     float *scores;      /* [n_q][KV_PAGE_TOKENS] */
     float *out;         /* n_q rows of dim values, out_stride floats apart */
@@ -94,12 +97,13 @@ struct isa {
     const struct matmul_kernel *kernels; /* ends with rows == NULL */
     struct matmul_kernel quanta;         /* for types that have qtype.unpack and no row above */
     void (*prepare[FORM_COUNT])(const float *x, void *out, size_t n); /* FORM_F32: NULL */
-    /* scores = q . keys;  out += scores * values, in order of position.  A value depends on its own query and
-     * positions alone, not on the others or the type that the page lies in.  NULL: pages.c does it with the dots and
-     * axpys that follow. */
+    /* scores = q . keys, turned or in rows;  out += scores * values, in order of position.  A value depends on its own
+     * query and positions alone, not on the others or the type that the page lies in; scores of positions that are not
+     * asked for may be overwritten.  NULL: pages.c does it with the dots and axpys that follow. */
     void (*page_scores)(const struct page_job *job);
+    void (*page_scores_rows)(const struct page_job *job);
     void (*page_mix)(const struct page_job *job);
-    void (*page_widen)(const struct page_job *job, float *out); /* [n][dim]; NULL: it is not worth it */
+    void (*page_widen)(const struct page_job *job, float *out); /* where the job has it; NULL: it is not worth it */
     float (*dot_f32)(const float *a, const float *b, size_t n);
     float (*dot_f16)(const float *a, const uint16_t *b, size_t n);               /* b: half floats */
     void (*axpy_f32)(float *y, float a, const float *x, size_t n);               /* y += a*x */
@@ -107,6 +111,8 @@ struct isa {
     void (*store_f16)(uint16_t *y, const float *x, size_t n);
     /* out = silu(gate) * up; exp accurate to 2 ulp or better */
     void (*silu_mul)(const float *gate, const float *up, float *out, size_t n);
+    /* x[i] *= scale, returns the largest of max and all x[i]; what is not a number is not larger */
+    float (*scale_top)(float *x, float scale, float max, size_t n);
     /* x[i] = exp(x[i] - max), returns the sum in a fixed order */
     float (*softmax_exp)(float *x, float max, size_t n);
 };

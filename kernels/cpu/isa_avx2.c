@@ -35,53 +35,9 @@ static bool usable(void)
 
 /* ---- what everything shares ---- */
 
-/* All bits set in the first n lanes. */
-FORCE_INLINE __m256i first_lanes(size_t n)
-{
-    static const int32_t ones[2 * LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
-    return _mm256_loadu_si256((const void *)(ones + LANES - n));
-}
-
-/* Values i..i+n of a row as floats, n <= 8, zero in the other lanes. */
-typedef __m256 (*load_fn)(const void *p, size_t i, size_t n);
-
-FORCE_INLINE __m256 load_f32(const void *p, size_t i, size_t n)
-{
-    const float *at = (const float *)p + i;
-    return n == LANES ? _mm256_loadu_ps(at) : _mm256_maskload_ps(at, first_lanes(n));
-}
-
-FORCE_INLINE __m128i load_half(const void *p, size_t i, size_t n)
-{
-    uint16_t part[LANES] = {0};
-    const uint16_t *at = (const uint16_t *)p + i;
-    if (n == LANES)
-        return _mm_loadu_si128((const void *)at);
-    memcpy(part, at, n * sizeof *at);
-    return _mm_loadu_si128((const void *)part);
-}
-
-FORCE_INLINE __m256 load_f16(const void *p, size_t i, size_t n)
-{
-    return _mm256_cvtph_ps(load_half(p, i, n));
-}
-
 FORCE_INLINE __m256 load_bf16(const void *p, size_t i, size_t n)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(p, i, n)), 16));
-}
-
-FORCE_INLINE void store(float *y, __m256 v, size_t n)
-{
-    if (n == LANES)
-        _mm256_storeu_ps(y, v);
-    else
-        _mm256_maskstore_ps(y, first_lanes(n), v);
-}
-
-FORCE_INLINE size_t lanes_left(size_t i, size_t n)
-{
-    return n - i < LANES ? n - i : LANES;
 }
 
 /* ---- rows ---- */
@@ -631,6 +587,26 @@ static void silu_mul(const float *gate, const float *up, float *out, size_t n)
     }
 }
 
+static float scale_top(float *x, float scale, float max, size_t n)
+{
+    __m256 top = _mm256_set1_ps(max);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        __m256 v = _mm256_mul_ps(load_f32(x, i, LANES), _mm256_set1_ps(scale));
+        store(x + i, v, LANES);
+        top = _mm256_max_ps(v, top); /* of a NaN and top: top */
+    }
+    for (; i < n; i++) {
+        x[i] *= scale;
+        max = x[i] > max ? x[i] : max;
+    }
+    float lanes[LANES];
+    _mm256_storeu_ps(lanes, top);
+    for (i = 0; i < LANES; i++)
+        max = lanes[i] > max ? lanes[i] : max;
+    return max;
+}
+
 static float softmax_exp(float *x, float max, size_t n)
 {
     __m256 sum = _mm256_setzero_ps();
@@ -660,12 +636,16 @@ const struct isa isa_avx2 = {
     .kernels = kernels,
     .quanta = {.form = FORM_Q8K, .rows = avx2_rows_quanta},
     .prepare = {[FORM_Q8] = prepare_q8, [FORM_Q8K] = prepare_q8k},
+    .page_scores = avx2_page_scores,
+    .page_mix = avx2_page_mix,
+    .page_widen = avx2_page_widen,
     .dot_f32 = dot_f32,
     .dot_f16 = dot_f16,
     .axpy_f32 = axpy_f32,
     .axpy_f16 = axpy_f16,
     .store_f16 = store_f16,
     .silu_mul = silu_mul,
+    .scale_top = scale_top,
     .softmax_exp = softmax_exp,
 };
 

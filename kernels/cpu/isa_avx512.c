@@ -237,6 +237,18 @@ static void silu_mul(const float *gate, const float *up, float *out, size_t n)
     }
 }
 
+static float scale_top(float *x, float scale, float max, size_t n)
+{
+    __m512 top = _mm512_set1_ps(max), factor = _mm512_set1_ps(scale);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 mask = n - i >= 16 ? 0xffff : rest_mask(n - i);
+        __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), factor);
+        _mm512_mask_storeu_ps(x + i, mask, v);
+        top = _mm512_mask_max_ps(top, mask, v, top); /* of a NaN and top: top */
+    }
+    return _mm512_reduce_max_ps(top);
+}
+
 static float softmax_exp(float *x, float max, size_t n)
 {
     __m512 sum = _mm512_setzero_ps(), top = _mm512_set1_ps(max);
@@ -269,6 +281,7 @@ const struct isa isa_avx512 = {
     .quanta = {.form = FORM_Q8K, .rows = avx512_rows_quanta},
     .prepare = {[FORM_Q8] = prepare_q8, [FORM_Q8K] = prepare_q8k},
     .page_scores = avx512_page_scores,
+    .page_scores_rows = avx512_page_scores_rows,
     .page_mix = avx512_page_mix,
     .page_widen = avx512_page_widen,
     .dot_f32 = dot_f32,
@@ -277,5 +290,6 @@ const struct isa isa_avx512 = {
     .axpy_f16 = axpy_f16,
     .store_f16 = store_f16,
     .silu_mul = silu_mul,
+    .scale_top = scale_top,
     .softmax_exp = softmax_exp,
 };

@@ -498,6 +498,24 @@ static void silu_mul(const float *gate, const float *up, float *out, size_t n)
     }
 }
 
+static float scale_top(float *x, float scale, float max, size_t n)
+{
+    float32x4_t top = vdupq_n_f32(max);
+    for (size_t i = 0; i < n; i += LANES) {
+        size_t left = lanes_left(i, n);
+        float32x4_t v = vmulq_n_f32(load_f32(x, i, left), scale);
+        store(x + i, v, left);
+        if (left == LANES) {
+            top = vmaxnmq_f32(top, v); /* of a NaN and top: top */
+            continue;
+        }
+        for (; i < n; i++)
+            max = x[i] > max ? x[i] : max;
+    }
+    float most = vmaxnmvq_f32(top);
+    return most > max ? most : max;
+}
+
 static float softmax_exp(float *x, float max, size_t n)
 {
     float32x4_t sum = vdupq_n_f32(0);
@@ -526,6 +544,7 @@ const struct isa isa_neon = {
     .axpy_f16 = axpy_f16,
     .store_f16 = store_f16,
     .silu_mul = silu_mul,
+    .scale_top = scale_top,
     .softmax_exp = softmax_exp,
 };
 

@@ -365,6 +365,15 @@ static void silu_mul(const float *gate, const float *up, float *out, size_t n)
         out[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
 }
 
+static float scale_top(float *x, float scale, float max, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] *= scale;
+        max = x[i] > max ? x[i] : max;
+    }
+    return max;
+}
+
 static float softmax_exp(float *x, float max, size_t n)
 {
     float sum = 0;
@@ -396,5 +405,6 @@ const struct isa isa_scalar = {
     .axpy_f16 = axpy_f16,
     .store_f16 = store_f16,
     .silu_mul = silu_mul,
+    .scale_top = scale_top,
     .softmax_exp = softmax_exp,
 };

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "kernels/limits.h"
 #include "shard/format/gguf.h"
 
 enum arch_limits {
@@ -327,10 +328,13 @@ bool model_may_begin(const struct model *m, uint32_t layer);
 bool model_in_range(const struct model *m, const struct model_tensor *t, const struct layer_range *r);
 uint64_t model_range_bytes(const struct model *m, const struct layer_range *r);
 uint64_t model_layer_bytes(const struct model *m, uint32_t layer);
-/* Bytes that are kept of one position over (at most) `layers` layers with elements of kv_bytes (2 or 4). */
-uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32_t kv_bytes);
+/* What a KV cache is to be made of: f32, f16, q8_0, or auto: f32 where all weights are, else f16. ERR_CONFIG. */
+MUST_USE int model_kv_type(const struct model *m, const char *name, enum kv_type *out, struct error *e);
+const char *kv_type_name(enum kv_type t);
+/* Bytes that are kept of one position over (at most) `layers` layers. */
+uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, enum kv_type type);
 /* The same of the layers [first, last), exactly. */
-uint64_t model_range_kv_bytes(const struct model *m, uint32_t first, uint32_t last, uint32_t kv_bytes);
+uint64_t model_range_kv_bytes(const struct model *m, uint32_t first, uint32_t last, enum kv_type type);
 /* Bytes that one sequence holds in a layer with a state, whatever its length: it can go back to where the last step
  * began. 0: there are none. */
 uint64_t model_state_bytes(const struct model *m);

@@ -1,9 +1,12 @@
 /* sizes: what a range of layers weighs, and what of it one token reads. All sums over the rules' tensors. */
+#include <string.h>
+
 #include "kernels/limits.h"
 #include "shard/arch/arch.h"
 
-/* A thread of the CPU backend holds a tile of outputs; its pool has no more threads than these. */
-enum { THREAD_SCRATCH_BYTES = 64 << 10, THREADS_PLANNED = 256 };
+/* What a thread of the CPU backend holds beside its part of attention: a tile of outputs; and the threads that are
+ * planned for where nobody knows how many there will be. */
+enum { THREAD_SCRATCH_BYTES = 64 << 10, THREADS_PLANNED = 64 };
 
 bool model_may_begin(const struct model *m, uint32_t layer)
 {
@@ -53,25 +56,47 @@ static uint32_t indexed_layers(const struct hparams *h, uint32_t first, uint32_t
 }
 
 /* Of a position, in one layer. */
-static uint64_t cache_values(const struct hparams *h)
+static uint64_t cache_bytes(const struct hparams *h, enum kv_type t)
 {
-    return (uint64_t)h->cache_heads * (h->cache_key_dim + h->cache_value_dim);
+    return h->cache_heads * (uint64_t)(kv_row_bytes(t, h->cache_key_dim) + kv_row_bytes(t, h->cache_value_dim));
 }
 
-uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, uint32_t kv_bytes)
+static const char *const kv_names[KV_TYPES] = {[KV_F32] = "f32", [KV_F16] = "f16", [KV_Q8] = "q8_0"};
+
+int model_kv_type(const struct model *m, const char *name, enum kv_type *out, struct error *e)
+{
+    if (strcmp(name, "auto") == 0) {
+        *out = model_is_f32(m) ? KV_F32 : KV_F16;
+        return 0;
+    }
+    for (int t = 0; t < KV_TYPES; t++) {
+        if (strcmp(name, kv_names[t]) == 0) {
+            *out = (enum kv_type)t;
+            return 0;
+        }
+    }
+    return error_set(e, ERR_CONFIG, "the KV cache is of auto, f32, f16 or q8_0, not '%.40s'", name);
+}
+
+const char *kv_type_name(enum kv_type t)
+{
+    return t < KV_TYPES ? kv_names[t] : "?";
+}
+
+uint64_t model_kv_bytes_per_token(const struct model *m, uint32_t layers, enum kv_type type)
 {
     const struct hparams *h = model_hparams(m);
     uint32_t most = h->n_layers - model_state_layers(m, 0, h->n_layers), indexed = indexed_layers(h, 0, h->n_layers);
     layers = layers < most ? layers : most;
     indexed = layers < indexed ? layers : indexed;
-    return ((uint64_t)layers * cache_values(h) + (uint64_t)indexed * h->index.dim) * kv_bytes;
+    return layers * cache_bytes(h, type) + (uint64_t)indexed * kv_row_bytes(type, h->index.dim);
 }
 
-uint64_t model_range_kv_bytes(const struct model *m, uint32_t first, uint32_t last, uint32_t kv_bytes)
+uint64_t model_range_kv_bytes(const struct model *m, uint32_t first, uint32_t last, enum kv_type type)
 {
     const struct hparams *h = model_hparams(m);
     uint64_t layers = last - first - model_state_layers(m, first, last);
-    return (layers * cache_values(h) + (uint64_t)indexed_layers(h, first, last) * h->index.dim) * kv_bytes;
+    return layers * cache_bytes(h, type) + (uint64_t)indexed_layers(h, first, last) * kv_row_bytes(type, h->index.dim);
 }
 
 uint32_t model_state_layers(const struct model *m, uint32_t first, uint32_t last)
@@ -167,8 +192,9 @@ uint64_t model_scratch_bytes(const struct model *m, const struct layer_range *r,
     }
     if (r->head)
         bytes += at_most(rows, LOGITS_ROWS_MAX) * h->n_vocab * 4;
-    uint64_t tiles = (uint64_t)(threads ? threads : THREADS_PLANNED) * THREAD_SCRATCH_BYTES;
-    return bytes + prepared * quantised_bytes(widest) + tiles;
+    uint64_t out_dim = h->cache_value_dim ? h->cache_value_dim : h->cache_key_dim;
+    uint64_t thread = THREAD_SCRATCH_BYTES + attention_floats(h->cache_key_dim, out_dim) * sizeof(float);
+    return bytes + prepared * quantised_bytes(widest) + (threads ? threads : THREADS_PLANNED) * thread;
 }
 
 /* Of a tensor's whole, what one token uses. */

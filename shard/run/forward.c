@@ -30,11 +30,10 @@ static int open_kv(struct forward *f, const struct shard_options *o, struct erro
 {
     const struct hparams *h = f->h;
     size_t positions = (size_t)forward_pages(o->kv_tokens) * KV_PAGE_TOKENS, at = 0;
-    size_t value = o->kv_type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
-    size_t keys = aligned(positions * h->cache_heads * h->cache_key_dim * value);
-    size_t values = aligned(positions * h->cache_heads * h->cache_value_dim * value);
+    size_t keys = aligned(positions * h->cache_heads * kv_row_bytes(o->kv_type, h->cache_key_dim));
+    size_t values = aligned(positions * h->cache_heads * kv_row_bytes(o->kv_type, h->cache_value_dim));
     bool shared = h->cache_value_dim == 0;
-    size_t index = aligned(positions * h->index.dim * value), bytes = 0;
+    size_t index = aligned(positions * kv_row_bytes(o->kv_type, h->index.dim)), bytes = 0;
     for (uint32_t i = 0; i < f->weights->n_layers; i++)
         bytes += (forward_facts(f, i)->delta ? 0 : keys + values) + (forward_facts(f, i)->indexed ? index : 0);
     f->kv_bytes = f->kv_mem_bytes = bytes ? bytes : keys + values;
@@ -177,7 +176,8 @@ static int reserve(const struct forward *f, struct error *e)
     uint32_t widest = larger(larger(h->n_embd, h->n_heads * h->value_dim), larger(widest_ffn(h), h->q_rank));
     widest = larger(widest, h->delta.inner);
     struct reserve_args r = {
-        .rows = f->rows_max, .cols = widest, .rope_half = h->n_rot / 2,
+        .rows = f->rows_max, .cols = widest, .rope_half = h->n_rot / 2, .key_dim = h->cache_key_dim,
+        .out_dim = h->cache_value_dim ? h->cache_value_dim : h->cache_key_dim,
         .index_positions = h->index.top > 0 ? h->context : 0, .lora_rank = f->loras->rank,
         .lora_cols = f->loras->cols};
     if (has_experts(h)) {

@@ -52,7 +52,7 @@ static int check_options(const struct model *m, const struct shard_options *o, s
     if (!model_may_begin(m, r->first))
         return error_set(e, ERR_UNSUPPORTED, "layer %u reads the positions that an earlier layer's indexer chose: a "
                                              "stage cannot begin with it", r->first);
-    if (o->kv_type != KV_F32 && o->kv_type != KV_F16)
+    if ((unsigned)o->kv_type >= KV_TYPES)
         return error_set(e, ERR_INVALID, "the KV type %d is not known", (int)o->kv_type);
     if (o->kv_tokens == 0)
         return error_set(e, ERR_INVALID, "a KV cache of no tokens");
@@ -68,11 +68,10 @@ static int check_options(const struct model *m, const struct shard_options *o, s
 void shard_need(const struct model *m, const struct shard_options *o, struct shard_need *out)
 {
     uint64_t positions = (uint64_t)forward_pages(o->kv_tokens) * KV_PAGE_TOKENS;
-    uint32_t value = o->kv_type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
     uint64_t adapters, products;
     loras_need(m, o, &adapters, &products);
     out->weights = model_range_bytes(m, &o->range) + adapters;
-    if (!mem_mul(positions, model_range_kv_bytes(m, o->range.first, o->range.last, value), &out->kv))
+    if (!mem_mul(positions, model_range_kv_bytes(m, o->range.first, o->range.last, o->kv_type), &out->kv))
         out->kv = UINT64_MAX / 4; /* more than there is anywhere */
     out->kv += model_state_bytes(m) * model_state_layers(m, o->range.first, o->range.last) * o->sequences_max;
     out->scratch = model_scratch_bytes(m, &o->range, o->batch_rows_max, 0) + products;

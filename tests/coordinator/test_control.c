@@ -212,7 +212,7 @@ static void test_control_fits_the_kv_to_the_memory(void **state)
     struct layer_range all = {0, LAYERS, true, true}, end = {0, LAYERS, false, true};
     f.o.context = 0;
     f.nodes[0].memory = model_range_bytes(m, &all) + model_scratch_bytes(m, &end, 512, 0) +
-                        model_kv_bytes_per_token(m, LAYERS, 2) * 1000;
+                        model_kv_bytes_per_token(m, LAYERS, KV_F16) * 1000;
     model_close(&m);
     start();
     wait_state(CONTROL_WAITING, NULL, &route);
@@ -337,7 +337,7 @@ static void set_tight_memory(void)
     f.o.batch_rows_max = 16;
     f.o.kv_tokens = 256;
     f.o.kv_type = "f16";
-    uint64_t kv = model_kv_bytes_per_token(m, 2, 2) * f.o.kv_tokens, slack = model_layer_bytes(m, 0) / 2;
+    uint64_t kv = model_kv_bytes_per_token(m, 2, KV_F16) * f.o.kv_tokens, slack = model_layer_bytes(m, 0) / 2;
     for (uint32_t i = 0; i < NODES; i++) {
         struct layer_range own = {i * 2, i * 2 + 2, i == 0, i == 2}, like = {0, LAYERS, i != 2, i == 2};
         f.nodes[i].memory = model_range_bytes(m, &own) + kv + slack +

@@ -20,7 +20,7 @@ static void ask(const struct model *m)
     FUZZ_CHECK(model_scratch_bytes(m, &all, 16, 0) > 0);
     FUZZ_CHECK(model_params_active(m) <= model_params_total(m));
     FUZZ_CHECK(model_output(m));
-    (void)model_kv_bytes_per_token(m, h->n_layers, 2);
+    (void)model_kv_bytes_per_token(m, h->n_layers, KV_F16);
     (void)model_range_bytes_per_token(m, &all);
     if (h->n_rot > 0) {
         model_rope(m, inv_freq, &scale);

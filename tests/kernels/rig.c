@@ -31,6 +31,7 @@ void rig_open(struct rig *r, const char *isa, int threads)
     struct error e = {0};
     struct device_options o = {.threads = threads, .isa = isa};
     struct reserve_args most = {.rows = RIG_ROWS_MAX, .cols = RIG_COLS_MAX, .rope_half = HEAD_DIM_MAX / 2,
+                                .key_dim = HEAD_DIM_MAX, .out_dim = HEAD_DIM_MAX,
                                 .ffn = RIG_FFN_MAX, .index_positions = RIG_POSITIONS_MAX, .lora_cols = RIG_COLS_MAX,
                                 .lora_rank = RIG_COLS_MAX};
     if (backend_open(&r->d, "cpu", &o, &e) != 0)
@@ -91,6 +92,19 @@ void rig_take(const struct rig *r, struct span s, float *out, size_t n)
 {
     r->b->download(r->d, out, s, n * sizeof(float));
     r->b->mem_destroy(r->d, s.mem);
+}
+
+double rig_stored(enum kv_type type, const float *values, size_t n, size_t i)
+{
+    if (type != KV_Q8)
+        return type == KV_F16 ? f16_to_f32(f32_to_f16(values[i])) : values[i];
+    float max = 0;
+    for (size_t k = i / 32 * 32; k < n && k < i / 32 * 32 + 32; k++)
+        max = fmaxf(max, fabsf(values[k]));
+    float scale = f16_to_f32(f32_to_f16(max / 127));
+    if (scale == 0)
+        return 0;
+    return scale * rintf(values[i] * (1 / scale));
 }
 
 /* ---- matrices ---- */

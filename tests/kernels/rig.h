@@ -45,6 +45,9 @@ struct span rig_span(const struct rig *r, const float *values, size_t n);
 /* Download n floats and destroy the span's memory. */
 void rig_take(const struct rig *r, struct span s, float *out, size_t n);
 
+/* Value i of the n that a position of KV keeps. */
+double rig_stored(enum kv_type type, const float *values, size_t n, size_t i);
+
 /* ---- matrices ---- */
 
 struct matrix {

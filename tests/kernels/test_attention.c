@@ -29,6 +29,10 @@ static const struct shape shapes[] = {
     {.n_heads = 9, .n_kv_heads = 1, .key_dim = 40, .value_dim = 40, .cap = 1.5F, .sinks = true},
     {.n_heads = 12, .n_kv_heads = 1, .key_dim = 96, .value_dim = 64, .shared = true},
     {.type = KV_F16, .n_heads = 3, .n_kv_heads = 1, .key_dim = 576, .value_dim = 512, .shared = true},
+    {.type = KV_Q8, .n_heads = 8, .n_kv_heads = 2, .key_dim = 128, .value_dim = 128},
+    {.type = KV_Q8, .n_heads = 6, .n_kv_heads = 2, .key_dim = 80, .value_dim = 40, .window = 70, .sinks = true},
+    {.type = KV_Q8, .n_heads = 3, .n_kv_heads = 3, .key_dim = 7, .value_dim = 33},
+    {.type = KV_Q8, .n_heads = 12, .n_kv_heads = 1, .key_dim = 576, .value_dim = 512, .shared = true},
 };
 
 /* Rows of the input are `run` tokens of sequence 0, as many of sequence 1, the next of sequence 0 and so on. */
@@ -121,16 +125,17 @@ static bool is_seen(const struct shape *s, size_t at, size_t p)
     return (s->window == 0 || at - p < s->window) && (s->chunk == 0 || at / s->chunk == p / s->chunk);
 }
 
+static double key_at(const struct attention_case *c, size_t row, size_t g, size_t i)
+{
+    const struct shape *s = &c->s;
+    return rig_stored(s->type, c->k + (row * s->n_kv_heads + g) * s->key_dim, s->key_dim, i);
+}
+
 static double value_at(const struct attention_case *c, size_t row, size_t g, size_t i)
 {
     const struct shape *s = &c->s;
-    return s->shared ? c->k[(row * s->n_kv_heads + g) * s->key_dim + i]
-                     : c->v[(row * s->n_kv_heads + g) * s->value_dim + i];
-}
-
-static double stored(enum kv_type type, float v)
-{
-    return type == KV_F16 ? f16_to_f32(f32_to_f16(v)) : v;
+    return s->shared ? key_at(c, row, g, i)
+                     : rig_stored(s->type, c->v + (row * s->n_kv_heads + g) * s->value_dim, s->value_dim, i);
 }
 
 /* Row r, head h: the scores of all positions of its sequence, then the sum of values. */
@@ -143,8 +148,7 @@ static void check_head(const struct attention_case *c, size_t r, uint32_t h, con
         size_t row = row_of(c, sequence_of(c, r), p);
         score[p] = 0;
         for (size_t i = 0; i < s->key_dim; i++)
-            score[p] += c->q[(r * s->n_heads + h) * s->key_dim + i] *
-                        stored(s->type, c->k[(row * s->n_kv_heads + g) * s->key_dim + i]);
+            score[p] += c->q[(r * s->n_heads + h) * s->key_dim + i] * key_at(c, row, g, i);
         score[p] *= c->scale;
         score[p] = s->cap != 0 ? s->cap * tanh(score[p] / s->cap) : score[p];
         score[p] = is_seen(s, n - 1, p) ? score[p] : -INFINITY;
@@ -157,8 +161,7 @@ static void check_head(const struct attention_case *c, size_t r, uint32_t h, con
         double want = 0, magnitude = 0;
         for (size_t p = 0; p < n; p++) {
             size_t row = row_of(c, sequence_of(c, r), p);
-            double term = exp(score[p] - max) / sum *
-                          stored(s->type, (float)value_at(c, row, g, i));
+            double term = exp(score[p] - max) / sum * value_at(c, row, g, i);
             want += term;
             magnitude += fabs(term);
         }

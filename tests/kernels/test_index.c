@@ -12,7 +12,6 @@ static const uint32_t pages[SEQUENCES][PAGES_MAX] = {{5, 0, 7, 2}, {1, 6, 3, 4}}
 struct shape {
     enum kv_type type;
     uint32_t n_heads, n_kv_heads, key_dim, value_dim, n_chosen;
-    bool shared;
 };
 
 /* A cache of one run: full of NaN, so that what was not stored shows. */
@@ -34,11 +33,6 @@ static struct attention_row *make_rows(uint32_t first, uint32_t n)
     for (uint32_t i = 0; i < n; i++)
         rows[i] = (struct attention_row){pages[(first + i) % SEQUENCES], (first + i) / SEQUENCES};
     return rows;
-}
-
-static double stored(enum kv_type type, float v)
-{
-    return type == KV_F16 ? f16_to_f32(f32_to_f16(v)) : v;
 }
 
 /* ---- the choice ---- */
@@ -92,7 +86,7 @@ static double score_of(const struct index_case *c, size_t r, size_t p, double *b
         const float *q = c->q + (r * s->n_heads + h) * s->key_dim;
         double dot = 0, size = 0, weight = c->weights[r * s->n_heads + h] * c->scale;
         for (size_t i = 0; i < s->key_dim; i++) {
-            double term = q[i] * stored(s->type, k[i]);
+            double term = q[i] * rig_stored(s->type, k, s->key_dim, i);
             dot += term;
             size += fabs(term);
         }
@@ -131,7 +125,8 @@ static void test_index_chooses_the_best_whatever_the_batch(void **state)
 {
     static const struct shape shapes[] = {
         {.n_heads = 2, .key_dim = 64, .n_chosen = 16}, {.type = KV_F16, .n_heads = 9, .key_dim = 128, .n_chosen = 64},
-        {.n_heads = 16, .key_dim = 24, .n_chosen = 1}, {.type = KV_F16, .n_heads = 1, .key_dim = 5, .n_chosen = 149},
+        {.n_heads = 16, .key_dim = 24, .n_chosen = 1}, {.type = KV_Q8, .n_heads = 9, .key_dim = 72, .n_chosen = 50},
+        {.type = KV_F16, .n_heads = 1, .key_dim = 5, .n_chosen = 149},
         {.n_heads = 4, .key_dim = 32, .n_chosen = 70}, {.n_heads = 8, .key_dim = 7, .n_chosen = 3},
     };
     static const uint32_t pieces[] = {1, 3, 17, 64};
@@ -231,7 +226,7 @@ static void attend_pieces(const char *isa, int threads, const struct attention_c
     struct rig r;
     rig_open(&r, isa, threads);
     struct kv_layer kv = {.type = s->type, .n_kv_heads = s->n_kv_heads, .key_dim = s->key_dim,
-                          .value_dim = s->value_dim, .shared = s->shared, .keys = cache_span(&r, s, s->key_dim),
+                          .value_dim = s->value_dim, .shared = true, .keys = cache_span(&r, s, s->key_dim),
                           .values = cache_span(&r, s, s->value_dim)};
     for (uint32_t i = 0; i < ROWS; i += piece)
         attend(&r, c, &kv, i, ROWS - i < piece ? ROWS - i : piece, out + (size_t)i * s->n_heads * s->value_dim);
@@ -247,7 +242,7 @@ static double score_at(const struct attention_case *c, size_t r, size_t h, size_
     double score = 0;
     for (size_t i = 0; i < s->key_dim; i++)
         score += c->q[(r * s->n_heads + h) * s->key_dim + i] *
-                 stored(s->type, c->k[(row * s->n_kv_heads + g) * s->key_dim + i]);
+                 rig_stored(s->type, c->k + (row * s->n_kv_heads + g) * s->key_dim, s->key_dim, i);
     return 1.5F / sqrtf((float)s->key_dim) * score;
 }
 
@@ -266,9 +261,8 @@ static void check_head(const struct attention_case *c, size_t r, size_t h, const
         double want = 0, size = 0;
         for (size_t i = 0; i < n; i++) {
             size_t row = (seen > n ? c->lists[r * s->n_chosen + i] : i) * SEQUENCES + r % SEQUENCES;
-            const float *v = s->shared ? c->k + (row * s->n_kv_heads + g) * s->key_dim
-                                       : c->v + (row * s->n_kv_heads + g) * s->value_dim;
-            double term = exp(score[i] - max) / sum * stored(s->type, v[k]);
+            const float *key = c->k + (row * s->n_kv_heads + g) * s->key_dim;
+            double term = exp(score[i] - max) / sum * rig_stored(s->type, key, s->key_dim, k);
             want += term;
             size += fabs(term);
         }
@@ -291,13 +285,13 @@ static uint32_t *make_lists(uint32_t n_chosen)
 static void test_index_attention_reads_the_chosen_positions(void **state)
 {
     static const struct shape shapes[] = {
-        {.n_heads = 4, .n_kv_heads = 1, .key_dim = 96, .value_dim = 64, .n_chosen = 16, .shared = true},
-        {.type = KV_F16, .n_heads = 9, .n_kv_heads = 1, .key_dim = 576, .value_dim = 512, .n_chosen = 100,
-         .shared = true},
-        {.n_heads = 3, .n_kv_heads = 1, .key_dim = 576, .value_dim = 512, .n_chosen = 65, .shared = true},
+        {.n_heads = 4, .n_kv_heads = 1, .key_dim = 96, .value_dim = 64, .n_chosen = 16},
+        {.type = KV_F16, .n_heads = 9, .n_kv_heads = 1, .key_dim = 576, .value_dim = 512, .n_chosen = 100},
+        {.n_heads = 3, .n_kv_heads = 1, .key_dim = 576, .value_dim = 512, .n_chosen = 65},
         {.type = KV_F16, .n_heads = 6, .n_kv_heads = 2, .key_dim = 40, .value_dim = 24, .n_chosen = 33},
         {.n_heads = 2, .n_kv_heads = 2, .key_dim = 576, .value_dim = 576, .n_chosen = 40},
         {.n_heads = 2, .n_kv_heads = 1, .key_dim = 7, .value_dim = 5, .n_chosen = 1},
+        {.type = KV_Q8, .n_heads = 9, .n_kv_heads = 1, .key_dim = 576, .value_dim = 512, .n_chosen = 70},
     };
     static const uint32_t pieces[] = {1, 17, ROWS};
     (void)state;

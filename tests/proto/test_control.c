@@ -248,8 +248,8 @@ static void test_control_numbers_stay_in_their_range(void **state)
         {SHOAL__CONTROL__BODY_LOAD, AT(load.layer_first), 1, ERR_CORRUPT}, /* no layer */
         {SHOAL__CONTROL__BODY_LOAD, AT(load.layer_first), UINT32_MAX, ERR_CORRUPT},
         {SHOAL__CONTROL__BODY_LOAD, AT(load.header_bytes), 1001, ERR_CORRUPT},
-        {SHOAL__CONTROL__BODY_LOAD, AT(load.kv_type), 1, 0},
-        {SHOAL__CONTROL__BODY_LOAD, AT(load.kv_type), 2, ERR_CORRUPT},
+        {SHOAL__CONTROL__BODY_LOAD, AT(load.kv_type), 2, 0},
+        {SHOAL__CONTROL__BODY_LOAD, AT(load.kv_type), 3, ERR_CORRUPT},
         {SHOAL__CONTROL__BODY_SET_ROUTE, AT(route.stages), 0, ERR_CORRUPT},
         {SHOAL__CONTROL__BODY_SET_ROUTE, AT(route.stages), 64, 0},
         {SHOAL__CONTROL__BODY_SET_ROUTE, AT(route.stages), 65, ERR_CORRUPT},

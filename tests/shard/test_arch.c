@@ -334,8 +334,8 @@ static void test_indexers_are_where_the_file_says(void **state)
     const struct hparams *h = model_hparams(m);
     assert_true(h->layers[0].indexed && !h->layers[1].indexed);
     assert_null(model_tensor_find(m, ROLE_INDEX_Q, 1));
-    assert_int_equal(model_kv_bytes_per_token(m, 2, 4), (2 * h->cache_key_dim + h->index.dim) * 4);
-    assert_int_equal(model_range_kv_bytes(m, 1, 2, 4), h->cache_key_dim * 4);
+    assert_int_equal(model_kv_bytes_per_token(m, 2, KV_F32), (2 * h->cache_key_dim + h->index.dim) * 4);
+    assert_int_equal(model_range_kv_bytes(m, 1, 2, KV_F32), h->cache_key_dim * 4);
     model_close(&m);
 }
 
@@ -602,7 +602,7 @@ static void plan_with(const struct model *m)
     assert_true(model_range_bytes(m, &all) <= gguf_file_bytes(model_file(m)));
     assert_true(model_range_bytes_per_token(m, &all) <= model_range_bytes(m, &all));
     assert_true(model_scratch_bytes(m, &all, 1024, 0) > model_scratch_bytes(m, &middle, 1, 0));
-    assert_true(model_kv_bytes_per_token(m, h->n_layers, 4) > 0);
+    assert_true(model_kv_bytes_per_token(m, h->n_layers, KV_F32) > 0);
 }
 
 static void test_random_damage_does_no_harm(void **state)

@@ -58,15 +58,14 @@ static void check_answer(struct route *r, const json_t *entry, uint64_t id)
     mem_free(prompt);
 }
 
-static void test_demo_model_gives_its_answers(void **state)
+static void check_answers(enum kv_type kv_type)
 {
-    (void)state;
     json_error_t error;
     json_t *answers = json_load_file(ANSWERS, 0, &error), *entry;
     assert_non_null(answers);
     struct route r;
     size_t i, n = 0;
-    route_open(&r, &(struct route_options){.path = DEMO, .kv_type = KV_F16});
+    route_open(&r, &(struct route_options){.path = DEMO, .kv_type = kv_type});
     json_array_foreach(answers, i, entry) {
         if (!json_is_true(json_object_get(json_object_get(entry, "same_in_llama_cpp"), "q8_0")))
             continue;
@@ -77,6 +76,13 @@ static void test_demo_model_gives_its_answers(void **state)
     assert_true(n > 0);
     route_close(&r);
     json_decref(answers);
+}
+
+static void test_demo_model_gives_its_answers(void **state)
+{
+    (void)state;
+    check_answers(KV_F16);
+    check_answers(KV_Q8);
 }
 
 int main(void)

@@ -78,8 +78,8 @@ static void test_demo_bytes_by_hand(void **state)
     assert_int_equal(model_range_bytes_per_token(m, &all), 6 * read + embedding + 256 * 4);
     assert_int_equal(model_range_bytes_per_token(m, &first), 2 * read + 256 / 32 * 34);
     assert_int_equal(model_range_bytes_per_token(m, &middle), 2 * read);
-    assert_int_equal(model_kv_bytes_per_token(m, 6, 2), 6 * 2 * (64 + 64) * 2);
-    assert_int_equal(model_kv_bytes_per_token(m, 1, 4), 2 * (64 + 64) * 4);
+    assert_int_equal(model_kv_bytes_per_token(m, 6, KV_F16), 6 * 2 * (64 + 64) * 2);
+    assert_int_equal(model_kv_bytes_per_token(m, 1, KV_F32), 2 * (64 + 64) * 4);
     model_close(&m);
 }
 
