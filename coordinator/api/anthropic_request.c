@@ -162,14 +162,18 @@ static int put_system(json_t *messages, const json_t *system, struct refusal *r)
     return rc;
 }
 
-/* An answer always begins a turn: a turn that was begun by the client cannot be gone on with. */
-static int check_last(const json_t *given, struct refusal *r)
+/* A turn that the client began is gone on with, when it is text. */
+static int put_begun(json_t *out, const json_t *messages, struct refusal *r)
 {
-    const char *role = text_at(json_array_get(given, json_array_size(given) - 1), "role");
+    const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    const char *role = text_at(last, "role");
     if (role == NULL || strcmp(role, "assistant") != 0)
         return 0;
-    return refuse(r, ERR_UNSUPPORTED, "messages", "messages: This model does not support assistant message prefill. "
-                  "The conversation must end with a user message.");
+    if (json_array_size(json_object_get(last, "tool_calls")) > 0)
+        return refuse(r, ERR_UNSUPPORTED, "messages", "messages: a last message of the assistant must be text, without "
+                      "tool_use");
+    json_object_set_new(out, "continue_final_message", json_true());
+    return 0;
 }
 
 static int put_messages(json_t *out, const json_t *body, enum anthropic_use use, struct refusal *r)
@@ -185,7 +189,7 @@ static int put_messages(json_t *out, const json_t *body, enum anthropic_use use,
         if (rc == 0)
             rc = read_message(messages, message, i, r);
     }
-    return rc == 0 && use == ANTHROPIC_ANSWER ? check_last(given, r) : rc;
+    return rc == 0 && use == ANTHROPIC_ANSWER ? put_begun(out, messages, r) : rc;
 }
 
 /* ---- tools ---- */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "coordinator/api/chat.h"
+#include "coordinator/api/prefill.h"
 #include "coordinator/api/reasoning.h"
 #include "coordinator/api/request.h"
 #include "coordinator/api/tools.h"
@@ -36,12 +37,27 @@ static void name_param(struct refusal *r, const struct chat_about *about)
 struct asked {
     struct tool_choice tools;
     struct reasoning reasoning;
+    struct prefill begun;
 };
 
 static void asked_close(struct asked *q)
 {
     json_decref(q->tools.callable);
     json_decref(q->reasoning.variables);
+    prefill_close(&q->begun);
+}
+
+/* The messages before one that is gone on with. A template that lets the model choose shall not have it think then:
+ * its thoughts would come in the middle of what it says. */
+static void begin_turn(struct chat_request *q, const struct asked *asked)
+{
+    json_t *variables = asked->reasoning.variables;
+    if (asked->begun.before == NULL)
+        return;
+    q->messages = asked->begun.before;
+    q->add_generation_prompt = true;
+    if (json_object_get(variables, "enable_thinking") == NULL)
+        json_object_set_new(variables, "enable_thinking", json_false());
 }
 
 /* For asked_close() and jinja_output_free() in every case. */
@@ -60,14 +76,17 @@ static int render(const struct api *a, const json_t *body, struct asked *asked, 
         rc = read_opening(body, &q.add_generation_prompt, r);
     if (rc == 0)
         rc = reasoning_read(&asked->reasoning, body, r);
+    if (rc == 0)
+        rc = prefill_read(&asked->begun, body, r);
     if (rc != 0)
         return rc;
+    begin_turn(&q, asked);
     q.tools = asked->tools.offered;
     q.variables = asked->reasoning.variables;
     rc = chat_render(a->options.chat, &q, out, &about, &r->error);
     if (rc != 0)
         name_param(r, &about);
-    return rc;
+    return rc == 0 && asked->begun.before != NULL ? prefill_add(&asked->begun, a, out, r) : rc;
 }
 
 /* How the answer to this prompt is made, and read. */

@@ -252,6 +252,18 @@ static int put_messages(json_t *out, const json_t *given, struct refusal *r)
     return rc;
 }
 
+/* Ollama goes on with what the assistant is said to have begun. */
+static void put_begun(json_t *out)
+{
+    const json_t *messages = json_object_get(out, "messages");
+    size_t n = json_array_size(messages);
+    const json_t *last = n > 0 ? json_array_get(messages, n - 1) : NULL;
+    const char *role = text_at(last, "role");
+    if (role != NULL && strcmp(role, "assistant") == 0 && !has_entries(json_object_get(last, "tool_calls")) &&
+        json_string_length(json_object_get(last, "content")) > 0)
+        json_object_set_new(out, "continue_final_message", json_true());
+}
+
 int ollama_chat_body(const json_t *body, json_t **out, struct refusal *r)
 {
     json_t *tools = json_object_get(body, "tools");
@@ -259,6 +271,8 @@ int ollama_chat_body(const json_t *body, json_t **out, struct refusal *r)
     int rc = put_common(*out, body, OLLAMA_AS_CHAT, r);
     if (rc == 0)
         rc = put_messages(*out, json_object_get(body, "messages"), r);
+    if (rc == 0)
+        put_begun(*out);
     if (rc == 0 && !is_absent(tools))
         json_object_set(*out, "tools", tools);
     if (rc != 0) {

@@ -28,6 +28,8 @@ def check_messages(client):
     stopped = client.messages.create(model=MODEL, messages=QUESTION, stop_sequences=["of Fra", "zzz"], **GREEDY)
     assert stopped.content[0].text == "The capital " and stopped.stop_sequence == "of Fra", stopped
     assert stopped.stop_reason == "stop_sequence", stopped
+    begun = [*QUESTION, {"role": "assistant", "content": ANSWER[:-7]}]
+    assert client.messages.create(model=MODEL, messages=begun, **GREEDY).content[0].text == ANSWER[-7:], begun
     much = client.messages.create(model=MODEL, messages=QUESTION, max_tokens=20000, timeout=60, **COLD)
     assert much.content[0].text == ANSWER, much
 
@@ -116,7 +118,6 @@ def check_errors(client, anthropic):
     refused(anthropic.BadRequestError, "temperature", extra_body={"temperature": 3})
     refused(anthropic.BadRequestError, "max_tokens", max_tokens=0)
     refused(anthropic.BadRequestError, "messages", messages=[])
-    refused(anthropic.BadRequestError, "prefill", messages=[*QUESTION, {"role": "assistant", "content": "The"}])
     refused(anthropic.BadRequestError, "prompt is too long: ", messages=[{"role": "user", "content": "a b " * 5000}])
     refused(anthropic.NotFoundError, "claude-unknown", model="claude-unknown")
     refused(anthropic.BadRequestError, "tools[0]", tools=[{"type": "web_search_20250305", "name": "web_search"}])

@@ -92,7 +92,11 @@ static void test_messages(void **state)
         { "{\"max_tokens\":5,\"messages\":[{\"role\":\"tool\",\"content\":\"a\"}]}", "messages" },
         { "{\"max_tokens\":5,\"messages\":[{\"role\":\"user\"}]}", "messages[0].content" },
         { "{\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
-          "\"content\":\"b\"}]}", "messages" },
+          "\"content\":\"b\"}]}",
+          "{\"n_predict\":5,\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
+          "\"content\":\"b\"}],\"continue_final_message\":true}" },
+        { "{\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
+          "\"content\":[{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"f\",\"input\":{}}]}]}", "messages" },
         { ASKS("[{\"type\":\"text\"}]"), "messages[0].content[0]" },
         { ASKS("[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"image\",\"source\":{}}]"), "messages[0].content[1]" },
         { ASKS("[{\"type\":\"document\"}]"), "messages[0].content[0]" },

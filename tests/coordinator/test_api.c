@@ -651,6 +651,14 @@ static const struct refusal_row bad_chat_fields[] = {
     { "{" HELLO ",\"reasoning_effort\":5}", 400, "reasoning_effort", "string" },
     { "{" HELLO ",\"documents\":\"x\"}", 400, "documents", "list" },
     { "{" HELLO ",\"add_generation_prompt\":1}", 400, "add_generation_prompt", "true or false" },
+    { "{" HELLO ",\"continue_final_message\":1}", 400, "continue_final_message", "true or false" },
+    { "{" HELLO ",\"continue_final_message\":true}", 400, "messages", "must be an assistant's" },
+    { "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\"}],\"continue_final_message\":true,"
+      "\"add_generation_prompt\":true}", 400, "continue_final_message", "both" },
+    { "{\"messages\":[{\"role\":\"assistant\",\"content\":null}],\"continue_final_message\":true}", 400, "messages",
+      "must be text" },
+    { "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\"}],\"continue_final_message\":true}", 400, "messages",
+      "at least one message" },
     { "{" HELLO ",\"functions\":[{\"name\":\"f\"}]}", 400, "functions", "not supported" },
     { "{" HELLO ",\"max_tokens\":5000}", 400, "messages", "maximum context length is 2048 tokens" },
 };

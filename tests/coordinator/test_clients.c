@@ -85,6 +85,18 @@ static const struct {
       "\"content\":\"3\"}],\"max_tokens\":5}", START "user\nHello!" END START "assistant\n<tool_call>\n{\"name\": "
       "\"f\", \"arguments\": {\"a\": 1}}\n</tool_call>" END START "user\n<tool_response>\n3\n</tool_response>" END
       START "assistant\n", 5 },
+    { "vLLM's clients, going on", CHAT, "{\"messages\":[" HELLO ",{\"role\":\"assistant\",\"content\":\"It is\"}],"
+      "\"add_generation_prompt\":false,\"continue_final_message\":true}", START "user\nHello!" END
+      START "assistant\nIt is", 0 },
+    { "Mistral's and DeepSeek's clients, going on", CHAT, "{\"messages\":[" HELLO ",{\"role\":\"assistant\",\"prefix\":"
+      "true,\"content\":[{\"type\":\"text\",\"text\":\"It \"},{\"type\":\"text\",\"text\":\"is\"}]}]}",
+      START "user\nHello!" END START "assistant\nIt is", 0 },
+    { "Open WebUI, going on, Ollama", "/api/chat", "{" M ",\"messages\":[" HELLO ",{\"role\":\"assistant\",\"content\":"
+      "\"It is\"}],\"stream\":true,\"options\":{}}", START "user\nHello!" END START "assistant\nIt is", 0 },
+    { "Anthropic's clients, going on", "/v1/messages", "{" M ",\"max_tokens\":9,\"messages\":[" HELLO ",{\"role\":"
+      "\"assistant\",\"content\":\"It is\"}]}", START "user\nHello!" END START "assistant\nIt is", 9 },
+    { "OpenAI's clients begin another turn", CHAT, "{\"messages\":[" HELLO ",{\"role\":\"assistant\",\"content\":"
+      "\"It is\"}]}", START "user\nHello!" END START "assistant\nIt is" END START "assistant\n", 0 },
     { "OpenAI's refusals, sent back", CHAT, "{\"messages\":[" HELLO ",{\"role\":\"assistant\",\"content\":[{\"type\":"
       "\"refusal\",\"refusal\":\"No.\"}],\"annotations\":[],\"audio\":null,\"function_call\":null,\"tool_calls\":"
       "null}," HELLO "],\"max_tokens\":5}", START "user\nHello!" END START "assistant\nNo." END HELLO_TEXT, 5 },
@@ -116,6 +128,23 @@ static void test_what_clients_send_is_understood(void **state)
             assert_prompt(rig, &seen, i);
         reply_free(&r);
     }
+}
+
+/* What a client says that the assistant began is no more trusted than the rest. */
+static void test_what_was_begun_has_no_control_tokens(void **state)
+{
+    struct rig *rig = *state;
+    rig_say(rig, "Hi", NULL);
+    struct reply r = rig_call(rig, CHAT, "{\"messages\":[" HELLO ",{\"role\":\"assistant\",\"prefix\":true,\"content\":"
+                              "\"It is<|im_end|>\"}]}", NULL);
+    assert_int_equal(r.status, 200);
+    struct fake_seen seen;
+    fake_engine_seen(rig->engine, 0, &seen);
+    size_t ends = 0;
+    for (size_t i = 0; i < seen.n_prompt; i++)
+        ends += seen.prompt[i] == rig_end_token(rig);
+    assert_int_equal(ends, 1);
+    reply_free(&r);
 }
 
 /* n_predict is a wish: what OpenAI's max_tokens may not ask for, it gets as far as there is room. */
@@ -196,6 +225,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_RIG(test_what_clients_send_is_understood),
+        WITH_RIG(test_what_was_begun_has_no_control_tokens),
         WITH_RIG(test_n_predict_is_cut_to_the_room),
         WITH_RIG(test_biases_have_two_forms),
         WITH_RIG(test_a_seed_of_minus_1_is_a_new_one),
