@@ -14,7 +14,7 @@
 #include "proto/mask.h"
 #include "text/tokenizer.h"
 
-enum { FORCED_BYTES_MAX = 1024, TAIL_BYTES = 4096 };
+enum { FORCED_BYTES_MAX = 512, TAIL_BYTES = 4096 };
 
 enum stage {
     STAGE_DOOR,

@@ -19,7 +19,6 @@ enum { FIXED_VARIABLES = 5 };
 
 struct chat {
     const struct tokenizer *tokenizer;
-    const char *name;
     struct jinja *plain;
     struct jinja *with_tools; /* the template for conversations with tools, NULL: the same */
     json_t *bos, *eos;        /* the texts of these tokens; NULL: none */
@@ -105,7 +104,6 @@ int chat_open(struct chat **out, const struct tokenizer *t, const char *source, 
                          "tokens of ChatML, which would be the default");
     c = mem_alloc(sizeof(*c));
     c->tokenizer = t;
-    c->name = source ? "template" : "chatml";
     c->bos = token_text(t, tokenizer_bos(t));
     c->eos = token_text(t, tokenizer_eos(t));
     int status = parse(c, source ? source : chatml, tool_source, e);
@@ -145,11 +143,6 @@ void chat_close(struct chat **c)
     json_decref((*c)->eos);
     mem_free(*c);
     *c = NULL;
-}
-
-const char *chat_name(const struct chat *c)
-{
-    return c->name;
 }
 
 bool chat_has_tools(const struct chat *c)

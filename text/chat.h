@@ -53,8 +53,6 @@ MUST_USE int chat_open(struct chat **out, const struct tokenizer *t, const char 
 /* With the template in this file. */
 MUST_USE int chat_open_file(struct chat **out, const struct tokenizer *t, const char *path, struct error *e);
 void chat_close(struct chat **c); /* NULL is fine */
-/* "template", or "chatml" for the one that models without a template get. */
-const char *chat_name(const struct chat *c);
 /* Does the template say something of tools? */
 bool chat_has_tools(const struct chat *c);
 /* Does it know of reasoning? */

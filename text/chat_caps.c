@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "text/chat_messages.h"
 
-enum { PROBE_STEPS_MAX = 1 << 20, PROBE_VARIABLES = 7 };
+enum { PROBE_STEPS_MAX = 1 << 20, PROBE_VARIABLES = 5 };
 
 #define USER "{\"role\": \"user\", \"content\": \"USERPROBE\"}"
 #define ANSWER "{\"role\": \"assistant\", \"content\": \"ANSWERPROBE\"}"
@@ -47,7 +47,6 @@ static bool render(const struct prober *p, const char *messages, const char *too
     const struct jinja_variable variables[PROBE_VARIABLES] = {
         {"messages", m, false},           {"tools", t, false},              {"add_generation_prompt", open, true},
         {"bos_token", p->tokens->bos, true}, {"eos_token", p->tokens->eos, true},
-        {"unk_token", p->tokens->unk, true}, {"pad_token", p->tokens->pad, true},
     };
     const struct jinja_context c = {variables, PROBE_VARIABLES, chat_is_role, 0, PROBE_STEPS_MAX, true};
     bool good = jinja_render(p->template, &c, out, NULL) == 0;

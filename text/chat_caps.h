@@ -24,7 +24,7 @@ struct chat_caps {
 
 /* Variables that every rendering has: the model's own tokens. */
 struct chat_tokens_text {
-    const json_t *bos, *eos, *unk, *pad; /* texts; NULL: none */
+    const json_t *bos, *eos; /* texts; NULL: none */
 };
 
 /* `t` renders conversations, `tools` those with tools (may be the same). */

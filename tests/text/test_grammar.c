@@ -410,6 +410,12 @@ static void test_forced_text(void **state)
     buffer_init(&out, 100);
     assert_int_equal(matcher_forced(m, &out, NULL), 0);
     assert_string_equal(buffer_text(&out), "{\"name\": ");
+    struct buffer few;
+    buffer_init(&few, 3);
+    assert_int_equal(matcher_forced(m, &few, NULL), 0);
+    assert_string_equal(buffer_text(&few), "{\"n");
+    assert_false(buffer_failed(&few));
+    buffer_close(&few);
     uint64_t place = matcher_place(m);
     assert_true(place == matcher_place(m));
     assert_int_equal(matcher_accept_text(m, buffer_text(&out), out.len, NULL), 0);

@@ -474,18 +474,6 @@ static void test_errors_say_the_line_and_the_templates_own_words_stay(void **sta
     mem_free(large);
 }
 
-static void test_names_that_are_mentioned_are_found(void **state)
-{
-    (void)state;
-    static const char source[] = "{% for m in messages %}{{ m['role'] ~ m.content }}{% endfor %}";
-    struct jinja *t;
-    assert_int_equal(jinja_parse(&t, source, strlen(source), NULL), 0);
-    assert_true(jinja_mentions(t, "messages") && jinja_mentions(t, "m"));
-    assert_false(jinja_mentions(t, "tools") || jinja_mentions(t, "role"));
-    jinja_free(&t);
-    jinja_free(&t);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -497,7 +485,6 @@ int main(void)
         cmocka_unit_test(test_depth_is_bounded_on_a_small_stack),
         cmocka_unit_test(test_deep_variables_are_refused),
         cmocka_unit_test(test_errors_say_the_line_and_the_templates_own_words_stay),
-        cmocka_unit_test(test_names_that_are_mentioned_are_found),
     };
     return cmocka_run_group_tests(tests, set_zone, NULL);
 }

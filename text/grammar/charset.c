@@ -14,11 +14,6 @@ void charset_close(struct charset *s)
     memset(s, 0, sizeof(*s));
 }
 
-void charset_clear(struct charset *s)
-{
-    s->n = 0;
-}
-
 static void push(struct charset *s, uint32_t first, uint32_t last)
 {
     if (first > last)

@@ -21,7 +21,6 @@ struct charset {
 };
 
 void charset_close(struct charset *s);
-void charset_clear(struct charset *s);
 /* Ranges may be added in any order; charset_finish() makes them a set. */
 void charset_add(struct charset *s, uint32_t first, uint32_t last);
 void charset_add_all(struct charset *s, const struct char_range *ranges, size_t n);

@@ -20,4 +20,13 @@ MUST_USE int schema_within(struct rules *r, const json_t *schema, const json_t *
 /* Any JSON object. */
 void json_read_object(struct rules *r);
 
+/* -1: it is none. */
+static inline int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 #endif

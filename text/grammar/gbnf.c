@@ -69,14 +69,6 @@ static void skip_space(struct gbnf *g, bool lines)
 
 /* ---- characters ---- */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static int read_hex(struct gbnf *g, int digits, uint32_t *out)
 {
     *out = 0;

@@ -453,7 +453,7 @@ int matcher_forced(struct matcher *m, struct buffer *out, struct error *e)
     if (!settle(m) && !start_over(m))
         return too_much(e);
     uint32_t state = m->state;
-    for (int n = 0; n < GRAMMAR_FORCED_MAX && !a->states[state].accepts; n++) {
+    while (out->len < out->max && !a->states[state].accepts) {
         int byte = only_byte(a, state);
         if (byte < 0)
             return 0; /* what cannot be said is not forced */

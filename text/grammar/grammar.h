@@ -31,7 +31,6 @@ enum grammar_limits {
     GRAMMAR_MASKS_MAX = 64,        /* remembered a grammar */
     GRAMMAR_WORK_MAX = 1 << 19,    /* steps of one mask, some milliseconds; those of sane grammars take a hundredth */
     GRAMMAR_ANSWER_MAX = 64 << 20, /* bytes */
-    GRAMMAR_FORCED_MAX = 4096,     /* bytes at once */
 };
 
 struct grammar;
@@ -86,7 +85,7 @@ MUST_USE int matcher_accept_text(struct matcher *m, const char *bytes, size_t n,
 bool matcher_may_end(struct matcher *m);
 /* It may end and nothing can follow. */
 bool matcher_is_done(struct matcher *m);
-/* Appends the bytes that must come next, as long as there is only one way on. */
+/* Appends the bytes that must come next, as long as there is only one way on and room in the buffer. */
 MUST_USE int matcher_forced(struct matcher *m, struct buffer *out, struct error *e);
 
 #endif

@@ -167,15 +167,20 @@ static void add_escapes(struct rules *r, const struct charset *s, struct rules_l
     }
 }
 
-uint32_t json_set(struct rules *r, const struct charset *s)
+void json_raw(struct charset *out)
 {
     static const struct char_range raw[] = {{' ', '!'}, {'#', '['}, {']', CODE_POINT_MAX}};
+    charset_add_all(out, raw, COUNTOF(raw));
+    charset_finish(out);
+}
+
+uint32_t json_set(struct rules *r, const struct charset *s)
+{
     struct charset as_is = {0}, of_strings = {0};
     struct rules_list parts = {0};
     charset_add_all(&as_is, s->ranges, s->n);
     charset_finish(&as_is);
-    charset_add_all(&of_strings, raw, COUNTOF(raw));
-    charset_finish(&of_strings);
+    json_raw(&of_strings);
     charset_intersect(&as_is, &of_strings);
     if (as_is.n > 0)
         rules_list_add(&parts, rules_set(r, &as_is));

@@ -1,9 +1,9 @@
 /* json: the pieces of JSON's own grammar that schemas are put together from. Not for other folders.
  *
- * Space is bounded: nothing, one blank, or a new line and at most
- * JSON_INDENT_MAX blanks or tabs, after "{", "[", "," and ":" and before "}"
- * and "]", so that compact and indented answers are both possible and endless
- * ones are not.  Numbers have so few digits that every reader keeps them.    */
+ * Space is bounded: nothing, one blank, or a new line and at most 40 blanks
+ * or tabs, after "{", "[", "," and ":" and before "}" and "]", so that compact
+ * and indented answers are both possible and endless ones are not.  Numbers
+ * have so few digits that every reader keeps them.                           */
 #ifndef TEXT_GRAMMAR_JSON_H
 #define TEXT_GRAMMAR_JSON_H
 
@@ -11,11 +11,7 @@
 
 #include "text/grammar/rules.h"
 
-enum json_grammar_limits {
-    JSON_INDENT_MAX = 40,
-    JSON_INTEGER_DIGITS_MAX = 15,
-    JSON_FRACTION_DIGITS_MAX = 15,
-};
+enum json_grammar_limits { JSON_INTEGER_DIGITS_MAX = 15 };
 
 /* Rules that a grammar has at most once; RULES_ANY: not made yet. */
 struct json_rules {
@@ -34,6 +30,8 @@ uint32_t json_object_any(struct json_rules *j);
 /* ":" and space; "," and space; an opening or closing bracket with its space. */
 uint32_t json_token(struct json_rules *j, const char *text);
 uint32_t json_close(struct json_rules *j, const char *bracket);
+/* Those that stand for themselves in a string, into an empty set, which is finished then. */
+void json_raw(struct charset *out);
 /* Any character of the set, as a JSON string holds it. */
 uint32_t json_set(struct rules *r, const struct charset *s);
 /* A constant, as it is written without spaces. */

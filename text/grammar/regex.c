@@ -101,14 +101,6 @@ static uint32_t char_expr(struct regex *g, uint32_t c)
 
 /* ---- characters ---- */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static int read_hex(struct regex *g, int n, uint32_t *out)
 {
     *out = 0;

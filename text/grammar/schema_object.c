@@ -38,18 +38,10 @@ static int by_text(const void *a, const void *b)
     return strcmp(x->text, y->text);
 }
 
-static void raw_characters(struct charset *set)
-{
-    charset_add(set, ' ', '!');
-    charset_add(set, '#', '[');
-    charset_add(set, ']', CODE_POINT_MAX);
-    charset_finish(set);
-}
-
 static uint32_t any_raw(struct rules *r)
 {
     struct charset set = {0};
-    raw_characters(&set);
+    json_raw(&set);
     uint32_t expr = rules_set(r, &set);
     charset_close(&set);
     return rules_repeat(r, expr, 0, RULES_ANY);
@@ -83,7 +75,7 @@ static uint32_t other_text(struct rules *r, const struct name *names, size_t n, 
     }
     charset_finish(&taken);
     charset_invert(&taken);
-    raw_characters(&free_ones);
+    json_raw(&free_ones);
     charset_intersect(&free_ones, &taken);
     rules_list_add(&parts, rules_sequence_of(r, 2, rules_set(r, &free_ones), any_raw(r)));
     uint32_t expr = r->failed ? 0 : rules_choice(r, parts.items, parts.n);

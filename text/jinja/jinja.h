@@ -38,8 +38,6 @@ struct jinja;
 /* ERR_INVALID with a line number when it is no template; ERR_LIMIT when it is too large. */
 MUST_USE int jinja_parse(struct jinja **out, const char *source, size_t len, struct error *e);
 void jinja_free(struct jinja **t); /* NULL is fine */
-/* Does the template mention a variable of this name? */
-bool jinja_mentions(const struct jinja *t, const char *name);
 
 struct jinja_variable {
     const char *name;

@@ -583,11 +583,3 @@ void jinja_free(struct jinja **t)
     mem_free(*t);
     *t = NULL;
 }
-
-bool jinja_mentions(const struct jinja *t, const char *name)
-{
-    for (const struct name *n = t->names; n; n = n->next)
-        if (marked_is(&n->text, name))
-            return true;
-    return false;
-}

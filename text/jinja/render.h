@@ -42,7 +42,6 @@ struct render {
     uint64_t steps, steps_max;
     uint32_t depth;
     uint32_t line;       /* of what is evaluated */
-    uint32_t loop_depth; /* recursive loops that are open */
     bool failed;
     bool verbatim;       /* the error is the template's own sentence */
     struct error error;

@@ -3,11 +3,6 @@
 
 #include "text/jinja/texts.h"
 
-static struct value text_result(struct render *r, struct marked t)
-{
-    return value_text(r, t);
-}
-
 /* ---- strip and case ---- */
 
 static struct value method_strip(struct render *r, const struct call *c)
@@ -16,17 +11,17 @@ static struct value method_strip(struct render *r, const struct call *c)
     bool given = value_is_given(c->slot[0]) && c->slot[0].kind != VALUE_NONE;
     if (given && !arg_text(r, c->slot[0], &set))
         return UNDEFINED;
-    return text_result(r, text_strip(r, c->self.text, given ? &set : NULL, c->row->mode));
+    return value_text(r, text_strip(r, c->self.text, given ? &set : NULL, c->row->mode));
 }
 
 static struct value method_case(struct render *r, const struct call *c)
 {
-    return text_result(r, text_case(r, c->self.text, (enum letter_case)c->row->mode));
+    return value_text(r, text_case(r, c->self.text, (enum letter_case)c->row->mode));
 }
 
 static struct value method_capitalize(struct render *r, const struct call *c)
 {
-    return text_result(r, text_capital(r, c->self.text, CASE_TITLE));
+    return value_text(r, text_capital(r, c->self.text, CASE_TITLE));
 }
 
 static struct value method_swapcase(struct render *r, const struct call *c)
@@ -40,7 +35,7 @@ static struct value method_swapcase(struct render *r, const struct call *c)
         struct marked other = text_case(r, &one, upper ? CASE_LOWER : CASE_UPPER);
         writer_text(&w, &other);
     }
-    return text_result(r, writer_done(&w));
+    return value_text(r, writer_done(&w));
 }
 
 /* ---- split ---- */
@@ -274,7 +269,7 @@ static struct value method_remove(struct render *r, const struct call *c)
         return UNDEFINED;
     if (!has_end(r, t, &what, end))
         return c->self;
-    return text_result(r, end ? marked_part(t, 0, t->len - what.len) : marked_part(t, what.len, t->len));
+    return value_text(r, end ? marked_part(t, 0, t->len - what.len) : marked_part(t, what.len, t->len));
 }
 
 /* ---- making ---- */
@@ -285,13 +280,13 @@ static struct value method_replace(struct render *r, const struct call *c)
     int64_t n;
     if (!arg_text(r, c->slot[0], &what) || !arg_text(r, c->slot[1], &with) || !arg_int(r, c->slot[2], -1, &n))
         return UNDEFINED;
-    return text_result(r, text_replace(r, c->self.text, &what, &with, n));
+    return value_text(r, text_replace(r, c->self.text, &what, &with, n));
 }
 
 static struct value method_join(struct render *r, const struct call *c)
 {
     const struct list *items = value_iterate(r, c->slot[0]);
-    return items ? text_result(r, text_join(r, c->self.text, items, true)) : UNDEFINED;
+    return items ? value_text(r, text_join(r, c->self.text, items, true)) : UNDEFINED;
 }
 
 static struct value method_justify(struct render *r, const struct call *c)
@@ -302,7 +297,7 @@ static struct value method_justify(struct render *r, const struct call *c)
         return UNDEFINED;
     if (marked_count(r, &fill) != 1)
         return render_fail(r, ERR_INVALID, "The fill character must be exactly one character long");
-    return text_result(r, text_center(r, c->self.text, width, &fill, c->row->mode));
+    return value_text(r, text_center(r, c->self.text, width, &fill, c->row->mode));
 }
 
 static struct value method_zfill(struct render *r, const struct call *c)
@@ -316,7 +311,7 @@ static struct value method_zfill(struct render *r, const struct call *c)
     sign = marked_part(t, 0, has_sign);
     struct marked rest = marked_part(t, has_sign, t->len);
     rest = text_center(r, &rest, width > has_sign ? width - has_sign : 0, &fill, SIDE_LEFT);
-    return text_result(r, marked_join(r, &sign, &rest));
+    return value_text(r, marked_join(r, &sign, &rest));
 }
 
 static struct value method_expandtabs(struct render *r, const struct call *c)
@@ -337,7 +332,7 @@ static struct value method_expandtabs(struct render *r, const struct call *c)
         writer_part(&w, t, at, at + n);
         column = ch == '\n' || ch == '\r' ? 0 : column + 1;
     }
-    return text_result(r, writer_done(&w));
+    return value_text(r, writer_done(&w));
 }
 
 static struct value method_format(struct render *r, const struct call *c)

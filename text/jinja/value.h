@@ -174,11 +174,6 @@ static inline struct value value_dict(struct dict *d)
     return (struct value){.kind = VALUE_DICT, .dict = d};
 }
 
-static inline bool value_is_text(struct value v)
-{
-    return v.kind == VALUE_TEXT;
-}
-
 static inline bool value_is_given(struct value v)
 {
     return v.kind != VALUE_ABSENT;
