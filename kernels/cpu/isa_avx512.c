@@ -48,6 +48,58 @@ FORCE_INLINE void dot_float(const void *w, const uint8_t *ahead, const float *co
                                                     _mm512_add_ps(acc[j][2], acc[j][3])));
 }
 
+/* Pass `k` of a tile: what dot_float() adds up in accumulator k, for four rows of W and four of x. */
+FORCE_INLINE void tile_pass(const struct matmul_job *job, const uint8_t *w, const float *const x[4], size_t k,
+                            __m512 acc[4][4], load_fn load)
+{
+    size_t n = job->cols, i = 16 * k;
+    for (int j = 0; j < 4; j++)
+        for (int r = 0; r < 4; r++)
+            acc[j][r] = _mm512_setzero_ps();
+    for (; i + 64 <= n + 16 * k; i += 64) {
+        __m512 v[4];
+        for (size_t r = 0; r < 4; r++)
+            v[r] = load(w + r * job->w_stride, i, 0xffff);
+        for (int j = 0; j < 4; j++) {
+            __m512 part = _mm512_loadu_ps(x[j] + i);
+            for (int r = 0; r < 4; r++)
+                acc[j][r] = _mm512_fmadd_ps(v[r], part, acc[j][r]);
+        }
+    }
+    for (; k == 0 && i < n; i += 16) {
+        __mmask16 mask = n - i >= 16 ? 0xffff : rest_mask(n - i);
+        for (size_t r = 0; r < 4; r++)
+            for (int j = 0; j < 4; j++)
+                acc[j][r] = _mm512_fmadd_ps(load(w + r * job->w_stride, i, mask),
+                                            _mm512_maskz_loadu_ps(mask, x[j] + i), acc[j][r]);
+    }
+}
+
+/* Rows i to i + 3 of W times four rows of x: the sums of dot_float(), in the same order. */
+FORCE_INLINE void tile_float(const struct matmul_job *job, const float *const x[4], size_t i, float *y, load_fn load)
+{
+    __m512 acc[4][4], first[4][4], rest[4][4], merged[4];
+    const uint8_t *w = job->w + i * job->w_stride;
+    tile_pass(job, w, x, 0, first, load);
+    tile_pass(job, w, x, 1, acc, load);
+    for (int j = 0; j < 4; j++)
+        for (int r = 0; r < 4; r++)
+            first[j][r] = _mm512_add_ps(first[j][r], acc[j][r]);
+    tile_pass(job, w, x, 2, rest, load);
+    tile_pass(job, w, x, 3, acc, load);
+    for (int r = 0; r < 4; r++) {
+        __m512 of_x[4];
+        for (int j = 0; j < 4; j++)
+            of_x[j] = _mm512_add_ps(first[j][r], _mm512_add_ps(rest[j][r], acc[j][r]));
+        merged[r] = merge_the_lanes(of_x);
+    }
+    __m512 sums = merge_in_lanes(merged); /* lane j: of x[j], the four rows of W */
+    _mm_storeu_ps(y + i, _mm512_castps512_ps128(sums));
+    _mm_storeu_ps(y + job->y_stride + i, _mm512_extractf32x4_ps(sums, 1));
+    _mm_storeu_ps(y + 2 * job->y_stride + i, _mm512_extractf32x4_ps(sums, 2));
+    _mm_storeu_ps(y + 3 * job->y_stride + i, _mm512_extractf32x4_ps(sums, 3));
+}
+
 /* Four rows of x stay in the first cache while the rows of W pass by. */
 FORCE_INLINE void rows_float(const struct matmul_job *job, size_t first, size_t last, const size_t value_bytes,
                              load_fn load)
@@ -59,7 +111,13 @@ FORCE_INLINE void rows_float(const struct matmul_job *job, size_t first, size_t 
     for (; j + 4 <= job->n_x; j += 4) {
         for (size_t k = 0; k < 4; k++)
             x[k] = job_x(job, j + k);
-        for (size_t i = first; i < last; i++) {
+        size_t i = first;
+        for (; i + 4 <= last; i += 4) {
+            if (j == 0)
+                prefetch(ahead_of(job->w + i * job->w_stride, end), 4 * job->w_stride);
+            tile_float(job, x, i, job->y + j * job->y_stride, load);
+        }
+        for (; i < last; i++) {
             dot_float(job->w + i * job->w_stride, ahead_of(job->w + i * job->w_stride, end), x, out, job->cols, 4,
                       value_bytes, load);
             for (size_t k = 0; k < 4; k++)
