@@ -8,6 +8,7 @@
 #include "base/path.h"
 #include "text/chat_caps.h"
 #include "text/chat_messages.h"
+#include "text/chat_told.h"
 #include "text/tokenizer_spans.h"
 
 /* What models without a template get. */
@@ -78,7 +79,10 @@ static void find_formats(struct chat *c, const char *source, const char *tool_so
     char *calls = mem_printf("%s\n%s", tool_source ? tool_source : source, shown ? shown : "");
     c->formats = reply_formats_of(source, has_token, c->tokenizer);
     c->formats.calls = reply_formats_of(calls, has_token, c->tokenizer).calls;
-    c->formats.chooses |= c->formats.calls && c->formats.calls->style == REPLY_STYLE_CHANNELS;
+    bool channels = c->formats.calls && c->formats.calls->style == REPLY_STYLE_CHANNELS;
+    if (!c->caps.tools && !channels)
+        c->formats.calls = reply_format_named(CHAT_TOLD_FORMAT);
+    c->formats.chooses |= channels;
     c->thinks = speaks_of_thinking(&c->formats, source);
     mem_free(calls);
     mem_free(shown);
@@ -162,8 +166,7 @@ struct reply_formats chat_formats(const struct chat *c)
 
 /* ---- rendering ---- */
 
-static int check_request(const struct chat *c, const struct chat_request *q, bool tools, struct chat_about *about,
-                         struct error *e)
+static int check_request(const struct chat_request *q, struct chat_about *about, struct error *e)
 {
     about->part = CHAT_ABOUT_VARIABLES;
     if (q->variables && !json_is_null(q->variables) && !json_is_object(q->variables))
@@ -176,8 +179,6 @@ static int check_request(const struct chat *c, const struct chat_request *q, boo
         if (status != 0)
             return status;
     }
-    if (tools && !c->caps.tools)
-        return error_set(e, ERR_UNSUPPORTED, "the model's chat template has no place for tools");
     return 0;
 }
 
@@ -210,6 +211,22 @@ static int render(const struct chat *c, const struct chat_request *q, const json
     return jinja_render(template_for(c, tools), &context, out, e);
 }
 
+/* Messages as the template copes with them; where it has no place for tools, these are told in words. */
+static int fit_messages(const struct chat *c, const struct chat_request *q, json_t **out, struct chat_about *about,
+                        struct error *e)
+{
+    bool tools = json_array_size(q->tools) > 0;
+    *about = (struct chat_about){CHAT_ABOUT_MESSAGES, 0};
+    int status = chat_messages_fit(out, q->messages, &c->caps, about, e);
+    if (status != 0 || c->caps.tools || (!tools && c->caps.call))
+        return status;
+    json_decref(*out);
+    json_t *told = chat_told_messages(q->messages, q->tools);
+    status = chat_messages_fit(out, told, &c->caps, about, e);
+    json_decref(told);
+    return status;
+}
+
 int chat_render(const struct chat *c, const struct chat_request *q, struct jinja_output *out,
                 struct chat_about *about, struct error *e)
 {
@@ -218,11 +235,9 @@ int chat_render(const struct chat *c, const struct chat_request *q, struct jinja
     about = about ? about : &own;
     bool tools = json_array_size(q->tools) > 0;
     *out = (struct jinja_output){0};
-    int status = check_request(c, q, tools, about, e);
-    if (status == 0) {
-        *about = (struct chat_about){CHAT_ABOUT_MESSAGES, 0};
-        status = chat_messages_fit(&messages, q->messages, &c->caps, about, e);
-    }
+    int status = check_request(q, about, e);
+    if (status == 0)
+        status = fit_messages(c, q, &messages, about, e);
     if (status == 0)
         status = render(c, q, messages, tools, out, e);
     json_decref(messages);

@@ -280,7 +280,8 @@ static const struct {
      "\"text\":\"d\"}]}", "u:a;a:bc;u:d;", 0, NULL},
     {PLAIN, "", U("a") ",{\"role\":\"assistant\",\"content\":[{\"type\":\"refusal\",\"text\":\"b\"}]}", NULL,
      ERR_UNSUPPORTED, "messages[1]"},
-    {PLAIN, "", U("a") ",{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":null}", "u:a;t:;", 0, NULL},
+    {PLAIN, "", U("a") ",{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":null}",
+     "u:a;u:<tool_response>\n\n</tool_response>;", 0, NULL},
     {CALLS, EACH_ARGUMENT, U("a") ",{\"role\":\"assistant\",\"content\":null,\"function_call\":{\"name\":\"f\","
      "\"arguments\":\"{\\\"x\\\":1}\"}},{\"role\":\"function\",\"name\":\"f\",\"content\":\"3\"}",
      "u:a;a:( f x=1);t:3f;", 0, NULL},
@@ -352,14 +353,14 @@ static void test_formats_of_calls(void **state)
     static const struct {
         const char *template, *calls, *think; /* NULL: none */
     } rows[] = {
-        {PLAIN, NULL, "<think>"}, /* the vocabulary has it */
+        {PLAIN, "hermes", "<think>"}, /* it is told of tools; the vocabulary has reasoning */
         {CALLS, NULL, "<think>"},
         {"{# <tool_call> #}" PLAIN, "hermes", "<think>"},
         {"{% set mark = '<|' ~ 'function' ~ '_call|>' %}{% for m in messages %}{{ m.content }}"
          "{% for c in m.tool_calls %}{{ mark }}{\"name\": {{ c.function.name|tojson }}, \"arguments\": "
          "{{ c.function.arguments|tojson }}}{% endfor %}{% endfor %}{{ tools|tojson if tools }}", "gigachat",
          "<think>"},
-        {PLAIN "{# [/THINK] [TOOL_CALLS] [ARGS] #}", "mistral-named", "[THINK]"},
+        {PLAIN "{{ tools|tojson if tools }}{# [/THINK] [TOOL_CALLS] [ARGS] #}", "mistral-named", "[THINK]"},
     };
     (void)state;
     for (size_t i = 0; i < COUNTOF(rows); i++) {
@@ -460,8 +461,53 @@ static void test_tools_and_variables_reach_the_template(void **state)
     chat_close(&c);
     c = chat_of("{{ messages[0].content }}", "");
     assert_false(chat_has_tools(c));
-    check_request(c, tool, NULL, ERR_UNSUPPORTED, "the model's chat template has no place for tools");
     chat_close(&c);
+}
+
+#define CALL_OF(name, arguments) "<tool_call>\n{\"name\": \"" name "\", \"arguments\": " arguments "}\n</tool_call>"
+#define RESULT_OF(text) "<tool_response>\n" text "\n</tool_response>"
+
+/* A template without a place for tools is given them in words, and calls and results as what was said. */
+static void test_tools_are_told_in_words(void **state)
+{
+    static const char tools[] = "[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]";
+    static const struct {
+        const char *template, *messages, *begins, *ends;
+    } rows[] = {
+        {PLAIN, U("a"), "s:# Tools\n", ";u:a;"},
+        {PLAIN, S("b") "," U("a"), "s:b\n\n# Tools\n", ";u:a;"},
+        {NO_SYSTEM PLAIN, U("a"), "u:# Tools\n", "\n\na;"},
+        {ALTERNATE NO_SYSTEM PLAIN, U("a") "," OTHER_CALLS "," OTHER_RESULT("c1") "," OTHER_RESULT("c2") "," A("b"),
+         "u:# Tools\n", "\n\na;a:so\n" CALL_OF("g", "{}") "\n" CALL_OF("h", "{}") ";u:" RESULT_OF("c1") "\n\n"
+         RESULT_OF("c2") ";a:b;"},
+        {PLAIN, U("a") "," CALL, "s:# Tools\n", ";u:a;a:" CALL_OF("f", "{\"x\": [1, 2.0, \"é\"]}") ";"},
+    };
+    (void)state;
+    json_t *list = json_loads(tools, 0, NULL);
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct chat *c = chat_of(rows[i].template, "");
+        char *text = mem_printf("[%s]", rows[i].messages);
+        json_t *messages = json_loads(text, 0, NULL);
+        struct chat_request q = {.messages = messages, .tools = list};
+        struct jinja_output out;
+        assert_false(chat_has_tools(c));
+        assert_string_equal(chat_formats(c).calls->name, "hermes");
+        assert_int_equal(chat_render(c, &q, &out, NULL, NULL), 0);
+        if (strncmp(out.text, rows[i].begins, strlen(rows[i].begins)) != 0 || out.len < strlen(rows[i].ends) ||
+            strcmp(out.text + out.len - strlen(rows[i].ends), rows[i].ends) != 0)
+            fail_msg("%s gives %s", text, out.text);
+        assert_non_null(strstr(out.text, "<tools>\n{\"type\": \"function\", \"function\": {\"name\": \"f\"}}\n</"));
+        jinja_output_free(&out);
+        q.tools = NULL; /* what was called before is still shown */
+        assert_int_equal(chat_render(c, &q, &out, NULL, NULL), 0);
+        assert_null(strstr(out.text, "# Tools"));
+        assert_int_equal(strstr(out.text, "<tool_call>") != NULL, strstr(text, "tool_calls") != NULL);
+        jinja_output_free(&out);
+        json_decref(messages);
+        mem_free(text);
+        chat_close(&c);
+    }
+    json_decref(list);
 }
 
 /* Only the template's own words are tokens, whatever is made of the user's. */
@@ -561,6 +607,7 @@ int main(void)
         cmocka_unit_test(test_templates_say_whether_a_model_thinks),
         cmocka_unit_test(test_results_of_tools_share_a_turn),
         cmocka_unit_test(test_conversations_are_fitted_to_what_templates_cope_with),
+        cmocka_unit_test(test_tools_are_told_in_words),
         cmocka_unit_test(test_formats_of_calls),
         cmocka_unit_test(test_many_turns_are_joined),
         cmocka_unit_test(test_errors_say_what_they_are_about),
