@@ -25,6 +25,7 @@ struct decimal {
 
 struct bound {
     bool set, negative;
+    bool beyond; /* not set, but numbers with an exponent could pass it */
     struct decimal at;
 };
 
@@ -239,6 +240,12 @@ static bool decimal_of(const json_t *v, struct bound *b)
     return false;
 }
 
+/* A bound that no number of so few digits comes near is none. Schemas of JavaScript's integers have such. */
+static bool is_beyond(const json_t *v, int sign)
+{
+    return json_number_value(v) * -sign > 2.0 * (double)WHOLE_MAX;
+}
+
 /* The stricter of `inclusive` and `exclusive`, which in draft 4 is a flag of the former. sign: 1 for a minimum. */
 static int read_bound(struct schema *s, json_t *schema, const char *inclusive, const char *exclusive, int sign,
                       struct bound *out)
@@ -251,9 +258,10 @@ static int read_bound(struct schema *s, json_t *schema, const char *inclusive, c
         return schema_fail(s, ERR_INVALID, "\"%s\" must be a number", a && !json_is_number(a) ? inclusive : exclusive);
     bool strict = flag || (b && (!a || (json_number_value(b) - json_number_value(a)) * sign >= 0));
     json_t *v = b && strict ? b : a;
-    out->set = v != NULL;
+    out->beyond = v != NULL && is_beyond(v, sign);
+    out->set = v != NULL && !out->beyond;
     out->at.strict = strict;
-    if (v && !decimal_of(v, out))
+    if (out->set && !decimal_of(v, out))
         return schema_fail(s, ERR_UNSUPPORTED, "\"%s\" has more digits than are supported",
                            strict && b ? exclusive : inclusive);
     return 0;
@@ -409,7 +417,7 @@ int schema_number(struct schema *s, json_t *schema, bool integer, uint32_t *out)
         return schema_fail(s, ERR_UNSUPPORTED, "\"multipleOf\" %g of integers is not supported", by);
     if (step && !(integer && by == 1))
         return multiples(s, by, whole_bound(&lo, true), whole_bound(&hi, false), out);
-    if (!lo.set && !hi.set)
+    if (!lo.set && !hi.set && (integer || !(lo.beyond || hi.beyond)))
         *out = integer ? json_integer_any(&s->j) : json_number_any(&s->j);
     else if (integer)
         *out = integer_range(s->r, whole_bound(&lo, true), whole_bound(&hi, false));

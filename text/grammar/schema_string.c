@@ -26,7 +26,7 @@ static const struct format {
     {"date-time", DATE "T" CLOCK ZONE, 20, 32},
     {"duration", "P(?:[1-9][0-9]{0,3}W|[1-9][0-9]{0,3}D(?:T[1-9][0-9]{0,3}H)?|T[1-9][0-9]{0,3}[HMS])", 3, 12},
     {"uuid", HEX "{8}-" HEX "{4}-" HEX "{4}-" HEX "{4}-" HEX "{12}", 36, 36},
-    {"email", "[A-Za-z0-9_+-]{1,30}(?:\\.[A-Za-z0-9_+-]{1,20}){0,2}@" LABEL "(?:\\." LABEL "){1,4}", 5, 240},
+    {"email", "[A-Za-z0-9_+-]{1,30}(?:\\.[A-Za-z0-9_+-]{1,20}){0,2}@(?:" LABEL "\\.){1,4}[a-z]{2,12}", 6, 240},
     {"hostname", HOST, 1, 200},
     {"ipv4", OCTET "(?:\\." OCTET "){3}", 7, 15},
     {"ipv6", HEX "{1,4}(?::" HEX "{1,4}){7}", 15, 39},
@@ -60,6 +60,25 @@ static const struct format *find_format(const json_t *name)
     return NULL;
 }
 
+/* What Zod says beside the format; it has look-around, and every address of ours matches it. */
+#define ZOD_EMAIL                                                                                                   \
+    "^(?!\\.)(?!.*\\.\\.)([A-Za-z0-9_'+\\-\\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\\-]*\\.)+[A-Za-z]{2,}$"
+
+static bool is_text(const json_t *v, const char *text)
+{
+    return json_is_string(v) && strcmp(json_string_value(v), text) == 0;
+}
+
+/* Formats that say what a text is for, not which characters it has. */
+static bool says_nothing(const json_t *name)
+{
+    static const char *const names[] = {"binary", "password", "path", "file-path", "directory-path"};
+    for (size_t i = 0; i < COUNTOF(names); i++)
+        if (is_text(name, names[i]))
+            return true;
+    return false;
+}
+
 static int expr_of_format(struct schema *s, json_t *name, uint32_t *out)
 {
     const struct format *f = find_format(name);
@@ -81,6 +100,10 @@ int schema_string(struct schema *s, json_t *schema, uint32_t *out)
     int status = schema_count(s, schema, "minLength", 0, &min);
     if (status == 0)
         status = schema_count(s, schema, "maxLength", RULES_ANY, &max);
+    if (is_text(format, "email") && is_text(pattern, ZOD_EMAIL))
+        pattern = NULL;
+    if (says_nothing(format) || pattern)
+        format = NULL; /* who writes a pattern beside a format, as Zod does, says in it what he means by the format */
     if (status != 0)
         return status;
     if (max < min)
