@@ -246,13 +246,9 @@ int chat_render(const struct chat *c, const struct chat_request *q, struct jinja
 
 int chat_tokens(const struct chat *c, const struct jinja_output *text, struct token_list *out, struct error *e)
 {
-    struct text_span *trusted = mem_array(text->n_trusted, sizeof(*trusted));
-    for (size_t i = 0; i < text->n_trusted; i++)
-        trusted[i] = (struct text_span){text->trusted[i].start, text->trusted[i].end};
-    struct token_source s = {.text = text->text, .len = text->len, .trusted = trusted, .n_trusted = text->n_trusted};
-    int status = tokenizer_encode_spans(c->tokenizer, &s, out, e);
-    mem_free(trusted);
-    return status;
+    struct token_source s = {
+        .text = text->text, .len = text->len, .trusted = text->trusted, .n_trusted = text->n_trusted};
+    return tokenizer_encode_spans(c->tokenizer, &s, out, e);
 }
 
 int chat_encode(const struct chat *c, const struct chat_request *q, struct token_list *out, struct error *e)

@@ -28,6 +28,7 @@ enum chat_limits {
     CHAT_MESSAGES_MAX = 4096,
     CHAT_TOOLS_MAX = 1024,
     CHAT_VARIABLES_MAX = 64, /* of a request's own */
+    CHAT_VALUES_MAX = 1 << 19, /* in the arguments of all calls, as far as they are texts; the rest stays text */
 };
 
 struct chat;

@@ -18,6 +18,7 @@ struct fitting {
     json_t *ids;   /* of calls, as the template wants them, by those that the client has */
     uint32_t n_calls;
     bool folded;   /* the last message of `out` was a system's and is the user's now */
+    size_t n_values; /* of arguments that were read */
     bool joining;  /* its content grows, in `joined` */
     struct buffer joined;
     struct error *e;
@@ -142,12 +143,20 @@ static json_t *number_id(struct fitting *f, json_t *id, const char *name)
     return fitted;
 }
 
-static json_t *fit_arguments(const struct fitting *f, json_t *arguments)
+/* A value takes twenty times its bytes: of all calls' arguments no more are read than of a whole request. */
+static bool few_values(struct fitting *f, const char *text)
+{
+    for (; (text = strpbrk(text, ",:")) != NULL && f->n_values <= CHAT_VALUES_MAX; text++)
+        f->n_values++;
+    return f->n_values <= CHAT_VALUES_MAX;
+}
+
+static json_t *fit_arguments(struct fitting *f, json_t *arguments)
 {
     json_t *object = NULL;
     if (!arguments || json_is_null(arguments))
         return f->caps->call_text ? json_string("{}") : json_object();
-    if (json_is_string(arguments) && !f->caps->call_text) {
+    if (json_is_string(arguments) && !f->caps->call_text && few_values(f, json_string_value(arguments))) {
         object = json_loadb(json_string_value(arguments), json_string_length(arguments), 0, NULL);
         if (json_string_length(arguments) == 0)
             object = json_object();

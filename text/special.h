@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "text/span.h"
 #include "text/vocab.h"
 
 struct special_set {
@@ -21,11 +22,6 @@ struct special_set {
 /* All control and user-defined tokens: those that are recognised in the raw text or, `late`, in the normalised. */
 void special_open(struct special_set *s, const struct vocab *v, bool late);
 void special_close(struct special_set *s);
-
-/* A stretch of the text in which control tokens count. */
-struct text_span {
-    size_t start, end;
-};
 
 struct special_match {
     size_t start, end; /* of the token's text */

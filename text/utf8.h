@@ -1,4 +1,4 @@
-/* utf8: one step through bytes that may or may not be UTF-8. */
+/* utf8: steps through bytes that may or may not be UTF-8, and code points as bytes and back. */
 #ifndef TEXT_UTF8_H
 #define TEXT_UTF8_H
 

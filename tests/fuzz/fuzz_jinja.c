@@ -79,6 +79,10 @@ void fuzz_seeds(fuzz_give_fn give, void *arg)
         "{% set l = [] %}{% set _ = l.append(l) %}{{ l.pop() }}{{ strftime_now('%Y-%m-%d %f') }}"
         "{{ raise_exception('no') }}",
         "{% generation %}{{ messages|tojson|e|safe ~ range(3)|list }}{% endgeneration %}{% block b %}x{% endblock %}",
+        "{{ range(-9223372036854775807, 9223372036854775807, 9223372036854775807)|list }}{{ 'x'.zfill(-9) }}"
+        "{{ 9223372036854775807|round(-19) }}{{ '%c%5c' % (65, 'a') }}{{ 1e300|filesizeformat }}",
+        "{{ '{:<<1}{!r:*^9.3}{!a}'.format('', 'b', messages) }}{{ '&lt;<b>x</b>&amp;'|striptags }}"
+        "{{ 'a\r\nb'|indent(1, true, true) }}{{ 'abc'|truncate(2, true, '', 0) }}",
         "{{ messages[1].tool_calls[0].function.arguments.items()|list|dictsort }}"
         "{{ {'b': 1, 'a': (1, none)}|dictsort }}",
     };

@@ -396,6 +396,33 @@ static void test_many_turns_are_joined(void **state)
     chat_close(&c);
 }
 
+/* Arguments of more values than a request may have are not read: the template gets the text. */
+static void test_huge_arguments_stay_text(void **state)
+{
+    (void)state;
+    struct chat *c = chat_of("{% for m in messages %}{% for c in m.tool_calls %}{{ c.function.arguments is string }};"
+                             "{% endfor %}{% endfor %}{{ messages[0].tool_calls[0].function.arguments.x }}", "");
+    struct buffer b;
+    buffer_init(&b, 8 << 20);
+    buffer_add_text(&b, "{\"x\":[1");
+    for (int i = 0; i < CHAT_VALUES_MAX / 2; i++)
+        buffer_add_text(&b, ",1");
+    buffer_add_text(&b, "]}");
+    json_t *calls = json_array(), *messages = json_array();
+    for (int i = 0; i < 3; i++)
+        json_array_append_new(calls, json_pack("{s:s, s:{s:s, s:s}}", "type", "function", "function", "name", "f",
+                                               "arguments", i == 0 ? "{\"x\":5}" : buffer_text(&b)));
+    json_array_append_new(messages, json_pack("{s:s, s:n, s:o}", "role", "assistant", "content", "tool_calls", calls));
+    struct chat_request q = {.messages = messages};
+    struct jinja_output out;
+    assert_int_equal(chat_render(c, &q, &out, NULL, NULL), 0);
+    assert_string_equal(out.text, "False;False;True;5");
+    jinja_output_free(&out);
+    json_decref(messages);
+    buffer_close(&b);
+    chat_close(&c);
+}
+
 /* Which part of the request an error is about, for programs. */
 static void test_errors_say_what_they_are_about(void **state)
 {
@@ -611,6 +638,7 @@ int main(void)
         cmocka_unit_test(test_formats_of_calls),
         cmocka_unit_test(test_many_turns_are_joined),
         cmocka_unit_test(test_errors_say_what_they_are_about),
+        cmocka_unit_test(test_huge_arguments_stay_text),
         cmocka_unit_test(test_tools_and_variables_reach_the_template),
         cmocka_unit_test(test_the_templates_own_tokens_count),
         cmocka_unit_test(test_real_templates_chat),

@@ -22,6 +22,7 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "text/span.h"
 
 enum jinja_limits {
     JINJA_SOURCE_MAX = 1 << 20,    /* bytes of a template */
@@ -55,15 +56,10 @@ struct jinja_context {
     bool lenient;       /* lists may be appended to and popped from, which some templates do and the sandbox forbids */
 };
 
-/* From `start` to before `end`: bytes that are the template's. */
-struct jinja_span {
-    size_t start, end;
-};
-
 struct jinja_output {
     char *text; /* UTF-8, NUL-terminated (it may hold NULs too) */
     size_t len;
-    struct jinja_span *trusted; /* in order, apart */
+    struct text_span *trusted; /* what is the template's: in order, apart */
     size_t n_trusted;
 };
 

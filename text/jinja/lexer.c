@@ -10,6 +10,7 @@
 
 #include "base/memory.h"
 #include "text/jinja/unicode.h"
+#include "text/utf8.h"
 
 enum { BRACKETS_MAX = 200 };
 
@@ -236,7 +237,7 @@ static size_t put_char(struct lexer *x, char *out, uint32_t c)
         fail(x, "an escape in a string names no character");
         return 0;
     }
-    size_t n = char_write(bytes, c);
+    size_t n = utf8_write(c, bytes);
     memcpy(out, bytes, n);
     return n;
 }

@@ -21,18 +21,8 @@ size_t char_len(const char *s, size_t n)
 
 uint32_t char_at(const char *s, size_t n, size_t *len)
 {
-    const unsigned char *u = (const unsigned char *)s;
     *len = char_len(s, n);
-    switch (*len) {
-    case 2:
-        return (u[0] & 0x1FU) << 6 | (u[1] & 0x3FU);
-    case 3:
-        return (u[0] & 0x0FU) << 12 | (u[1] & 0x3FU) << 6 | (u[2] & 0x3FU);
-    case 4:
-        return (u[0] & 0x07U) << 18 | (u[1] & 0x3FU) << 12 | (u[2] & 0x3FU) << 6 | (u[3] & 0x3FU);
-    default:
-        return u[0];
-    }
+    return *len == 1 ? (unsigned char)*s : utf8_read(s, *len);
 }
 
 size_t char_before(const char *s, size_t at)
@@ -41,30 +31,6 @@ size_t char_before(const char *s, size_t at)
     while (n < 4 && n < at && ((unsigned char)s[at - n] & 0xC0) == 0x80)
         n++;
     return char_len(s + at - n, n) == n ? n : 1;
-}
-
-size_t char_write(char out[static 4], uint32_t c)
-{
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        out[0] = (char)(0xC0 | c >> 6);
-        out[1] = (char)(0x80 | (c & 0x3F));
-        return 2;
-    }
-    if (c < 0x10000) {
-        out[0] = (char)(0xE0 | c >> 12);
-        out[1] = (char)(0x80 | (c >> 6 & 0x3F));
-        out[2] = (char)(0x80 | (c & 0x3F));
-        return 3;
-    }
-    out[0] = (char)(0xF0 | (c >> 18 & 0x07));
-    out[1] = (char)(0x80 | (c >> 12 & 0x3F));
-    out[2] = (char)(0x80 | (c >> 6 & 0x3F));
-    out[3] = (char)(0x80 | (c & 0x3F));
-    return 4;
 }
 
 /* ---- texts ---- */
@@ -280,7 +246,7 @@ void writer_text(struct writer *w, const struct marked *t)
 void writer_char(struct writer *w, uint32_t c, bool foreign)
 {
     char bytes[4];
-    writer_add(w, bytes, char_write(bytes, c), foreign);
+    writer_add(w, bytes, utf8_write(c, bytes), foreign);
 }
 
 struct marked writer_done(const struct writer *w)

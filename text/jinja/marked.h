@@ -66,6 +66,5 @@ struct marked writer_done(const struct writer *w);
 uint32_t char_at(const char *s, size_t n, size_t *len);
 size_t char_len(const char *s, size_t n);
 size_t char_before(const char *s, size_t at); /* its length, at >= 1 */
-size_t char_write(char out[static 4], uint32_t c);
 
 #endif

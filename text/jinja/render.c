@@ -148,7 +148,7 @@ static void add_span(struct jinja_output *out, size_t *cap, size_t start, size_t
         *cap = *cap ? *cap * 2 : 32;
         out->trusted = mem_resize(out->trusted, *cap, sizeof(*out->trusted));
     }
-    out->trusted[out->n_trusted++] = (struct jinja_span){start, end};
+    out->trusted[out->n_trusted++] = (struct text_span){start, end};
 }
 
 static void take_output(struct jinja_output *out, const struct marked *t)
