@@ -43,7 +43,7 @@ static void take_forced(struct engine *en, struct session *s)
     room = room < REQUEST_FORCED_MAX - 1 ? room : REQUEST_FORCED_MAX - 1;
     if (r->sampling.top_logprobs >= 0 || room == 0)
         return;
-    r->n_forced = guide_forced(r->guide, r->forced, room);
+    r->n_forced = guide_forced(r->guide, r->forced, room, s->tokens_max - s->n_tokens);
     for (uint32_t i = 0; i < r->n_forced; i++)
         session_accept(s, r->forced[i]);
     atomic_fetch_add(&en->counters.generated, r->n_forced);
@@ -56,7 +56,7 @@ bool engine_guide(struct engine *en, struct session *s)
     if (!r->guide)
         return true;
     take_forced(en, s);
-    int status = guide_next(r->guide, &e);
+    int status = guide_next(r->guide, s->tokens_max - s->n_tokens, &e);
     if (status != 0) {
         engine_fail_session(en, s, status, e.text);
         return false;

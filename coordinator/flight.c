@@ -222,7 +222,7 @@ static bool guide_part(struct engine *en, struct session *s, struct delivery *d)
         engine_fail_session(en, s, status, e.text);
         return false;
     }
-    if (done)
+    if (done || (session_full(s) && guide_is_whole(r->guide)))
         d->why = FINISH_STOP;
     return done || session_full(s) || engine_guide(en, s);
 }

@@ -14,7 +14,7 @@
 #include "proto/mask.h"
 #include "text/tokenizer.h"
 
-enum { FORCED_BYTES_MAX = 512, TAIL_BYTES = 4096 };
+enum { FORCED_BYTES_MAX = 512, TAIL_BYTES = 4096, SPARE_TOKENS = 8 };
 
 enum stage {
     STAGE_DOOR,
@@ -32,15 +32,18 @@ struct guide {
     uint8_t *bits;
     struct buffer packed;
     uint64_t place; /* whose mask is packed; 0: none is */
+    uint32_t enough; /* with so many tokens left that mask is good */
     /* STAGE_DOOR */
     bool may_think, may_answer;
     uint32_t n_open, n_lead; /* tokens of these marks that have come */
     /* STAGE_THINK */
     int64_t left;      /* of the budget */
+    bool closing;      /* the answer would not have room */
     uint32_t n_closing; /* tokens of its end that were written for the model */
     /* STAGE_THINK, STAGE_FREE */
     struct buffer tail; /* the last bytes, in which a mark may be */
     bool any;           /* STAGE_FREE: bytes have gone out of it */
+    bool after_call;    /* STAGE_FREE: what a trigger began has just ended */
 };
 
 /* ---- stages ---- */
@@ -59,7 +62,7 @@ static void bind(struct guide *g)
 static void set_free(struct guide *g)
 {
     g->stage = STAGE_FREE;
-    g->any = false;
+    g->any = g->after_call = false;
     buffer_clear(&g->tail);
 }
 
@@ -81,6 +84,7 @@ static void begin_thinking(struct guide *g)
 {
     g->stage = STAGE_THINK;
     g->left = g->plan.budget;
+    g->closing = false;
     g->n_closing = 0;
     buffer_clear(&g->tail);
 }
@@ -144,30 +148,46 @@ static int pack(struct guide *g, struct error *e)
     return 0;
 }
 
-static int bound_mask(struct guide *g, struct error *e)
+static int bound_mask(struct guide *g, uint32_t left, struct error *e)
 {
     uint32_t n = 0;
     uint64_t place = matcher_place(g->matcher);
-    if (place == g->place) /* within a string, say */
+    if (place == g->place && left >= g->enough) /* within a string, say */
         return 0;
     g->place = 0;
-    int r = matcher_mask(g->matcher, g->bits, &n, e);
+    int r = matcher_mask_within(g->matcher, left, g->bits, &n, &g->enough, e);
     if (r != 0)
         return r;
     if (n == 0)
         return error_set(e, ERR_UNSUPPORTED, "no token of this model goes on with what the grammar asks for");
     r = pack(g, e);
-    if (r == 0)
+    if (r == 0 && left >= g->enough)
         g->place = matcher_place(g->matcher);
     return r;
 }
 
+/* With so many tokens left an answer has room behind `least` others, and hardly any behind `most`. */
+static bool is_last_call(struct guide *g, uint32_t left, uint32_t least, uint32_t most)
+{
+    const struct guide_plan *p = &g->plan;
+    if (!p->grammar || p->trigger.n > 0 || p->close.n == 0)
+        return false;
+    uint64_t rest = matcher_rest(g->matcher), need = rest + p->lead.n;
+    return need + least <= left && left <= need + most + rest / 2 + SPARE_TOKENS;
+}
+
+static bool must_close(const struct guide *g)
+{
+    return g->closing || (g->plan.budget >= 0 && g->left <= 0);
+}
+
 /* All but the ends: an answer that a grammar waits for does not end in reasoning. */
-static int thinking_mask(struct guide *g, struct error *e)
+static int thinking_mask(struct guide *g, uint32_t left, struct error *e)
 {
     const struct guide_plan *p = &g->plan;
     memset(g->bits, 0, (size_t)g->n_tokens / 8 + 1);
-    if (p->budget >= 0 && g->left <= 0) {
+    g->closing = g->closing || (g->n_closing == 0 && is_last_call(g, left, p->close.n, p->close.n));
+    if (must_close(g)) {
         allow(g, p->close.tokens[g->n_closing]);
         return pack(g, e);
     }
@@ -179,7 +199,7 @@ static int thinking_mask(struct guide *g, struct error *e)
     return pack(g, e);
 }
 
-static int door_mask(struct guide *g, struct error *e)
+static int door_mask(struct guide *g, uint32_t left, struct error *e)
 {
     const struct guide_plan *p = &g->plan;
     uint32_t n = 0;
@@ -189,24 +209,24 @@ static int door_mask(struct guide *g, struct error *e)
     if (g->may_answer && g->n_lead < p->lead.n) {
         allow(g, p->lead.tokens[g->n_lead]);
     } else if (g->may_answer) {
-        int r = matcher_mask(g->matcher, g->bits, &n, e);
+        int r = matcher_mask_within(g->matcher, left, g->bits, &n, &g->enough, e);
         if (r != 0)
             return r;
     }
-    if (g->may_think)
+    if (g->may_think && (g->n_open > 0 || !is_last_call(g, left, 0, p->open.n + p->close.n)))
         allow(g, p->open.tokens[g->n_open]);
     return pack(g, e);
 }
 
-int guide_next(struct guide *g, struct error *e)
+int guide_next(struct guide *g, uint32_t left, struct error *e)
 {
     if (g->stage == STAGE_BOUND)
-        return bound_mask(g, e);
+        return bound_mask(g, left, e);
     g->place = 0;
     buffer_clear(&g->packed);
     if (g->stage == STAGE_FREE)
         return 0;
-    return g->stage == STAGE_THINK ? thinking_mask(g, e) : door_mask(g, e);
+    return g->stage == STAGE_THINK ? thinking_mask(g, left, e) : door_mask(g, left, e);
 }
 
 const uint8_t *guide_mask(const struct guide *g, uint32_t *n)
@@ -215,7 +235,7 @@ const uint8_t *guide_mask(const struct guide *g, uint32_t *n)
     return (const uint8_t *)buffer_text(&g->packed);
 }
 
-uint32_t guide_forced(struct guide *g, int32_t *tokens, uint32_t max)
+uint32_t guide_forced(struct guide *g, int32_t *tokens, uint32_t max, uint32_t left)
 {
     struct buffer text;
     uint32_t n = 0, kept = 0;
@@ -225,7 +245,8 @@ uint32_t guide_forced(struct guide *g, int32_t *tokens, uint32_t max)
     if (matcher_forced(g->matcher, &text, NULL) == 0)
         n = token_trie_split(g->trie, buffer_text(&text), text.len, tokens, max + 1);
     buffer_close(&text);
-    while (kept + 1 < n && matcher_accept(g->matcher, tokens[kept], NULL) == 0)
+    while (kept + 1 < n && matcher_keeps_within(g->matcher, tokens[kept], left - kept - 1) &&
+           matcher_accept(g->matcher, tokens[kept], NULL) == 0)
         kept++;
     return kept;
 }
@@ -269,7 +290,7 @@ static int end_thinking(struct guide *g, const char *rest, struct error *e)
 static int accept_thought(struct guide *g, int32_t token, struct error *e)
 {
     const struct guide_mark *close = &g->plan.close;
-    if (g->plan.budget >= 0 && g->left <= 0) {
+    if (must_close(g)) {
         if (token != close->tokens[g->n_closing])
             return ERR_INVALID;
         return ++g->n_closing < close->n ? 0 : end_thinking(g, "", e);
@@ -292,6 +313,7 @@ static bool may_trigger(const struct guide *g)
 
 static int accept_free(struct guide *g, int32_t token, struct error *e)
 {
+    g->after_call = false;
     const char *mark = g->plan.trigger.text;
     const char *rest = g->plan.grammar ? look_for(g, token, mark) : NULL;
     if (!may_trigger(g))
@@ -337,7 +359,12 @@ static void finish_call(struct guide *g, bool *done)
     *done = g->plan.once;
     renew(g);
     set_free(g);
-    g->any = true;
+    g->any = g->after_call = true;
+}
+
+bool guide_is_whole(struct guide *g)
+{
+    return g->stage == STAGE_BOUND ? matcher_may_end(g->matcher) : g->stage == STAGE_FREE && g->after_call;
 }
 
 int guide_accept(struct guide *g, int32_t token, bool *done, struct error *e)

@@ -79,9 +79,23 @@ def check_others(server):
             text, why = server.ask(temperature=temperature, seed=3, **asked)
             assert re.fullmatch(pattern, text) and why == "stop", (asked, text, why)
     text, why = server.ask(response_format={"type": "json_object"}, temperature=0, max_tokens=400)
-    assert why == "length" or isinstance(json.loads(text), dict), (text, why)
+    assert why == "stop" and isinstance(json.loads(text), dict), (text, why)
     text, why = server.ask(guided_regex="a{50}", max_tokens=2)
     assert why == "length" and re.fullmatch("a+", text), (text, why)  # cut, and it says so
+
+
+def check_tight(server):
+    """With few tokens, or hardly enough, the answer is whole all the same."""
+    wanted = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}}
+    for seed in range(8):
+        text, why = server.ask(response_format=wanted, temperature=1.3 if seed else 0, seed=seed, max_tokens=40 + seed)
+        assert why == "stop" and list(json.loads(text)) == PERSON["required"], (text, why)
+        if jsonschema:
+            jsonschema.validate(json.loads(text), PERSON)
+    endless = {"type": "array", "items": {"type": "array", "items": {"type": "string"}, "minItems": 2}, "minItems": 60}
+    for temperature in (0, 1):
+        text, why = server.ask(guided_json=endless, temperature=temperature, max_tokens=500)
+        assert why == "stop" and len(json.loads(text)) >= 60, (text, why)
 
 
 def check_stream_and_choices(server):
@@ -143,7 +157,7 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run([options.shoal, "serve", options.model, "--state-dir", folder + "/state"],
-            (check_schema, check_others, check_stream_and_choices, check_refusals, check_many_at_once))
+            (check_schema, check_others, check_tight, check_stream_and_choices, check_refusals, check_many_at_once))
         run([options.shoal, "up", options.model, "--nodes", "3", "--state-dir", folder + "/state", "--cache-dir",
              folder + "/cache"], (check_schema, check_others, check_many_at_once))
     print("every form of answer: all well" + ("" if jsonschema else " (without jsonschema)"))

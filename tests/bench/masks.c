@@ -3,7 +3,8 @@
  * usage: masks VOCABULARY.gguf ...
  * The tokens of the files together, 150000 at most.  Every line follows one
  * text token by token, as a model would, and gives the time of the masks on the
- * way, the first time (cold) and again (warm).                               */
+ * way, the first time (cold), again (warm), and where each is as many tokens
+ * before its end as are enough at least (short), which is not remembered.    */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,24 +66,31 @@ static int32_t next_token(const struct token_trie *t, const uint8_t *bits, const
     return best;
 }
 
-static void follow(struct grammar *g, const char *text, struct times *times)
+/* The mask of a place, timed; the one that the text is followed by is the ordinary one. */
+static int make_mask(struct matcher *m, bool is_short, uint8_t *bits, uint64_t *took)
+{
+    uint32_t allowed, enough, left = is_short ? matcher_rest(m) : UINT32_MAX;
+    uint64_t before = clock_ns();
+    int r = matcher_mask_within(m, left > 0 ? left : 1, bits, &allowed, &enough, NULL);
+    *took = clock_ns() - before;
+    return is_short && r == 0 ? matcher_mask(m, bits, &allowed, NULL) : r;
+}
+
+static void follow(struct grammar *g, const char *text, bool is_short, struct times *times)
 {
     const struct token_trie *t = grammar_trie(g);
     uint8_t *bits = mem_array(token_trie_mask_bytes(t), 1);
     struct matcher *m = matcher_create(g);
     size_t at = 0, n = strlen(text);
     for (times->n = 0; times->n < TIMES_MAX;) {
-        uint32_t allowed;
-        struct error e = {0};
-        uint64_t before = clock_ns();
-        if (matcher_mask(m, bits, &allowed, &e) != 0)
+        uint64_t took;
+        if (make_mask(m, is_short, bits, &took) != 0)
             break;
-        uint64_t took = clock_ns() - before;
         if (took < times->least[times->n])
             times->least[times->n] = took;
         times->n++;
         int32_t token = next_token(t, bits, text + at, n - at);
-        if (token < 0 || matcher_accept(m, token, &e) != 0)
+        if (token < 0 || matcher_accept(m, token, NULL) != 0)
             break;
         at += t->starts[token + 1] - t->starts[token];
     }
@@ -107,9 +115,10 @@ static void show(const char *what, const struct times *t)
 /* regex NULL: any JSON object. */
 static void measure(struct token_trie *t, const char *regex, const char *text)
 {
-    struct times cold, warm;
+    struct times cold, warm, tight;
     memset(&cold, 0xFF, sizeof(cold));
     memset(&warm, 0xFF, sizeof(warm));
+    memset(&tight, 0xFF, sizeof(tight));
     uint64_t compile = UINT64_MAX;
     for (int i = 0; i < REPEATS; i++) {
         struct grammar *g;
@@ -121,13 +130,15 @@ static void measure(struct token_trie *t, const char *regex, const char *text)
         }
         before = clock_ns() - before;
         compile = before < compile ? before : compile;
-        follow(g, text, &cold);
-        follow(g, text, &warm);
+        follow(g, text, false, &cold);
+        follow(g, text, false, &warm);
+        follow(g, text, true, &tight);
         grammar_drop(&g);
     }
     printf("%-18s compiled in %5.0f us, %3u masks", regex ? regex : "any JSON object", (double)compile / 1e3, cold.n);
     show("cold", &cold);
     show("warm", &warm);
+    show("short", &tight);
     printf("\n");
 }
 

@@ -595,7 +595,7 @@ static void test_answers_follow_their_grammars(void **state)
         enum finish_reason why = read_text(requests[i], own, &text, &n);
         request_release(&requests[i]);
         assert_int_equal(matcher_accept_text(m, buffer_text(&text), text.len, NULL), 0);
-        assert_true(why == FINISH_STOP ? matcher_may_end(m) : n == 60);
+        assert_true(why == FINISH_STOP && matcher_may_end(m) && n <= 60);
         buffer_close(&text);
         matcher_destroy(&m);
         grammar_drop(&own);
@@ -627,6 +627,37 @@ static void test_a_finished_grammar_stops_without_an_end_token(void **state)
     buffer_close(&text);
     end(&s);
     grammar_drop(&g);
+}
+
+/* With as few tokens as are enough, or a few more, every answer is whole, and says so. */
+static void test_answers_end_within_their_bound(void **state)
+{
+    (void)state;
+    static const char source[] = "root ::= \"f\" (root \"g\")* [a-e]{2,90} \"ff\" | \"ab\" [a-f]*";
+    enum { LEAST = 1, MOST = 24 };
+    struct setting s;
+    struct request *requests[MOST];
+    begin(&s, 2, 0);
+    struct grammar *g = open_grammar(source), *own = open_grammar(source);
+    for (uint32_t n = LEAST; n < MOST; n++)
+        requests[n] = submit(&s, &(struct ask){.n_prompt = 3 + n, .max_tokens = n, .salt = n,
+                                               .end_token = VOCAB - 1, .grammar = g});
+    for (uint32_t i = LEAST; i < MOST; i++) {
+        struct matcher *m = matcher_create(own);
+        struct buffer text;
+        uint32_t n;
+        buffer_init(&text, 1 << 12);
+        assert_int_equal(read_text(requests[i], own, &text, &n), FINISH_STOP);
+        assert_true(n <= i);
+        assert_int_equal(matcher_accept_text(m, buffer_text(&text), text.len, NULL), 0);
+        assert_true(matcher_may_end(m));
+        request_release(&requests[i]);
+        buffer_close(&text);
+        matcher_destroy(&m);
+    }
+    end(&s);
+    grammar_drop(&g);
+    grammar_drop(&own);
 }
 
 /* What can only go on in one way is not sampled: many tokens take few steps. */
@@ -904,6 +935,7 @@ int main(void)
         cmocka_unit_test(test_a_stage_that_goes_on_lying_is_given_up),
         cmocka_unit_test(test_answers_follow_their_grammars),
         cmocka_unit_test(test_a_finished_grammar_stops_without_an_end_token),
+        cmocka_unit_test(test_answers_end_within_their_bound),
         cmocka_unit_test(test_forced_tokens_share_steps),
         cmocka_unit_test(test_a_token_that_the_grammar_forbids_is_refused),
         cmocka_unit_test(test_every_row_of_logits_comes_back),

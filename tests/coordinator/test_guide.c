@@ -94,7 +94,7 @@ static struct way follow(const struct guide_plan *p, const char *text)
     buffer_init(&bytes, 1 << 16);
     assert_int_equal(tokenizer_encode(tokenizer, text, strlen(text), ENCODE_SPECIAL, &list, NULL), 0);
     for (size_t i = 0; i < list.count && w.status == 0 && !w.done; i++) {
-        assert_int_equal(guide_next(g, &e), 0);
+        assert_int_equal(guide_next(g, UINT32_MAX, &e), 0);
         bool may = allowed(g, list.ids[i]);
         w.status = guide_accept(g, list.ids[i], &w.done, &e);
         assert_true(w.status == 0 || e.text[0] != '\0');
@@ -104,7 +104,7 @@ static struct way follow(const struct guide_plan *p, const char *text)
             tokenizer_decode(tokenizer, list.ids[i], true, &bytes);
     }
     if (w.status == 0 && !w.done) {
-        assert_int_equal(guide_next(g, &e), 0);
+        assert_int_equal(guide_next(g, UINT32_MAX, &e), 0);
         w.ended = allowed(g, tokenizer_find(tokenizer, "<|im_end|>", 10));
     }
     w.taken = bytes.len;
@@ -246,6 +246,65 @@ static void test_a_budget_before_a_grammar(void **state)
     plan_close(&p);
 }
 
+/* What the guide lets through when the answer may have n tokens in all. */
+static struct way within(const struct guide_plan *p, uint32_t n, const char *text)
+{
+    struct guide *g = guide_create(p);
+    struct token_list list = {0};
+    struct way w = {0};
+    assert_int_equal(tokenizer_encode(tokenizer, text, strlen(text), ENCODE_SPECIAL, &list, NULL), 0);
+    for (size_t i = 0; i < list.count && i < n && !w.done; i++) {
+        assert_int_equal(guide_next(g, n - (uint32_t)i, NULL), 0);
+        if (!allowed(g, list.ids[i]))
+            break;
+        assert_int_equal(guide_accept(g, list.ids[i], &w.done, NULL), 0);
+        w.taken += 1;
+    }
+    w.ended = w.done || guide_is_whole(g);
+    token_list_free(&list);
+    guide_destroy(&g);
+    return w;
+}
+
+/* Room is kept for the answer. */
+static void test_reasoning_ends_before_its_answer_would_be_cut(void **state)
+{
+    (void)state;
+    static const char thoughts[] = "one two three four five six seven eight nine ten eleven twelve thirteen";
+    struct guide_plan p = plan_of("root ::= \"yes\" | \"no\" [a-z ]*");
+    uint32_t many = (uint32_t)count(thoughts);
+    p.thinking = true;
+    assert_int_equal(within(&p, 200, thoughts).taken, many);
+    struct way cut = within(&p, many, thoughts);
+    assert_in_range(cut.taken, 1, many - (uint32_t)count("</think>no"));
+    uint32_t least = (uint32_t)count("</think>no");
+    assert_true(within(&p, least, "</think>no").ended);
+    assert_int_equal(within(&p, least, thoughts).taken, 0);
+    assert_int_equal(within(&p, least - 1, thoughts).taken, least - 1); /* there is no room anyway */
+    p.thinking = false;
+    p.open = mark("<think>");
+    assert_int_equal(within(&p, 2, "<think>").taken, 0); /* none begins that has no room */
+    assert_int_equal(within(&p, 100, "<think>").taken, 1);
+    assert_true(within(&p, (uint32_t)count("no"), "no").ended);
+    plan_close(&p);
+}
+
+/* A bound answer that may end where its tokens do is whole; within a call it is not. */
+static void test_what_is_whole(void **state)
+{
+    (void)state;
+    struct guide_plan p = plan_of("root ::= \"[\" [a-d]+ \"]\" \";\"?");
+    assert_true(within(&p, 9, "[a]").ended);
+    assert_false(within(&p, 9, "[a").ended);
+    assert_int_equal(within(&p, 3, "[abba]").taken, 2); /* the last of three closes it */
+    p.trigger = mark("<tool_call>");
+    p.once = false;
+    assert_false(within(&p, 9, "Hm").ended);
+    assert_true(within(&p, 9, "<tool_call>[a];").ended);
+    assert_false(within(&p, 9, "<tool_call>[a]; Hm").ended);
+    plan_close(&p);
+}
+
 /* ---- triggers ---- */
 
 static void test_a_grammar_binds_behind_its_trigger(void **state)
@@ -330,6 +389,8 @@ int main(void)
         cmocka_unit_test(test_what_leads_to_the_answer),
         cmocka_unit_test(test_a_budget),
         cmocka_unit_test(test_a_budget_before_a_grammar),
+        cmocka_unit_test(test_reasoning_ends_before_its_answer_would_be_cut),
+        cmocka_unit_test(test_what_is_whole),
         cmocka_unit_test(test_a_grammar_binds_behind_its_trigger),
         cmocka_unit_test(test_a_trigger_within_tokens),
         cmocka_unit_test(test_a_trigger_at_the_start_only),

@@ -1,11 +1,12 @@
-/* follow: masks agree with what is accepted, token by token; forced text is accepted; ends are ends. */
+/* follow: masks agree with what is accepted, token by token; forced text is accepted; ends are ends, also when tokens
+ * run short. */
 #include "tests/fuzz/follow.h"
 
 #include <string.h>
 
 #include "tests/fuzz/fuzz.h"
 
-enum { STEPS = 12, SINGLE = 256, BITS_MAX = 64 };
+enum { STEPS = 12, SINGLE = 256, BITS_MAX = 64, REST_MAX = 100 };
 
 /* All bytes, and some that are several. */
 struct token_trie *follow_trie(void)
@@ -36,6 +37,14 @@ struct token_trie *follow_trie(void)
 static bool allowed(const uint8_t *bits, uint32_t id)
 {
     return bits[id >> 3] >> (id & 7) & 1;
+}
+
+static uint32_t pick(const uint8_t *bits, uint32_t nth)
+{
+    uint32_t id = 0;
+    while (!allowed(bits, id) || nth-- > 0)
+        id++;
+    return id;
 }
 
 /* A few tokens, each tried by a matcher of its own. */
@@ -74,9 +83,7 @@ static bool go_on(struct grammar *g, struct matcher *m, struct buffer *answer, u
     FUZZ_CHECK(n > 0); /* every byte is a token, so every grammar can be gone on with */
     FUZZ_CHECK(allowed(bits, t->n_vocab - 1) == matcher_may_end(m));
     check_tokens(g, answer, bits, choice);
-    uint32_t nth = choice % n, id = 0;
-    while (!allowed(bits, id) || nth-- > 0)
-        id++;
+    uint32_t id = pick(bits, choice % n);
     if (id == t->n_vocab - 1)
         return false;
     FUZZ_CHECK(!matcher_is_done(m));
@@ -84,6 +91,26 @@ static bool go_on(struct grammar *g, struct matcher *m, struct buffer *answer, u
         return false;
     buffer_add(answer, t->bytes + t->starts[id], t->starts[id + 1] - t->starts[id]);
     return true;
+}
+
+/* What is enough is enough, whichever of the allowed tokens come. */
+static void check_end(struct matcher *m, const uint8_t *data, size_t size)
+{
+    uint32_t left = matcher_rest(m);
+    for (; left > 0 && left < REST_MAX; left--) {
+        uint8_t bits[BITS_MAX];
+        uint32_t n, enough;
+        if (matcher_mask_within(m, left, bits, &n, &enough, NULL) != 0)
+            return;
+        FUZZ_CHECK(n > 0);
+        uint32_t id = pick(bits, (size > 0 ? data[left % size] : 0) % n);
+        if (id == follow_trie()->n_vocab - 1)
+            break;
+        if (matcher_accept(m, (int32_t)id, NULL) != 0)
+            return;
+        FUZZ_CHECK(matcher_rest(m) < left || matcher_rest(m) == GRAMMAR_REST_UNKNOWN);
+    }
+    FUZZ_CHECK(left >= REST_MAX || matcher_may_end(m));
 }
 
 void follow(struct grammar *g, const uint8_t *data, size_t size)
@@ -95,6 +122,7 @@ void follow(struct grammar *g, const uint8_t *data, size_t size)
     for (size_t i = 0; i < STEPS && go_on(g, m, &answer, size > 0 ? data[(i * 7) % size] : 0); i++) {
     }
     check_forced(m, &forced);
+    check_end(m, data, size);
     buffer_close(&answer);
     buffer_close(&forced);
     matcher_destroy(&m);

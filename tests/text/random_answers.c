@@ -1,8 +1,9 @@
 /* random_answers: answers that a model of no mind would give to JSON schemas.
  *
- * usage: random_answers VOCABULARY.gguf SEED
+ * usage: random_answers VOCABULARY.gguf SEED [tight]
  * Reads a schema a line. Writes for each one line: {"answer": TEXT} after a walk
- * over random allowed tokens to the end, or {"refused": WHY}, or {"failed": WHY}. */
+ * over random allowed tokens to the end, or {"refused": WHY}, or {"failed": WHY}.
+ * Tight: with as few tokens as are enough, or a few more, and none at the end. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include "base/random.h"
 #include "text/grammar/grammar.h"
 
-enum { TOKENS_MAX = 20000, HURRY = 3 };
+enum { TOKENS_MAX = 20000, HURRY = 3, SPARE = 24 };
 
 static bool allowed(const uint8_t *bits, uint32_t id)
 {
@@ -40,18 +41,29 @@ static uint32_t pick(const struct token_trie *t, const uint8_t *bits, struct ran
     return id;
 }
 
-static int walk(struct grammar *g, struct random_state *r, struct buffer *answer, struct error *e)
+/* How many tokens the answer may have. */
+static uint32_t budget(struct matcher *m, struct random_state *r, bool tight)
+{
+    uint32_t rest = matcher_rest(m);
+    if (!tight || rest == GRAMMAR_REST_UNKNOWN)
+        return TOKENS_MAX;
+    return rest + (uint32_t)(random_u64(r) % 3 == 0 ? 0 : random_u64(r) % SPARE);
+}
+
+static int walk(struct grammar *g, struct random_state *r, bool tight, struct buffer *answer, struct error *e)
 {
     const struct token_trie *t = grammar_trie(g);
     uint8_t *bits = mem_array(token_trie_mask_bytes(t) + 1, 1);
     struct matcher *m = matcher_create(g);
     int status = 0;
+    uint32_t left = budget(m, r, tight);
     bool over = false;
-    for (int i = 0; status == 0 && !over; i++) {
-        uint32_t n = 0;
-        status = matcher_mask(m, bits, &n, e);
-        if (status == 0 && (n == 0 || i == TOKENS_MAX))
-            status = error_set(e, ERR_INTERNAL, n == 0 ? "no token goes on" : "it does not end");
+    for (; status == 0 && !over && (left > 0 || !matcher_may_end(m)); left--) {
+        uint32_t n = 0, enough;
+        status = left == 0 ? error_set(e, ERR_INTERNAL, "it does not end")
+                           : matcher_mask_within(m, left, bits, &n, &enough, e);
+        if (status == 0 && n == 0)
+            status = error_set(e, ERR_INTERNAL, "no token goes on");
         uint32_t id = status == 0 ? pick(t, bits, r) : 0;
         uint32_t len = t->starts[id + 1] - t->starts[id];
         over = len == 0;
@@ -64,7 +76,7 @@ static int walk(struct grammar *g, struct random_state *r, struct buffer *answer
     return status;
 }
 
-static json_t *answer_line(struct token_trie *t, const char *line, struct random_state *r)
+static json_t *answer_line(struct token_trie *t, const char *line, struct random_state *r, bool tight)
 {
     struct grammar *g = NULL;
     struct error e = {0};
@@ -77,7 +89,7 @@ static json_t *answer_line(struct token_trie *t, const char *line, struct random
         return json_pack("{s:s}", "refused", e.text);
     struct buffer answer;
     buffer_init(&answer, 1 << 24);
-    status = walk(g, r, &answer, &e);
+    status = walk(g, r, tight, &answer, &e);
     json_t *out = status == 0 ? json_pack("{s:s%}", "answer", buffer_text(&answer), answer.len)
                               : json_pack("{s:s}", "failed", e.text);
     if (!out)
@@ -92,7 +104,8 @@ int main(int argc, char **argv)
     struct gguf *file;
     struct tokenizer *k;
     struct random_state r;
-    if (argc != 3 || gguf_open(&file, argv[1], NULL) != 0 || tokenizer_open(&k, file, NULL) != 0)
+    bool tight = argc == 4 && strcmp(argv[3], "tight") == 0;
+    if ((argc != 3 && !tight) || gguf_open(&file, argv[1], NULL) != 0 || tokenizer_open(&k, file, NULL) != 0)
         return 64;
     random_seed(&r, strtoull(argv[2], NULL, 10));
     struct token_trie *t = token_trie_create(k, UINT32_MAX);
@@ -101,7 +114,7 @@ int main(int argc, char **argv)
     char *line = NULL;
     size_t room = 0;
     while (getline(&line, &room, stdin) > 0) {
-        json_t *out = answer_line(t, line, &r);
+        json_t *out = answer_line(t, line, &r, tight);
         json_dumpf(out, stdout, JSON_COMPACT);
         putchar('\n');
         json_decref(out);

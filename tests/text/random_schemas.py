@@ -2,7 +2,7 @@
 """Random JSON schemas, a random answer to each by random_answers, and python-jsonschema's word on it.
 
 usage: random_schemas.py RANDOM_ANSWERS VOCABULARY.gguf [COUNT [SEED]]
-Every answer must be valid and whole; a schema of these may not be refused. Skipped (77) without jsonschema."""
+Every answer must be valid and whole, also with no more tokens than are enough; a schema of these may not be refused. Skipped (77) without jsonschema."""
 import json
 import random
 import subprocess
@@ -130,8 +130,14 @@ def main():
     count, seed = (int(a) for a in (sys.argv[3:] + ["200", "1"][len(sys.argv) - 3:]))
     maker = Maker(seed)
     schemas = [maker.whole() for _ in range(count)]
+    bad = sum(judge([tool, vocabulary, str(seed), *how], schemas) for how in ([], ["tight"]))
+    return 1 if bad else 0
+
+
+def judge(command, schemas):
+    """How many answers are none."""
     lines = "".join(json.dumps(s) + "\n" for s in schemas)
-    done = subprocess.run([tool, vocabulary, str(seed)], input=lines, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
     bad, longest = 0, 0
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
     for schema, line in zip(schemas, done.stdout.splitlines(), strict=True):
@@ -144,8 +150,8 @@ def main():
             bad += 1
             print(f"schema {json.dumps(schema)}\nanswer {json.dumps(answer)[:2000]}")
             print(f"{type(e).__name__}: {str(e)[:300]}\n")
-    print(f"{count} schemas, {bad} bad answers, the longest of {longest} characters")
-    return 1 if bad else 0
+    print(f"{len(schemas)} schemas, {bad} bad answers, the longest of {longest} characters")
+    return bad
 
 
 if __name__ == "__main__":

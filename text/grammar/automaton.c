@@ -34,6 +34,7 @@ struct closure {
     bool accepts, failed, full;
     uint32_t tolerance, loose;
     uint64_t loose_set;
+    uint32_t rest_most; /* behind turns that are tolerated */
 };
 
 /* ---- tables ---- */
@@ -110,6 +111,26 @@ static uint32_t grown(uint32_t room, uint32_t need)
     return need > room ? need + need / 2 + 64 : room;
 }
 
+static uint32_t rest_sum(uint64_t a, uint64_t b)
+{
+    bool known = a != NODES_REST_UNKNOWN && b != NODES_REST_UNKNOWN;
+    return !known ? NODES_REST_UNKNOWN : a + b < NODES_REST_UNKNOWN ? (uint32_t)(a + b) : NODES_REST_UNKNOWN - 1;
+}
+
+/* After the turn or the call that a cell is of. */
+static uint32_t rest_after(const struct automaton *a, const struct cell *c)
+{
+    const struct nodes *o = a->nodes;
+    const struct node *n = &o->nodes[c->node];
+    uint32_t below = a->cells[c->below].rest;
+    if (c->count == CELL_CALL)
+        return rest_sum(o->rests[c->node], below);
+    uint32_t min = o->bounds[n->count].min, turn = o->rests[n->at];
+    uint64_t turns = min > c->count + 1 ? min - c->count - 1 : 0;
+    bool known = turns == 0 || turn != NODES_REST_UNKNOWN;
+    return rest_sum(known ? turns * turn : NODES_REST_UNKNOWN, rest_sum(o->rests[n->next], below));
+}
+
 static uint32_t push_cell(struct automaton *a, struct cell c)
 {
     uint32_t at = (uint32_t)hash_cell(&c) & a->cell_table.mask;
@@ -126,6 +147,8 @@ static uint32_t push_cell(struct automaton *a, struct cell c)
         a->room_cells = grown(a->room_cells, a->n_cells + 1);
         a->cells = mem_resize(a->cells, a->room_cells, sizeof(*a->cells));
     }
+    c.rest = rest_after(a, &c);
+    c.depth = a->cells[c.below].depth + 1;
     a->cells[a->n_cells] = c;
     table_put(&a->cell_table, hash_cell(&c), a->n_cells++);
     table_grow(a, &a->cell_table, hash_of_cell);
@@ -152,9 +175,12 @@ static void todo(struct closure *c, uint32_t node, uint32_t stack, uint32_t fres
     c->todo[c->n_todo++] = item;
 }
 
-/* A repetition may have so many more turns. Of several that are loose, the one with most bytes is kept. */
-static void tolerate(struct closure *c, const struct node_bounds *b, uint32_t turns)
+/* A repetition may have so many more turns, and after each `rest` tokens are enough. Of several that are loose, the one
+ * with most bytes is kept. */
+static void tolerate(struct closure *c, const struct node_bounds *b, uint32_t turns, uint32_t rest)
 {
+    if ((b->ordinary || b->buckets != 0) && rest > c->rest_most)
+        c->rest_most = rest;
     if (turns > AUTOMATON_TOLERANCE_ANY)
         turns = AUTOMATON_TOLERANCE_ANY;
     if (b->ordinary && turns > c->tolerance)
@@ -174,8 +200,9 @@ static void enter_loop(struct automaton *a, uint32_t node, uint32_t turns, uint3
     if (b->max == RULES_ANY && turns > b->min)
         turns = b->min;
     if (turns < b->max) {
-        tolerate(a->closure, b, b->max == RULES_ANY ? RULES_ANY : b->max - turns);
-        todo(a->closure, n->at, push_cell(a, (struct cell){node, turns, stack}), fresh + 1);
+        uint32_t cell = push_cell(a, (struct cell){.node = node, .count = turns, .below = stack});
+        tolerate(a->closure, b, b->max == RULES_ANY ? RULES_ANY : b->max - turns, a->cells[cell].rest);
+        todo(a->closure, n->at, cell, fresh + 1);
     }
     if (turns >= b->min)
         todo(a->closure, n->next, stack, fresh);
@@ -204,7 +231,8 @@ static void call(struct automaton *a, const struct node *n, uint32_t stack, uint
     if (a->nodes->nodes[n->next].kind == NODE_RETURN) /* the caller is done when it is: nothing to come back to */
         todo(a->closure, entry, stack, fresh);
     else
-        todo(a->closure, entry, push_cell(a, (struct cell){n->next, CELL_CALL, stack}), fresh + 1);
+        todo(a->closure, entry,
+             push_cell(a, (struct cell){.node = n->next, .count = CELL_CALL, .below = stack}), fresh + 1);
 }
 
 static void find_place(struct closure *c, uint32_t node, uint32_t stack)
@@ -224,7 +252,8 @@ static void follow(struct automaton *a, struct item i)
         break;
     case NODE_SPLIT:
         if (n->next != 0)
-            tolerate(a->closure, &a->nodes->bounds[n->next - 1], RULES_ANY);
+            tolerate(a->closure, &a->nodes->bounds[n->next - 1], RULES_ANY,
+                     rest_sum(a->nodes->rests[i.node], a->cells[i.stack].rest));
         for (uint32_t k = 0; k < n->count; k++)
             todo(a->closure, a->nodes->targets[n->at + k], i.stack, i.fresh);
         break;
@@ -251,6 +280,7 @@ static void closure_begin(struct closure *c)
     c->accepts = c->failed = c->full = false;
     c->tolerance = c->loose = 0;
     c->loose_set = 0;
+    c->rest_most = 0;
 }
 
 static void closure_run(struct automaton *a)
@@ -295,11 +325,27 @@ static uint32_t find_state(const struct automaton *a, uint64_t hash)
         uint32_t i = a->state_table.slots[at] - 1;
         const struct automaton_state *s = &a->states[i];
         if (s->n == c->n_found && s->accepts == c->accepts && s->tolerance == c->tolerance && s->loose == c->loose &&
-            s->loose_set == c->loose_set &&
+            s->loose_set == c->loose_set && s->rest_most == c->rest_most &&
             memcmp(a->places + s->first, c->found, s->n * sizeof(*c->found)) == 0)
             return i;
     }
     return AUTOMATON_UNKNOWN;
+}
+
+static uint32_t rest_of(const struct automaton *a, const struct place *p)
+{
+    return rest_sum(a->nodes->rests[p->node], a->cells[p->stack].rest);
+}
+
+static void measure_state(const struct automaton *a, struct automaton_state *s)
+{
+    s->rest = s->accepts ? 0 : NODES_REST_UNKNOWN;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct place *p = &a->places[s->first + i];
+        uint32_t rest = rest_of(a, p), depth = a->cells[p->stack].depth;
+        s->rest = rest < s->rest ? rest : s->rest;
+        s->depth = depth > s->depth ? depth : s->depth;
+    }
 }
 
 static uint32_t add_state(struct automaton *a)
@@ -319,8 +365,10 @@ static uint32_t add_state(struct automaton *a)
         memcpy(a->places + a->n_places, c->found, c->n_found * sizeof(*c->found));
     a->states[a->n_states] = (struct automaton_state){.first = a->n_places, .n = c->n_found, .accepts = c->accepts,
                                                       .tolerance = (uint8_t)c->tolerance,
-                                                      .loose = (uint8_t)c->loose, .loose_set = c->loose_set};
+                                                      .loose = (uint8_t)c->loose, .loose_set = c->loose_set,
+                                                      .rest_most = c->rest_most};
     a->n_places += c->n_found;
+    measure_state(a, &a->states[a->n_states]);
     for (uint32_t k = 0; k < classes; k++)
         a->transitions[(size_t)a->n_states * classes + k] = AUTOMATON_UNKNOWN;
     return a->n_states++;
@@ -390,6 +438,22 @@ uint32_t automaton_exact(const struct automaton *a, uint32_t state)
     return b->max != RULES_ANY && top->count >= b->min ? b->max - top->count : 0;
 }
 
+int32_t automaton_shortest(const struct automaton *a, uint32_t state)
+{
+    const struct automaton_state *s = &a->states[state];
+    uint32_t best = NODES_REST_UNKNOWN;
+    int32_t token = -1;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct place *p = &a->places[s->first + i];
+        uint32_t rest = rest_of(a, p);
+        if (rest < best) {
+            best = rest;
+            token = a->nodes->tokens[p->node];
+        }
+    }
+    return token;
+}
+
 /* ---- studying ---- */
 
 enum { STUDY_STATES = 32, STUDY_STEPS = 512, STUDY_WORK = 1 << 14 };
@@ -399,6 +463,7 @@ struct study {
     struct automaton *a;
     uint32_t states[STUDY_STATES], depths[STUDY_STATES], n;
     uint32_t steps;
+    uint32_t rest_most; /* of all states that were seen */
 };
 
 /* Buckets of ASCII that have a byte which is dead in this state. All of them: it cannot be said. */
@@ -434,6 +499,8 @@ static bool add_successors(struct study *s, uint32_t i, uint64_t set)
             continue;
         if (s->n == STUDY_STATES)
             return false;
+        uint32_t rest = s->a->states[next].rest;
+        s->rest_most = rest > s->rest_most ? rest : s->rest_most;
         s->states[s->n] = next;
         s->depths[s->n++] = s->depths[i] + 1;
     }
@@ -482,6 +549,8 @@ void automaton_study(struct automaton *a, uint32_t state)
     a->states[state].near = near;
     a->states[state].near_set = near > 0 ? ascii & ~dead : 0;
     a->states[state].ever_set = ever;
+    if (s.rest_most > a->states[state].rest_most)
+        a->states[state].rest_most = s.rest_most;
 }
 
 /* ---- life ---- */

@@ -36,6 +36,8 @@ struct place {
 struct cell {
     uint32_t node, count; /* count CELL_CALL: of a call */
     uint32_t below;
+    uint32_t rest; /* so many tokens are enough after it; NODES_REST_UNKNOWN: it is not known */
+    uint32_t depth; /* cells from it to the last one */
 };
 #define CELL_CALL UINT32_MAX
 
@@ -46,6 +48,9 @@ struct automaton_state {
     uint32_t mask;        /* for the masks of grammar.c: 1 + slot, 0: none */
     uint8_t loose;        /* so many characters of the buckets `loose_set` may follow, whichever */
     uint64_t loose_set;
+    uint32_t rest;        /* so many tokens are enough to the end; NODES_REST_UNKNOWN: it is not known */
+    uint32_t rest_most;   /* the same behind whatever tolerance and loose (and, when studied, near and ever) say */
+    uint32_t depth;       /* of the deepest stack */
     /* of automaton_study(): */
     bool studied;
     uint8_t near;         /* so many bytes of `near_set` may follow, whichever */
@@ -87,6 +92,9 @@ uint32_t automaton_exact(const struct automaton *a, uint32_t state);
 /* What may follow a state, whichever, by looking at the states around it: repetitions in repetitions are free in ways
  * that no single one of them is. Costs some dozen transitions; nothing is found where they are too many. */
 void automaton_study(struct automaton *a, uint32_t state);
+
+/* The first token of a way to the end that takes states[state].rest of them; -1: none is known. */
+int32_t automaton_shortest(const struct automaton *a, uint32_t state);
 
 /* `state` is a real one: below n_states. */
 static inline uint32_t automaton_step(struct automaton *a, uint32_t state, uint8_t byte)

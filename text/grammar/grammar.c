@@ -1,9 +1,7 @@
-/* grammar: rules to nodes to an automaton; masks by walking the automaton over the trie of tokens.
+/* grammar: rules to nodes to an automaton, whose masks are remembered.
  *
- * A walk goes down the trie with the automaton's state of every depth.  A
- * branch that is dead is left at once, and a branch is taken whole where the
- * state takes any ordinary characters, or all bytes that are in it.  A mask belongs to a
- * state and is remembered with it.
+ * A mask belongs to a state and is remembered with it; those of an answer that
+ * is steered to its end are made each time.
  *
  * When the automaton is full it is emptied, and a matcher finds its state again
  * by walking the bytes of its answer.                                        */
@@ -16,10 +14,13 @@
 #include "text/grammar/automaton.h"
 #include "text/grammar/calls.h"
 #include "text/grammar/front.h"
+#include "text/grammar/masks.h"
+#include "text/grammar/rest.h"
 
 struct mask_slot {
     uint8_t *bits;
     uint32_t state, n;
+    uint32_t rest_most; /* tokens that are enough after any of the mask's */
 };
 
 struct grammar {
@@ -49,6 +50,8 @@ static int compile(struct grammar **out, struct token_trie *t, struct rules *r, 
     if (status == 0)
         status = nodes_compile(&g->nodes, r, e);
     rules_close(r);
+    if (status == 0)
+        rest_measure(&g->nodes, t);
     if (status == 0)
         status = automaton_init(&g->automaton, &g->nodes, e);
     if (status != 0) {
@@ -207,90 +210,6 @@ static uint32_t count_bits(const uint8_t *bits, size_t bytes)
     return n;
 }
 
-static void put_range(const struct token_trie *t, uint8_t *bits, uint32_t first, uint32_t end, bool allowed)
-{
-    for (uint32_t k = first; k < end; k++) {
-        uint8_t bit = (uint8_t)(1u << (t->ids[k] & 7));
-        if (allowed)
-            bits[t->ids[k] >> 3] |= bit;
-        else
-            bits[t->ids[k] >> 3] &= (uint8_t)~bit;
-    }
-}
-
-/* Does this state, reached by node i, take whatever is below it: as many ordinary characters, or bytes of a set? */
-static inline bool takes_branch(const struct automaton_state *s, const struct token_trie *t, uint32_t i)
-{
-    uint8_t below = t->nodes[i].below;
-    return below <= s->tolerance || (below <= s->loose && (t->content[i] & ~s->loose_set) == 0) ||
-           (below <= s->near && (t->content[i] & ~s->near_set) == 0) || (t->content[i] & ~s->ever_set) == 0;
-}
-
-/* A walk that has gone through so many nodes looks closer at the states that it meets; at so many of them. */
-enum { WALK_LONG = 1 << 14, WALK_STUDIES = 16 };
-
-/* Walk nodes [i, end). `taken`: the mask begins with every token allowed and what is refused is cleared, else the other
- * way round. 0, AUTOMATON_FAILED or AUTOMATON_FULL. */
-static uint32_t walk(struct automaton *a, const struct token_trie *t, uint32_t state, uint32_t i, uint32_t end,
-                     uint8_t *bits, bool taken)
-{
-    uint32_t states[TOKEN_TRIE_DEPTH_MAX + 1], visited = 0, studies = 0;
-    states[0] = state;
-    while (i < end) {
-        const struct trie_node *n = &t->nodes[i];
-        uint32_t s = automaton_step(a, states[n->depth - 1], n->byte);
-        if (s >= a->n_states)
-            return s;
-        if (++visited > WALK_LONG && !a->states[s].studied && studies < WALK_STUDIES) {
-            automaton_study(a, s);
-            studies++;
-        }
-        if (s == AUTOMATON_DEAD) {
-            if (taken)
-                put_range(t, bits, n->first, t->nodes[n->next].first, false);
-            i = n->next;
-        } else if (takes_branch(&a->states[s], t, i)) {
-            if (!taken)
-                put_range(t, bits, n->first, t->nodes[n->next].first, true);
-            i = n->next;
-        } else {
-            if (!taken)
-                put_range(t, bits, n->first, t->nodes[i + 1].first, true);
-            states[n->depth] = s;
-            i++;
-        }
-    }
-    return 0;
-}
-
-/* When so many characters, or bytes of so many buckets, are free, more tokens are allowed than not. */
-enum { MOST = 8, MOST_BUCKETS = 40 };
-
-static uint32_t make_mask(struct grammar *g, uint32_t state, uint8_t *bits)
-{
-    const struct token_trie *t = g->trie;
-    size_t bytes = token_trie_mask_bytes(t);
-    const struct automaton_state *s = &g->automaton.states[state];
-    uint8_t tolerance = s->tolerance;
-    bool taken = tolerance >= MOST || tolerance >= t->ordinary_below ||
-                 (s->loose >= MOST && __builtin_popcountll(s->loose_set) >= MOST_BUCKETS);
-    uint32_t first = tolerance >= t->ordinary_below ? t->n_ordinary_nodes : 0;
-    uint32_t exact = tolerance > 0 ? automaton_exact(&g->automaton, state) : 0;
-    if (exact > 0 && exact <= TOKEN_TRIE_BRIEF_MAX) { /* the ordinary ones are known without a walk */
-        taken = false;
-        first = t->n_ordinary_nodes;
-        memcpy(bits, t->brief + exact * bytes, bytes);
-    } else if (taken) {
-        memcpy(bits, t->all, bytes);
-    } else {
-        memset(bits, 0, bytes);
-    }
-    uint32_t r = walk(&g->automaton, t, state, first, t->n_nodes, bits, taken);
-    for (uint32_t i = 0; r == 0 && g->automaton.states[state].accepts && i < t->n_ends; i++)
-        bits[t->ends[i] >> 3] |= (uint8_t)(1u << (t->ends[i] & 7));
-    return r;
-}
-
 /* The remembered mask of a state; the oldest one gives up its slot. NULL: *why is not 0. */
 static const struct mask_slot *find_mask(struct grammar *g, uint32_t state, uint32_t *why)
 {
@@ -304,7 +223,7 @@ static const struct mask_slot *find_mask(struct grammar *g, uint32_t state, uint
         slot->bits = mem_array(bytes + 1, 1);
     else if (slot->state < g->automaton.n_states && g->automaton.states[slot->state].mask == g->next_mask + 1)
         g->automaton.states[slot->state].mask = 0;
-    *why = make_mask(g, state, slot->bits);
+    *why = masks_make(&g->automaton, g->trie, state, slot->bits, &slot->rest_most);
     if (*why != 0)
         return NULL;
     slot->n = count_bits(slot->bits, bytes);
@@ -385,6 +304,53 @@ int matcher_mask(struct matcher *m, uint8_t *bits, uint32_t *n, struct error *e)
     memcpy(bits, slot->bits, token_trie_mask_bytes(g->trie));
     *n = slot->n;
     return 0;
+}
+
+/* Makes the mask for an answer that has to end soon. 0, AUTOMATON_FAILED or AUTOMATON_FULL. */
+static uint32_t steer(struct matcher *m, uint32_t left, uint8_t *bits, uint32_t *n)
+{
+    struct grammar *g = m->grammar;
+    m->grammar->automaton.work_max += GRAMMAR_WORK_MAX; /* the plain mask may have taken what was allowed */
+    uint32_t why = masks_steer(&g->automaton, g->trie, m->state, left - 1, bits);
+    *n = why == 0 ? count_bits(bits, token_trie_mask_bytes(g->trie)) : 0;
+    return why;
+}
+
+int matcher_mask_within(struct matcher *m, uint32_t left, uint8_t *bits, uint32_t *n, uint32_t *enough,
+                        struct error *e)
+{
+    *enough = 0;
+    int r = matcher_mask(m, bits, n, e);
+    if (r != 0)
+        return r;
+    const struct automaton_state *s = &m->grammar->automaton.states[m->state];
+    if (s->rest == NODES_REST_UNKNOWN)
+        return 0;
+    bool deep = s->depth > GRAMMAR_DEPTH_MAX && s->rest > 0;
+    *enough = deep ? UINT32_MAX : m->grammar->masks[s->mask - 1].rest_most + 1;
+    left = deep && left > s->rest ? s->rest : left;
+    if (left >= *enough || left == 0 || s->rest / 2 > left)
+        return 0;
+    uint32_t why = steer(m, left, bits, n);
+    if (why == AUTOMATON_FULL && start_over(m))
+        why = steer(m, left, bits, n);
+    return why == 0 && *n > 0 ? 0 : matcher_mask(m, bits, n, e);
+}
+
+uint32_t matcher_rest(struct matcher *m)
+{
+    return settle(m) || start_over(m) ? m->grammar->automaton.states[m->state].rest : GRAMMAR_REST_UNKNOWN;
+}
+
+bool matcher_keeps_within(struct matcher *m, int32_t token, uint32_t left)
+{
+    struct automaton *a = &m->grammar->automaton;
+    const struct token_trie *t = m->grammar->trie;
+    uint32_t rest = matcher_rest(m);
+    if (rest == GRAMMAR_REST_UNKNOWN || rest > left + 1)
+        return true;
+    uint32_t state = advance(a, m->state, t->bytes + t->starts[token], t->starts[token + 1] - t->starts[token]);
+    return state < a->n_states && a->states[state].rest <= left;
 }
 
 uint64_t matcher_place(struct matcher *m)

@@ -31,7 +31,10 @@ enum grammar_limits {
     GRAMMAR_MASKS_MAX = 64,        /* remembered a grammar */
     GRAMMAR_WORK_MAX = 1 << 19,    /* steps of one mask, some milliseconds; those of sane grammars take a hundredth */
     GRAMMAR_ANSWER_MAX = 64 << 20, /* bytes */
+    GRAMMAR_DEPTH_MAX = 128,       /* rules and counted repetitions inside one another: 64 to 128 of JSON's brackets */
 };
+
+#define GRAMMAR_REST_UNKNOWN UINT32_MAX
 
 struct grammar;
 struct matcher;
@@ -76,6 +79,17 @@ void matcher_destroy(struct matcher **m);
 /* Sets the bit of every token that may come next, end tokens where the answer may end; *n: how many. `bits` has
  * token_trie_mask_bytes(). None: no token of the vocabulary goes on. ERR_LIMIT: too much work. */
 MUST_USE int matcher_mask(struct matcher *m, uint8_t *bits, uint32_t *n, struct error *e);
+/* The same for an answer that may have `left` more tokens, this one among them. When those run short, only tokens that
+ * lead to an end in time, but not all of them; so does every later mask then, and the last token completes the answer.
+ * Where it is not known how to end in time, tokens that lead to the end as fast as any that are known, or, with less
+ * than half of what is needed, all of them. *enough: with so many left the mask is matcher_mask()'s. An answer that is
+ * nested too deep for its readers is led out in the same way, however many are left. */
+MUST_USE int matcher_mask_within(struct matcher *m, uint32_t left, uint8_t *bits, uint32_t *n, uint32_t *enough,
+                                 struct error *e);
+/* By masks within that number so many tokens are enough to complete the answer; GRAMMAR_REST_UNKNOWN: not known. */
+uint32_t matcher_rest(struct matcher *m);
+/* Can the answer be completed as surely with `left` tokens after this one as it could be with one more before it? */
+bool matcher_keeps_within(struct matcher *m, int32_t token, uint32_t left);
 /* Where the answer stands: at equal places of one grammar's matchers the masks are the same. */
 uint64_t matcher_place(struct matcher *m);
 /* ERR_INVALID when it was not allowed: nothing is changed. An end token is not for it. */

@@ -374,5 +374,7 @@ void nodes_close(struct nodes *n)
     mem_free(n->targets);
     mem_free(n->bounds);
     mem_free(n->entries);
+    mem_free(n->rests);
+    mem_free(n->tokens);
     memset(n, 0, sizeof(*n));
 }

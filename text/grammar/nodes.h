@@ -14,6 +14,8 @@
 
 enum nodes_limits { NODES_MAX = 1 << 19, NODES_TARGETS_MAX = 1 << 20 };
 
+#define NODES_REST_UNKNOWN UINT32_MAX
+
 enum node_kind {
     NODE_BYTES,  /* reads one byte from low to high, goes to next */
     NODE_SPLIT,  /* goes to each of count targets */
@@ -45,6 +47,9 @@ struct nodes {
     uint8_t classes[256]; /* bytes that no node tells apart are in one class */
     uint8_t members[256]; /* a byte of each class */
     uint32_t n_classes;
+    /* of rest_measure() */
+    uint32_t *rests;  /* of nodes: so many tokens are enough to the end of the rule; NODES_REST_UNKNOWN: not known */
+    int32_t *tokens;  /* of nodes that read bytes: the first one of them */
 };
 
 /* One of those that both a JSON string and a "." of a regular expression take as they are: most tokens of a vocabulary
