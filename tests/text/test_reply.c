@@ -135,6 +135,9 @@ static const struct row {
     {"firefunction", NULL, false, " functools[{\"name\": \"get_weather\", \"arguments\": " PARIS "}]", CALL_PARIS},
     {"granite", NULL, false, "<|tool_call|>[{\"name\": \"get_weather\", \"arguments\": " PARIS "}]", CALL_PARIS},
     {"nemotron", NULL, false, "<TOOLCALL>[{\"name\": \"get_time\", \"arguments\": {}}]</TOOLCALL>", "[get_time]{}"},
+    {"qwen3-coder", NULL, false, "<tool_call><function=get_weather><parameter=at>\n{\"a\": \"</param</parameter"
+     "\"}</</parameter></function></tool_call>",
+     "[get_weather]{\"at\": \"{\\\"a\\\": \\\"</param</parameter\\\"}</\"}"},
     {"harmony", NULL, false, "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>"
         "final<|message|>Hi <you>.<|return|>",
      "(Hm.)Hi <you>."},
@@ -263,6 +266,59 @@ static void test_text_is_held_back_only_for_a_mark(void **state)
     json_decref(tools);
 }
 
+static void push_blanks(struct reply *r, size_t n)
+{
+    char blanks[4096];
+    memset(blanks, '\n', sizeof(blanks));
+    for (size_t at = 0; at < n; at += sizeof(blanks))
+        reply_push(r, blanks, sizeof(blanks));
+}
+
+/* Some models go on with it until their answer is cut. */
+static void test_white_space_without_end_takes_no_room(void **state)
+{
+    (void)state;
+    json_t *tools = read_tools();
+    static const struct {
+        const char *format, *before, *after, *expected;
+    } cases[] = {
+        {"hermes", "<tool_call>{\"name\": \"get_weather\", \"arguments\": " PARIS, "}</tool_call>Bye",
+         CALL_PARIS "Bye"},
+        {"hermes", "<tool_call>{\"name\": \"get_time\"}", "</tool_call>Bye", "[get_time]{}Bye"},
+        {"qwen3-coder", "<tool_call><function=get_weather>", "<parameter=city>Paris</parameter></function></tool_call>",
+         CALL_PARIS},
+        {"mistral", "[TOOL_CALLS][{\"name\": \"get_time\"}", ", {\"name\": \"get_time\"}]",
+         "[get_time]{}[get_time]{}"},
+    };
+    for (size_t i = 0; i < COUNTOF(cases); i++) {
+        struct row row = {.format = cases[i].format};
+        struct seen s;
+        struct reply *r = open_row(&row, tools, &s);
+        reply_push(r, cases[i].before, strlen(cases[i].before));
+        push_blanks(r, (REPLY_VALUE_MAX * 4) + (64 << 10)); /* more than is ever held */
+        reply_push(r, cases[i].after, strlen(cases[i].after));
+        close_row(r, &s, cases[i].expected);
+    }
+    json_decref(tools);
+}
+
+static void test_a_key_waits_for_its_value_only_so_long(void **state)
+{
+    (void)state;
+    json_t *tools = read_tools();
+    static const struct row row = {.format = "glm-4.5"};
+    static const char key[] = "<tool_call>get_weather<arg_key>city</arg_key>";
+    struct seen s;
+    struct reply *r = open_row(&row, tools, &s);
+    reply_push(r, key, sizeof(key) - 1);
+    push_blanks(r, REPLY_HEAD_MAX * 2);
+    static const char seen[] = "[get_weather]{}<arg_key>city</arg_key>\n";
+    assert_memory_equal(buffer_text(&s.text), seen, sizeof(seen) - 1);
+    reply_close(&r);
+    buffer_close(&s.text);
+    json_decref(tools);
+}
+
 static bool has_no_token(const void *arg, const char *text)
 {
     (void)arg;
@@ -308,6 +364,8 @@ int main(void)
         cmocka_unit_test(test_without_tools_nothing_is_a_call),
         cmocka_unit_test(test_arguments_come_as_they_are_written),
         cmocka_unit_test(test_text_is_held_back_only_for_a_mark),
+        cmocka_unit_test(test_white_space_without_end_takes_no_room),
+        cmocka_unit_test(test_a_key_waits_for_its_value_only_so_long),
         cmocka_unit_test(test_a_template_says_its_format),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -224,6 +224,8 @@ static int take_between(struct reply *r)
 bool reply_step_after(struct reply *r)
 {
     const struct reply_format *c = r->o.formats.calls;
+    /* White space here is nobody's: a model that goes on with it for ever is not to fill `pending`. */
+    reply_drop(r, reply_blanks(buffer_text(&r->pending), r->pending.len));
     int got = take_ends(r);
     got = got == 1 ? take_between(r) : got;
     if (got == 2)

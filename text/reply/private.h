@@ -35,6 +35,7 @@ struct reply {
     uint32_t n_parameters;
     bool is_text;  /* the value is a string for certain: it is given as it comes */
     bool begun;    /* something of it was given */
+    size_t searched; /* bytes of a held value in which its end does not begin */
 };
 
 /* What a call begins with, if it is one. */

@@ -75,6 +75,7 @@ static bool begin_value(struct reply *r, size_t at, size_t len, size_t end)
     mem_free(key);
     r->is_text = told ? text : is_string(r->property);
     r->begun = false;
+    r->searched = 0;
     r->n_parameters++;
     r->state = STATE_VALUE;
     reply_drop(r, end);
@@ -96,21 +97,22 @@ static int read_key(const struct reply_tags *t, const char *p, size_t n, size_t 
     *end += reply_blanks(p + *end, n - *end);
     int got = reply_begins(p + *end, n - *end, t->value);
     *end += strlen(t->value);
-    return got;
+    return got == 0 && n > REPLY_HEAD_MAX ? -1 : got;
 }
 
 bool reply_step_next(struct reply *r)
 {
     const struct reply_tags *t = r->tags;
+    reply_drop(r, reply_blanks(buffer_text(&r->pending), r->pending.len)); /* there may be any amount of it */
     const char *p = buffer_text(&r->pending), *stop = t->function_end ? t->function_end : r->o.formats.calls->close;
-    size_t blanks = reply_blanks(p, r->pending.len), n = r->pending.len - blanks, at = 0, len = 0, end = 0;
-    int over = reply_begins(p + blanks, n, stop), key = reply_begins(p + blanks, n, t->key);
+    size_t n = r->pending.len, at = 0, len = 0, end = 0;
+    int over = reply_begins(p, n, stop), key = reply_begins(p, n, t->key);
     if (over == 1)
-        return end_function(r, t->function_end ? blanks + strlen(stop) : 0);
+        return end_function(r, t->function_end ? strlen(stop) : 0);
     if (key == 1)
-        key = read_key(t, p + blanks, n, &at, &len, &end);
+        key = read_key(t, p, n, &at, &len, &end);
     if (key == 1)
-        return begin_value(r, blanks + at, len, blanks + end);
+        return begin_value(r, at, len, end);
     if ((key == 0 || over == 0) && !r->ended)
         return false;
     return end_function(r, 0);
@@ -180,16 +182,17 @@ bool reply_step_value(struct reply *r)
     if (!open_value(r))
         return false;
     const char *p = buffer_text(&r->pending);
-    const char *stop = memmem(p, r->pending.len, end, strlen(end));
+    const char *stop = memmem(p + r->searched, r->pending.len - r->searched, end, strlen(end));
     if (stop)
         return end_value(r, (size_t)(stop - p));
     if (!r->is_text && (r->ended || r->pending.len > REPLY_VALUE_MAX)) {
         reply_give(r, REPLY_ARGUMENTS, "\"", 1);
         r->is_text = true;
     }
+    size_t held = r->ended ? 0 : reply_tail(p, r->pending.len, end);
+    r->searched = r->is_text ? 0 : r->pending.len - held;
     if (!r->is_text)
         return false;
-    size_t held = r->ended ? 0 : reply_tail(p, r->pending.len, end);
     size_t n = r->pending.len - held;
     if (!r->ended && r->tags->trims && n > 0 && p[n - 1] == '\n')
         n--;
