@@ -135,6 +135,8 @@ static const struct row {
     {"firefunction", NULL, false, " functools[{\"name\": \"get_weather\", \"arguments\": " PARIS "}]", CALL_PARIS},
     {"granite", NULL, false, "<|tool_call|>[{\"name\": \"get_weather\", \"arguments\": " PARIS "}]", CALL_PARIS},
     {"nemotron", NULL, false, "<TOOLCALL>[{\"name\": \"get_time\", \"arguments\": {}}]</TOOLCALL>", "[get_time]{}"},
+    {"mistral", NULL, false, "[TOOL_CALLS][{\"name\": \"get_time\"}, [TOOL_CALLS][{\"name\": \"get_time\"}]",
+     "[get_time]{}[get_time]{}"},
     {"qwen3-coder", NULL, false, "<tool_call><function=get_weather><parameter=at>\n{\"a\": \"</param</parameter"
      "\"}</</parameter></function></tool_call>",
      "[get_weather]{\"at\": \"{\\\"a\\\": \\\"</param</parameter\\\"}</\"}"},

@@ -7,10 +7,10 @@
 
 /* ---- the beginning ---- */
 
-/* It is no call: it stays text, and what is behind its first byte is looked at again. */
+/* It is no call: its mark, if it has one, stays text, and what is behind it is looked at again. */
 static bool refuse_head(struct reply *r)
 {
-    size_t n = r->lead + (r->mark > 0 ? r->mark : 1);
+    size_t n = r->lead + r->mark;
     r->in_list = r->in_object = r->bare_ok = false;
     r->state = STATE_TEXT;
     r->answered = true;
