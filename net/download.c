@@ -207,6 +207,11 @@ static int fetch(struct download *d, bool *wrong, struct error *e)
     *wrong = d->status == 0 && d->o->sha256 && !d->o->wanted && !hash_is_right(d);
     if (*wrong)
         return error_set(e, ERR_CORRUPT, "%s: its SHA-256 is not what the server said: thrown away", d->o->path);
+    if (d->status == 0 && fdatasync(d->fd) != 0) { /* what the disk lost, memory may still show */
+        d->status = error_set(e, ERR_IO, "cannot write %s: %s", d->o->path, strerror(errno));
+        download_journal_close(d);
+        download_forget(d->o->path);
+    }
     if (d->status == 0 && !d->o->wanted)
         download_journal_checked(d);
     download_journal_sync(d);
