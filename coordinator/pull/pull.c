@@ -53,6 +53,17 @@ int pull_fetch(struct pull *p, size_t i, const struct span *wanted, size_t n, st
     return r;
 }
 
+uint64_t pull_left(const struct pull *p, size_t i, const struct span *wanted, size_t n)
+{
+    const struct hub_file *f = pull_file(p, i);
+    char *path = pull_path(p, i);
+    struct download_options d = {.path = path, .bytes = f->bytes, .sha256 = f->sha256[0] ? f->sha256 : NULL,
+                                 .wanted = wanted, .n_wanted = n};
+    uint64_t left = download_left(&d);
+    mem_free(path);
+    return left;
+}
+
 int pull_check_room(const struct pull *p, uint64_t missing, struct error *e)
 {
     struct statvfs fs;

@@ -169,7 +169,10 @@ static int fetch_wanted(struct pull *p, const struct spans *wanted, const uint64
     for (size_t i = 0; i < p->choice.n; i++) {
         p->total += holds_tensors(p, i) ? spans_bytes(&wanted[i]) : came[i];
         p->before += holds_tensors(p, i) ? 0 : came[i];
-        missing += holds_tensors(p, i) ? spans_bytes(&wanted[i]) - came[i] : 0;
+        if (holds_tensors(p, i)) {
+            uint64_t here = pull_left(p, i, wanted[i].at, wanted[i].n); /* an earlier pull's, and the head */
+            missing += spans_bytes(&wanted[i]) - (here > came[i] ? here : came[i]);
+        }
     }
     r = pull_check_room(p, missing, e);
     for (size_t i = 0; r == 0 && i < p->choice.n; i++) {

@@ -21,6 +21,8 @@ struct hub_file *pull_file(const struct pull *p, size_t i); /* i: of the choice 
 char *pull_path(const struct pull *p, size_t i);            /* where it is put together. Caller frees */
 /* The file, or the wanted stretches of it. */
 MUST_USE int pull_fetch(struct pull *p, size_t i, const struct span *wanted, size_t n, struct error *e);
+/* Bytes of the wanted stretches that are here. */
+uint64_t pull_left(const struct pull *p, size_t i, const struct span *wanted, size_t n);
 MUST_USE int pull_check_room(const struct pull *p, uint64_t missing, struct error *e);
 
 /* pull_layers.c: heads, then the layers' bytes, then the records. */
