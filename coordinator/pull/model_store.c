@@ -11,12 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "base/path.h"
+
+/* What stands beside a model's folder for a while; no name of a model has a '~'. */
+#define COPY "~copy" /* a second name that is being made, of files that others have too: nobody may write to them */
+#define OLD "~old"   /* the model that is being replaced */
 
 /* ---- names ---- */
 
@@ -55,13 +60,18 @@ char *model_store_folder(const char *name)
     return folder;
 }
 
-char *model_store_part_folder(const char *name)
+static char *side_folder(const char *name, const char *what)
 {
     char *dir = path_models_dir();
     const char *slash = strrchr(name, '/'), *last = slash ? slash + 1 : name;
-    char *folder = mem_printf("%s/%.*s.%s.part", dir, (int)(last - name), name, last);
+    char *folder = mem_printf("%s/%.*s.%s%s.part", dir, (int)(last - name), name, last, what);
     mem_free(dir);
     return folder;
+}
+
+char *model_store_part_folder(const char *name)
+{
+    return side_folder(name, "");
 }
 
 /* ---- one model ---- */
@@ -111,6 +121,22 @@ static void count_bytes(struct model_entry *m)
             m->disk_bytes += (uint64_t)st.st_blocks * 512;
         mem_free(path);
     }
+}
+
+bool model_store_is_whole(const json_t *record, const char *folder)
+{
+    const json_t *files = json_object_get(record, "files");
+    bool whole = true;
+    for (size_t i = 0; whole && i < json_array_size(files); i++) {
+        const json_t *file = json_array_get(files, i);
+        const char *name = json_string_value(json_object_get(file, "name"));
+        struct stat st;
+        char *path = is_plain(name) ? path_join(folder, name) : NULL;
+        whole = path && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+                st.st_size == json_integer_value(json_object_get(file, "bytes"));
+        mem_free(path);
+    }
+    return whole;
 }
 
 /* The record of the folder; anything that is no record is no model. */
@@ -235,7 +261,8 @@ size_t model_store_unfinished(uint64_t *bytes)
 
 /* ---- one by its name ---- */
 
-/* How well a model fits the name: 0 not at all; 3 its tag was said; 2 a tag that is taken for granted; 1 another. */
+/* How well a model fits the name: 0 not at all; 4 it is its name; 3 its tag was said; 2 a tag that is taken for
+ * granted; 1 another. */
 static int fit(const struct model_entry *m, const char *name)
 {
     size_t n = strcspn(name, ":"), own = strcspn(m->name, ":");
@@ -245,6 +272,8 @@ static int fit(const struct model_entry *m, const char *name)
     bool last = !memchr(name, '/', n) && n == own - short_from && strncmp(m->name + short_from, name, n) == 0;
     if (!whole && !last)
         return 0;
+    if (strcmp(m->name, name) == 0)
+        return 4;
     if (name[n] == ':')
         return strcasecmp(name + n + 1, tag) == 0 ? 3 : 0;
     return strcmp(tag, "latest") == 0 || strcmp(tag, "Q4_K_M") == 0 ? 2 : 1;
@@ -283,6 +312,42 @@ int model_store_find(struct model_entry *out, const char *name, struct error *e)
     return r;
 }
 
+/* ---- one call at a time ---- */
+
+static int lock_folder(int *lock, const char *folder, struct error *e)
+{
+    struct stat own, there;
+    *lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (*lock < 0 || fstat(*lock, &own) != 0)
+        return error_set(e, ERR_IO, "cannot open %s: %s", folder, strerror(errno));
+    bool busy = flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; /* some systems cannot lock a folder */
+    /* it may have become a model, or gone, before the lock was ours */
+    if (!busy && stat(folder, &there) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino)
+        return 0;
+    return error_set(e, ERR_CONFLICT, "%s: another call is at it", folder);
+}
+
+static int begin(int *lock, const char *folder, struct error *e)
+{
+    *lock = -1;
+    int r = path_make_dirs(folder, 0755, e);
+    if (r == 0)
+        r = lock_folder(lock, folder, e);
+    if (r != 0 && *lock >= 0) {
+        close(*lock);
+        *lock = -1;
+    }
+    return r;
+}
+
+int model_store_begin(int *lock, const char *name, struct error *e)
+{
+    char *folder = model_store_part_folder(name);
+    int r = begin(lock, folder, e);
+    mem_free(folder);
+    return r;
+}
+
 /* ---- removing ---- */
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
@@ -308,6 +373,23 @@ static int remove_folder(const char *folder, uint64_t *freed, struct error *e)
     return 0;
 }
 
+/* *any: there was something. */
+static int remove_side(const char *name, const char *what, bool *any, uint64_t *freed, struct error *e)
+{
+    char *folder = side_folder(name, what);
+    int lock = -1, r = 0;
+    if (path_exists(folder)) {
+        *any = true;
+        r = lock_folder(&lock, folder, e);
+        if (r == 0)
+            r = remove_folder(folder, freed, e);
+    }
+    if (lock >= 0)
+        close(lock);
+    mem_free(folder);
+    return r;
+}
+
 int model_store_remove(const char *name, char **name_out, uint64_t *freed, struct error *e)
 {
     struct model_entry m;
@@ -317,19 +399,18 @@ int model_store_remove(const char *name, char **name_out, uint64_t *freed, struc
         r = model_store_find(&m, name, e);
     if (r != 0 && r != ERR_NOT_FOUND)
         return r;
-    const char *whole = r == 0 ? m.name : name;
-    char *part = model_store_part_folder(whole);
-    bool unfinished = path_exists(part);
-    if (r == 0)
-        r = remove_folder(m.folder, freed, e);
-    else if (unfinished)
-        r = 0;
-    if (r == 0 && unfinished)
-        r = remove_folder(part, freed, e);
+    static const char *const sides[] = {"", COPY, OLD};
+    bool here = r == 0, any = here;
+    const char *whole = here ? m.name : name;
+    int went = 0;
+    for (size_t i = 0; went == 0 && i < COUNTOF(sides); i++) /* first: what is being pulled stays, all of it */
+        went = remove_side(whole, sides[i], &any, freed, e);
+    if (went == 0 && here)
+        went = remove_folder(m.folder, freed, e);
+    r = any ? went : r;
     if (r == 0 && name_out)
         *name_out = mem_strdup(whole);
     model_entry_close(&m);
-    mem_free(part);
     return r;
 }
 
@@ -345,9 +426,9 @@ static void sync_folder(const char *folder)
 }
 
 /* The folder of parts gets the model's name; a folder of that name goes. */
-static int put_in_place(const char *part, const char *folder, struct error *e)
+static int put_in_place(const char *part, const char *name, struct error *e)
 {
-    char *old = mem_printf("%s.old", part);
+    char *folder = model_store_folder(name), *old = side_folder(name, OLD);
     int r = remove_folder(old, NULL, e);
     if (r == 0 && path_exists(folder) && rename(folder, old) != 0)
         r = error_set(e, ERR_IO, "cannot replace %s: %s", folder, strerror(errno));
@@ -362,40 +443,59 @@ static int put_in_place(const char *part, const char *folder, struct error *e)
         r = remove_folder(old, NULL, e);
     }
     mem_free(old);
+    mem_free(folder);
+    return r;
+}
+
+static int commit(const char *part, const char *name, const json_t *record, struct error *e)
+{
+    char *path = path_join(part, MODEL_STORE_RECORD), *text = json_dumps(record, JSON_INDENT(2));
+    int r = text ? path_write_atomic(path, text, strlen(text), 0644, e)
+                 : error_set(e, ERR_INTERNAL, "the model's record is not text");
+    if (r == 0)
+        r = put_in_place(part, name, e);
+    free(text);
+    mem_free(path);
     return r;
 }
 
 int model_store_commit(const char *name, const json_t *record, struct error *e)
 {
-    char *part = model_store_part_folder(name), *folder = model_store_folder(name);
-    char *path = path_join(part, MODEL_STORE_RECORD), *text = json_dumps(record, JSON_INDENT(2));
-    int r = text ? path_write_atomic(path, text, strlen(text), 0644, e)
-                 : error_set(e, ERR_INTERNAL, "the model's record is not text");
-    if (r == 0)
-        r = put_in_place(part, folder, e);
-    free(text);
-    mem_free(path);
+    char *part = model_store_part_folder(name);
+    int r = commit(part, name, record, e);
     mem_free(part);
-    mem_free(folder);
     return r;
 }
 
 /* ---- a second name ---- */
 
-static int link_files(const char *from, const char *to, struct error *e)
+/* What a copy that was killed left. */
+static void clear_folder(const char *folder)
 {
-    int r = path_make_dirs(to, 0755, e);
-    DIR *d = r == 0 ? opendir(from) : NULL;
+    DIR *d = opendir(folder);
+    for (struct dirent *f; d && (f = readdir(d));)
+        if (strcmp(f->d_name, ".") != 0 && strcmp(f->d_name, "..") != 0)
+            (void)unlinkat(dirfd(d), f->d_name, 0);
+    if (d)
+        closedir(d);
+}
+
+static int link_files(const struct model_entry *m, const char *to, struct error *e)
+{
+    int r = 0;
+    DIR *d = opendir(m->folder);
     for (struct dirent *f; r == 0 && d && (f = readdir(d));) {
-        char *a = path_join(from, f->d_name), *b = path_join(to, f->d_name);
+        char *a = path_join(m->folder, f->d_name), *b = path_join(to, f->d_name);
         struct stat st;
-        if (lstat(a, &st) == 0 && S_ISREG(st.st_mode) && link(a, b) != 0 && errno != EEXIST)
+        if (lstat(a, &st) == 0 && S_ISREG(st.st_mode) && link(a, b) != 0)
             r = error_set(e, ERR_IO, "cannot make %s: %s", b, strerror(errno));
         mem_free(a);
         mem_free(b);
     }
     if (d)
         closedir(d);
+    if (r == 0 && !model_store_is_whole(m->record, to)) /* it may be removed at this moment */
+        r = error_set(e, ERR_NOT_FOUND, "%s: not all of its files are there", m->name);
     return r;
 }
 
@@ -408,13 +508,21 @@ int model_store_copy(const char *from, const char *to, struct error *e)
     if (r != 0)
         return r;
     char *name = strchr(to, ':') ? mem_strdup(to) : mem_printf("%s:latest", to);
-    char *part = model_store_part_folder(name), *folder = model_store_folder(name);
-    if (path_exists(folder))
-        r = error_set(e, ERR_CONFLICT, "there is a model %s already", name);
-    if (r == 0)
-        r = link_files(m.folder, part, e);
-    if (r == 0)
-        r = model_store_commit(name, m.record, e);
+    char *part = side_folder(name, COPY), *folder = model_store_folder(name);
+    int lock;
+    r = begin(&lock, part, e);
+    if (r == 0) {
+        clear_folder(part);
+        if (path_exists(folder))
+            r = error_set(e, ERR_CONFLICT, "there is a model %s already", name);
+        if (r == 0)
+            r = link_files(&m, part, e);
+        if (r == 0)
+            r = commit(part, name, m.record, e);
+        if (r != 0)
+            (void)remove_folder(part, NULL, NULL);
+        close(lock);
+    }
     model_entry_close(&m);
     mem_free(name);
     mem_free(part);

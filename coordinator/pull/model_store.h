@@ -54,20 +54,26 @@ MUST_USE int model_name_check(const char *name, struct error *e);
 /* Where the model of a checked name with its tag lies, and where it is put together. Caller frees. */
 char *model_store_folder(const char *name);
 char *model_store_part_folder(const char *name);
+/* Every file of the record lies in the folder with the length that it must have. */
+bool model_store_is_whole(const json_t *record, const char *folder);
 
 /* All models, by name. Caller frees with model_entries_free(). */
 MUST_USE int model_store_list(struct model_entry **out, size_t *n, struct error *e);
 /* The model of a name. Without its tag: the only one, "latest", or "Q4_K_M"; without what is before its last part:
- * where only one fits. ERR_NOT_FOUND; ERR_CONFLICT: several fit, the sentence names them. */
+ * where only one fits; who is called exactly so comes first. ERR_NOT_FOUND; ERR_CONFLICT: several fit, the sentence
+ * names them. */
 MUST_USE int model_store_find(struct model_entry *out, const char *name, struct error *e);
 /* *freed: bytes of the disk. Also what an unfinished pull of the name left. *name_out (caller frees, may be NULL): what
- * was removed. */
+ * was removed. ERR_CONFLICT: it is being pulled. */
 MUST_USE int model_store_remove(const char *name, char **name_out, uint64_t *freed, struct error *e);
 /* A second name of the same files, which take no room. ERR_CONFLICT: the name is taken. */
 MUST_USE int model_store_copy(const char *from, const char *to, struct error *e);
 /* Unfinished pulls: how many, and what they take. */
 size_t model_store_unfinished(uint64_t *bytes);
 
+/* Makes the folder of parts, and holds it until close(*lock): ERR_CONFLICT while another call does, in this process or
+ * another. */
+MUST_USE int model_store_begin(int *lock, const char *name, struct error *e);
 /* Writes the record into the folder of parts, and gives it its name; a model of that name is replaced. */
 MUST_USE int model_store_commit(const char *name, const json_t *record, struct error *e);
 

@@ -104,7 +104,9 @@ static int refuse_names(const struct pull *p, struct error *e)
 {
     for (size_t i = 0; i < p->choice.n; i++) {
         const char *name = hub_file_name(pull_file(p, i));
-        if (name[0] == '.' || strcmp(name, MODEL_STORE_RECORD) == 0 || strlen(name) > 200)
+        bool own = strcmp(name, MODEL_STORE_RECORD) == 0 || strstr(name, SPANS_RECORD) ||
+                   strstr(name, DOWNLOAD_JOURNAL);
+        if (name[0] == '.' || own || strlen(name) > 200)
             return error_set(e, ERR_UNSUPPORTED, "%s: a file called %.100s cannot be kept", p->source.repo, name);
     }
     return 0;
@@ -222,13 +224,25 @@ static int list_and_choose(struct pull *p, struct error *e)
     return r == 0 ? refuse_names(p, e) : r;
 }
 
+/* One name may have been given to several files of one commit. */
+static bool has_files(const struct pull *p, const struct model_entry *m)
+{
+    const json_t *files = json_object_get(m->record, "files");
+    bool same = json_array_size(files) == p->choice.n && model_store_is_whole(m->record, m->folder);
+    for (size_t i = 0; same && i < p->choice.n; i++) {
+        const char *path = json_string_value(json_object_get(json_array_get(files, i), "path"));
+        same = path && strcmp(path, pull_file(p, i)->path) == 0;
+    }
+    return same;
+}
+
 static bool is_there(const struct pull *p, struct model_entry *out)
 {
     if (model_store_find(out, p->name, NULL) != 0)
         return false;
     const char *layers = p->o->layers ? p->o->layers : "";
     if (strcmp(out->name, p->name) == 0 && strcmp(out->revision, p->listing.commit) == 0 &&
-        strcmp(out->layers, layers) == 0)
+        strcmp(out->layers, layers) == 0 && has_files(p, out))
         return true;
     model_entry_close(out);
     return false;
@@ -237,12 +251,12 @@ static bool is_there(const struct pull *p, struct model_entry *out)
 static int fetch_and_commit(struct pull *p, struct pull_report *report, struct error *e)
 {
     uint32_t first, last;
-    int r = path_make_dirs(p->part, 0755, e);
-    if (r == 0 && p->o->layers) {
+    int r = 0;
+    if (p->o->layers) {
         r = pull_parse_layers(p->o->layers, &first, &last, e);
         if (r == 0)
             r = pull_layers(p, first, last, &report->fetched, e);
-    } else if (r == 0) {
+    } else {
         r = fetch_all(p, e);
         report->fetched = report->bytes;
     }
@@ -260,6 +274,7 @@ static int fetch_and_commit(struct pull *p, struct pull_report *report, struct e
 int pull_model(struct model_entry *out, struct pull_report *report, const struct pull_options *o, struct error *e)
 {
     struct pull p = {.o = o};
+    int lock = -1;
     *out = (struct model_entry){0};
     *report = (struct pull_report){0};
     int r = hub_source_parse(&p.source, o->source, e);
@@ -272,9 +287,13 @@ int pull_model(struct model_entry *out, struct pull_report *report, const struct
     if (r == 0 && is_there(&p, out)) {
         report->was_there = true;
     } else if (r == 0) {
-        r = fetch_and_commit(&p, report, e);
+        r = model_store_begin(&lock, p.name, e);
+        if (r == 0)
+            r = fetch_and_commit(&p, report, e);
         if (r == 0)
             r = model_store_find(out, p.name, e);
+        if (lock >= 0)
+            close(lock);
     }
     hub_choice_close(&p.choice);
     hub_listing_close(&p.listing);

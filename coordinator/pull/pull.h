@@ -9,7 +9,8 @@
  * of what is here (base/spans.h).  What comes is cut at the chunks of
  * net/manifest.h, so that a node can check it and use it.
  *
- * A call runs on its caller's thread; calls of several names may run at once.  */
+ * A call runs on its caller's thread; calls of several names may run at once,
+ * and of one name one alone: the others are refused with ERR_CONFLICT.         */
 #ifndef COORDINATOR_PULL_PULL_H
 #define COORDINATOR_PULL_PULL_H
 

@@ -297,6 +297,82 @@ class Pull(unittest.TestCase):
             return done.returncode == 0
         wait_until("the files are free", pulled)
 
+    # ---- one name, several calls ----
+
+    def start_stalled(self, *arguments):
+        """A pull that waits for the hub in the middle of its file."""
+        self.hub.stall("Q8_0", 2 * MIB)
+        child = subprocess.Popen([SHOAL, "pull", f"hf:{GGUF}:Q8_0", *arguments], env=self.environment(), text=True,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait_until("it is under way", self.hub.gets)
+        return child
+
+    def test_what_is_being_pulled_is_neither_pulled_nor_removed(self):
+        child = self.start_stalled("--as", "mine:one")
+        self.refused(self.shoal("pull", f"hf:{GGUF}:Q4_K_M", "--as", "mine:one"), 70, "another call")
+        self.refused(self.shoal("rm", "mine:one"), 70, "another call")
+        self.hub.released.set()
+        said = child.communicate(timeout=30)[1]
+        self.assertEqual(child.returncode, 0, said)
+        self.assertEqual(self.model("mine:one", "demo-Q8_0.gguf").read_bytes(), self.demo)
+
+    def test_a_name_that_gets_another_file_of_the_same_commit(self):
+        for quant, data in (("Q8_0", self.demo), ("Q4_K_M", self.demo[::-1])):
+            self.assertNotIn("here already", self.done("pull", f"hf:{GGUF}:{quant}", "--as", "mine:one"))
+            self.assertEqual(self.model("mine:one", f"demo-{quant}.gguf").read_bytes(), data)
+        self.model("mine:one", "demo-Q4_K_M.gguf").unlink()
+        self.pull_and_find("Q4_K_M", self.demo[::-1])
+
+    def pull_and_find(self, quant, data):
+        self.done("pull", f"hf:{GGUF}:{quant}", "--as", "mine:one")
+        self.assertEqual(self.model("mine:one", f"demo-{quant}.gguf").read_bytes(), data)
+        self.assertEqual([p.name for p in self.store.iterdir()], ["mine:one"])
+
+    def test_a_whole_name_comes_before_the_end_of_another(self):
+        self.done("pull", f"hf:{GGUF}:Q8_0")
+        self.done("pull", f"hf:{GGUF}:Q8_0", "--as", "demo-GGUF:Q8_0")
+        self.done("pull", f"hf:{GGUF}:Q8_0", "--as", "demo-GGUF:q8_0")
+        self.assertIn("here already", self.done("pull", f"hf:{GGUF}:Q8_0", "--as", "demo-GGUF:q8_0"))
+        self.refused(self.shoal("rm", "demo-GGUF"), 70, "several")
+        for name in ("demo-GGUF:Q8_0", "demo-GGUF:q8_0"):
+            self.assertIn(f"removed {name}:", self.done("rm", name))
+        self.assertEqual([m["name"] for m in self.models()], [f"{GGUF}:Q8_0"])
+
+    def test_a_copy_takes_nothing_of_an_unfinished_pull(self):
+        self.done("pull", f"hf:{GGUF}:Q8_0", "--as", "first:one")
+        part = self.store / ".second:one.part"
+        part.mkdir()
+        (part / "demo-Q8_0.gguf").write_bytes(bytes(len(self.demo)))
+        killed = self.store / ".second:one~copy.part"
+        killed.mkdir()
+        (killed / "demo-Q8_0.gguf").write_bytes(b"half")
+        url = self.serve("first:one")
+        copy = {"source": "first:one", "destination": "second:one"}
+        self.assertEqual(self.ask("POST", url + "/api/copy", copy)[0], 200)
+        self.assertEqual(self.model("second:one", "demo-Q8_0.gguf").read_bytes(), self.demo)
+        for side in ("~copy", "~old"):
+            (self.store / f".second:one{side}.part").mkdir()
+        self.assertIn("3 unfinished", self.done("ls"))
+        self.done("rm", "second:one")
+        self.assertEqual([p.name for p in self.store.iterdir()], ["first:one"])
+
+    def test_a_copy_needs_all_files(self):
+        for name in ("served:one", "first:one"):
+            self.done("pull", f"hf:{GGUF}:Q8_0", "--as", name)
+        self.model("first:one", "demo-Q8_0.gguf").unlink()
+        url = self.serve("served:one")
+        code, text = self.ask("POST", url + "/api/copy", {"source": "first:one", "destination": "second:one"})
+        self.assertEqual(code, 404, text)
+        self.assertEqual(sorted(p.name for p in self.store.iterdir()), ["first:one", "served:one"])
+
+    def test_files_called_like_what_the_store_keeps(self):
+        files = folder_files(FOLDER)
+        name = "model.safetensors.shoal-have"
+        files[name] = b"shoal-have 1 layers 0:1\n"
+        files["model.safetensors.index.json"] = json.dumps({"weight_map": {"a": name}}).encode()
+        self.hub.repositories["org/evil"] = files
+        self.refused(self.shoal("pull", "hf:org/evil"), 69, "cannot be kept")
+
     # ---- what goes wrong ----
 
     def pull_and_compare(self):
