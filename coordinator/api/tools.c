@@ -17,6 +17,14 @@ static json_t *function_of(const json_t *tool)
     return json_object_get(tool, "function");
 }
 
+static int refuse_named(const char *name, struct refusal *r)
+{
+    if (name == NULL)
+        return refuse(r, ERR_INVALID, "tool_choice", "tool_choice: a function is named by {\"type\": \"function\", "
+                      "\"function\": {\"name\": ...}}");
+    return refuse(r, ERR_INVALID, "tool_choice", "tool_choice: \"%.64s\" is none of the tools", name);
+}
+
 /* Adds the tool of this name to those that may be called. */
 static int call_named(struct tool_choice *c, const char *name, struct refusal *r)
 {
@@ -28,10 +36,7 @@ static int call_named(struct tool_choice *c, const char *name, struct refusal *r
             return 0;
         }
     }
-    if (name == NULL)
-        return refuse(r, ERR_INVALID, "tool_choice", "tool_choice: a function is named by {\"type\": \"function\", "
-                      "\"function\": {\"name\": ...}}");
-    return refuse(r, ERR_INVALID, "tool_choice", "tool_choice: \"%.64s\" is none of the tools", name);
+    return refuse_named(name, r);
 }
 
 static int choose_word(struct tool_choice *c, const char *word, struct refusal *r)
@@ -45,7 +50,21 @@ static int choose_word(struct tool_choice *c, const char *word, struct refusal *
                   "object that names a function can be", word);
 }
 
-/* {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required", "tools": [...]}} */
+/* The first tool of each name; the caller's. */
+static json_t *tools_by_name(const json_t *tools)
+{
+    json_t *named = json_object();
+    for (size_t i = json_array_size(tools); i-- > 0;) {
+        json_t *tool = json_array_get(tools, i);
+        const char *name = text_at(function_of(tool), "name");
+        if (name != NULL)
+            json_object_set(named, name, tool);
+    }
+    return named;
+}
+
+/* A tool counts once, however often it is named: whether all are allowed is told by how many are.
+ * {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required", "tools": [...]}} */
 static int choose_allowed(struct tool_choice *c, const json_t *allowed, struct refusal *r)
 {
     const char *mode = text_at(allowed, "mode");
@@ -54,9 +73,19 @@ static int choose_allowed(struct tool_choice *c, const json_t *allowed, struct r
         return refuse(r, ERR_INVALID, "tool_choice", "tool_choice.allowed_tools must have a mode, \"auto\" or "
                       "\"required\", and a list of tools");
     c->required = strcmp(mode, "required") == 0;
+    json_t *named = tools_by_name(c->offered), *allowed_once = json_object(), *tool;
+    const char *name;
     int rc = 0;
-    for (size_t i = 0; i < json_array_size(list) && rc == 0; i++)
-        rc = call_named(c, text_at(function_of(json_array_get(list, i)), "name"), r);
+    for (size_t i = 0; i < json_array_size(list) && rc == 0; i++) {
+        name = text_at(function_of(json_array_get(list, i)), "name");
+        tool = name == NULL ? NULL : json_object_get(named, name);
+        rc = tool == NULL ? refuse_named(name, r) : 0;
+        json_object_set(allowed_once, name == NULL ? "" : name, tool);
+    }
+    json_object_foreach(allowed_once, name, tool)
+        json_array_append(c->callable, tool);
+    json_decref(allowed_once);
+    json_decref(named);
     return rc;
 }
 

@@ -20,8 +20,9 @@
 #define STRICT FUNCTION("get_time", ",\"strict\":true")
 #define TOOLS "\"tools\":[" TIME "," WEATHER "]"
 #define NAMED(name) "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
+#define NAME_OF(name) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
 #define ALLOWED(mode, name) "\"tool_choice\":{\"type\":\"allowed_tools\",\"allowed_tools\":{\"mode\":\"" mode "\"," \
-    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}]}}"
+    "\"tools\":[" NAME_OF(name) "]}}"
 #define BODY(name) "{\"name\": \"" name "\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>"
 #define CALL(name) "<tool_call>\n" BODY(name)
 #define FORM "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"type\":\"integer\"}}}"
@@ -93,6 +94,16 @@ static void test_calls_that_may_be(void **state)
     assert_true(takes(&seen, "\n" BODY("get_weather")));
     seen = ask(state, TOOLS "," ALLOWED("auto", "get_weather"));
     assert_int_equal(seen.plan.trigger.n, 1);
+    assert_true(takes(&seen, "\n" BODY("get_weather")));
+    assert_false(takes(&seen, "\n" BODY("get_time")));
+}
+
+static void test_a_tool_that_is_allowed_twice(void **state)
+{
+    struct fake_seen seen = ask(state, TOOLS ",\"tool_choice\":{\"type\":\"allowed_tools\",\"allowed_tools\":{"
+                                "\"mode\":\"auto\",\"tools\":[" NAME_OF("get_weather") "," NAME_OF("get_weather")
+                                "]}}");
+    assert_non_null(seen.grammar);
     assert_true(takes(&seen, "\n" BODY("get_weather")));
     assert_false(takes(&seen, "\n" BODY("get_time")));
 }
@@ -270,6 +281,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_calls_that_must_be),
         TEST(test_calls_that_may_be),
+        TEST(test_a_tool_that_is_allowed_twice),
         TEST(test_calls_or_a_form),
         TEST(test_bad_choices_are_named),
         TEST(test_an_unknown_form_of_calls),
