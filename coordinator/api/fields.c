@@ -99,7 +99,8 @@ static int field_read(struct params *p, const struct field *f, const json_t *val
         return refuse(r, ERR_INVALID, f->name, "%s must be an integer", f->name);
     if (!json_is_number(value))
         return refuse(r, ERR_INVALID, f->name, "%s must be a number", f->name);
-    if (!(number >= f->min && number <= f->max) || (f->kind == KIND_ABOVE && number == f->min))
+    bool beyond = json_is_real(value) && f->kind == KIND_INT && !(fabs(number) < 0x1p63); /* what no int64_t holds */
+    if (beyond || !(number >= f->min && number <= f->max) || (f->kind == KIND_ABOVE && number == f->min))
         return wrong_range(f, r);
     return store(place, f, number, json_is_integer(value) ? json_integer_value(value) : (int64_t)number);
 }

@@ -604,6 +604,7 @@ static const struct refusal_row bad_chat_fields[] = {
     { "{" HELLO ",\"top_k\":-2}", 400, "top_k", "at least -1" },
     { "{" HELLO ",\"min_p\":1.1}", 400, "min_p", "at most 1" },
     { "{" HELLO ",\"seed\":1.5}", 400, "seed", "integer" },
+    { "{" HELLO ",\"seed\":9.25e18}", 400, "seed", "at most" },
     { "{" HELLO ",\"presence_penalty\":2.1}", 400, "presence_penalty", "at most 2" },
     { "{" HELLO ",\"stream\":\"yes\"}", 400, "stream", "true or false" },
     { "{" HELLO ",\"stream\":1}", 400, "stream", "true or false" },
