@@ -244,8 +244,16 @@ static json_t *generate_whole(struct answer_view *v, const struct choice_whole *
     return whole_json(v, &choices[0], false);
 }
 
+static const struct field_name names[] = {
+    { "n_predict", "num_predict" },
+    { "response_format", "format" },
+    { "reasoning_effort", "think" },
+    { NULL, NULL },
+};
+
 #define SHAPE(of)                                                                                                      \
     {                                                                                                                  \
+        .names = names,                                                                                                \
         .id_prefix = "ollama-", .media_type = "application/x-ndjson", .state_bytes = sizeof(struct lines),             \
         .begin = on_begin, .piece = of##_piece, .end = of##_end, .fail = on_fail, .ping = of##_ping,                   \
         .close = on_close, .whole = of##_whole,                                                                        \

@@ -7,6 +7,8 @@
 #include "base/memory.h"
 #include "coordinator/api/translate.h"
 
+enum { WAITING_MAX = 256 }; /* calls without a result: each result is looked for among all */
+
 static bool has_entries(const json_t *v)
 {
     return json_array_size(v) > 0;
@@ -188,6 +190,8 @@ static int put_calls(json_t *to, const json_t *calls, size_t message, json_t *op
         json_array_append_new(list, json_pack("{s:s, s:s, s:{s:s, s:s}}", "id", id, "type", "function", "function",
                                               "name", name, "arguments", text));
         json_array_append_new(open, json_pack("{s:s, s:s}", "id", id, "name", name));
+        if (json_array_size(open) > WAITING_MAX)
+            json_array_remove(open, 0);
         mem_free(id);
         mem_free(text);
     }

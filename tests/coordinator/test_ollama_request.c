@@ -125,6 +125,23 @@ static void test_calls_get_ids_and_results_find_them(void **state)
     json_decref(body);
 }
 
+/* Else a request could have each of many results looked for among as many calls. */
+static void test_few_calls_wait(void **state)
+{
+    json_t *calls = json_array(), *made = NULL;
+    struct refusal r = { 0 };
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        json_array_append_new(calls, json_pack("{s:{s:s}}", "function", "name", "f"));
+    json_t *body = json_pack("{s:[{s:s, s:o}, {s:s, s:s}]}", "messages", "role", "assistant", "tool_calls", calls,
+                             "role", "tool", "content", "1");
+    assert_int_equal(ollama_chat_body(body, &made, &r), 0);
+    const json_t *result = json_array_get(json_object_get(made, "messages"), 1);
+    assert_string_equal(json_string_value(json_object_get(result, "tool_call_id")), "call_0_44");
+    json_decref(made);
+    json_decref(body);
+}
+
 static void test_generate(void **state)
 {
     static const struct {
@@ -193,6 +210,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chat),
         cmocka_unit_test(test_calls_get_ids_and_results_find_them),
+        cmocka_unit_test(test_few_calls_wait),
         cmocka_unit_test(test_generate),
         cmocka_unit_test(test_empty_requests_load_or_unload),
     };
