@@ -3,7 +3,8 @@
  * A token's bytes go through parts, which hold back half characters and the
  * beginnings of marks and of stop strings.  Token infos wait beside them until
  * something comes out, so that the log-probabilities of a piece are those of its
- * own tokens; what a stop string swallowed is dropped with it.
+ * own tokens; what a stop string swallowed is dropped with it, and so is what
+ * tells of reasoning that is not shown.
  *
  * An echoed prompt with log-probabilities is first sent through the model for
  * its logits (a second engine request per prompt); its piece comes first.     */
@@ -273,6 +274,20 @@ static void note_token(struct generation *g, struct choice *c, const struct fram
     c->offset += count_characters(buffer_text(&g->bytes), g->bytes.len);
 }
 
+/* Infos of reasoning that is not shown go with no piece. `hid`: the last token came while there was such; where
+ * something shows all the same, that token is the first of it. */
+static void drop_hidden(struct choice *c, bool hid)
+{
+    if (c->n_infos == 0 || (!hid && !parts_hide(&c->parts)))
+        return;
+    if (!parts_wait(&c->parts)) {
+        c->n_infos = 0;
+    } else if (hid) {
+        c->infos[0] = c->infos[c->n_infos - 1];
+        c->n_infos = 1;
+    }
+}
+
 static void on_token(struct generation *g, struct choice *c, const struct frame_result *t)
 {
     g->usage.completion_tokens++;
@@ -283,9 +298,10 @@ static void on_token(struct generation *g, struct choice *c, const struct frame_
         return;
     token_bytes(g, t->token, g->reads && api_is_mark(g->api, t->token));
     note_token(g, c, t);
-    bool thought = parts_are_thoughts(&c->parts);
+    bool thought = parts_are_thoughts(&c->parts), hid = parts_hide(&c->parts);
     bool more = parts_push(&c->parts, buffer_text(&g->bytes), g->bytes.len);
     g->usage.reasoning_tokens += thought || parts_are_thoughts(&c->parts);
+    drop_hidden(c, hid);
     if (more)
         return;
     request_release(&c->request);

@@ -185,6 +185,11 @@ bool parts_are_thoughts(const struct parts *s)
     return s->reply != NULL && reply_is_thinking(s->reply);
 }
 
+bool parts_hide(const struct parts *s)
+{
+    return !s->shows_reasoning && parts_are_thoughts(s);
+}
+
 const char *parts_stop(const struct parts *s)
 {
     int stopped = stream_stopped(&s->stream);

@@ -36,6 +36,8 @@ void parts_take(struct parts *s, struct piece *out);
 /* Those that were taken, if none waits, are not looked at any more. */
 void parts_forget(struct parts *s);
 bool parts_are_thoughts(const struct parts *s);
+/* They are, and not shown. */
+bool parts_hide(const struct parts *s);
 /* The stop string that came, or NULL. */
 const char *parts_stop(const struct parts *s);
 

@@ -228,6 +228,36 @@ static void test_logprobs_of_calls(void **state)
     token_list_free(&all);
 }
 
+static size_t count(void **state, const char *text)
+{
+    struct token_list list = rig_tokens(*state, text);
+    size_t n = list.count;
+    token_list_free(&list);
+    return n;
+}
+
+/* What is not shown is not told by its log-probabilities either, however it ends. */
+static void test_logprobs_hide_reasoning(void **state)
+{
+    static const struct {
+        const char *say, *shown;
+    } rows[] = {
+        { "<think>Why, oh why?\n</think>Yes.", "Yes." },
+        { "<think>Why, oh why?</think>" CALL("get_time", "Oslo"), CALL("get_time", "Oslo") },
+        { "<think>Why, oh why", "" },
+        { "Yes.", "Yes." },
+    };
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        rig_say(*state, rows[i].say, NULL);
+        json_t *j = ask(state, "{" HELLO "," TOOLS ",\"logprobs\":true,\"include_reasoning\":false}");
+        const json_t *content = json_object_get(json_object_get(choice_of(j), "logprobs"), "content");
+        assert_int_equal(json_array_size(content), count(state, rows[i].shown));
+        for (size_t k = 0; k < json_array_size(content); k++)
+            assert_non_null(strstr(rows[i].shown, text_of(json_array_get(content, k), "token")));
+        json_decref(j);
+    }
+}
+
 /* ---- streamed ---- */
 
 /* The deltas of a stream, and the finish reasons, one a line. Caller frees. */
@@ -347,6 +377,7 @@ int main(void)
         TEST(test_stop_strings_are_of_the_answer),
         TEST(test_reasoning_that_is_not_told_apart),
         TEST(test_logprobs_of_calls),
+        TEST(test_logprobs_hide_reasoning),
         TEST(test_a_streamed_answer_of_all_kinds),
         TEST(test_a_streamed_call_without_arguments),
         TEST(test_streamed_calls_of_two_choices),
