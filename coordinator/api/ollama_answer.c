@@ -23,7 +23,7 @@ struct lines {
 static json_t *head_json(const json_t *request, const char *model)
 {
     char now[OLLAMA_TIME_BYTES];
-    const char *asked = json_string_value(json_object_get(request, "model"));
+    const char *asked = ollama_asked(request);
     return json_pack("{s:s, s:s}", "model", asked != NULL ? asked : model, "created_at", ollama_now(now));
 }
 

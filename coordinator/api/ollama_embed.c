@@ -91,7 +91,7 @@ static void reply_vectors(const struct embed_work *w)
     buffer_add_text(&out, w->whole ? "{\"embeddings\":" : "{\"embedding\":");
     put_vectors(w, &out);
     if (w->whole) {
-        json_t *rest = json_pack("{s:O, s:I, s:I, s:I}", "model", json_object_get(w->body, "model"), "total_duration",
+        json_t *rest = json_pack("{s:s, s:I, s:I, s:I}", "model", ollama_asked(w->body), "total_duration",
                                  (json_int_t)((clock_us() - w->begun_us) * NS_PER_US), "load_duration", (json_int_t)0,
                                  "prompt_eval_count", (json_int_t)w->made.prompt_tokens);
         char *text = json_text(rest);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "coordinator/api/ollama.h"
 #include "coordinator/api/translate.h"
 
 enum { WAITING_MAX = 256 }; /* calls without a result: each result is looked for among all */
@@ -129,9 +130,9 @@ static void put_logprobs(json_t *out, const json_t *body, enum ollama_form form)
 
 static int put_common(json_t *out, const json_t *body, enum ollama_form form, struct refusal *r)
 {
-    json_t *model = json_object_get(body, "model");
+    const char *model = ollama_asked(body);
     if (model != NULL)
-        json_object_set(out, "model", model);
+        json_object_set_new(out, "model", json_string(model));
     int rc = put_options(out, body, r);
     if (rc == 0)
         rc = put_format(out, body, r);

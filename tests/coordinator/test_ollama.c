@@ -369,6 +369,7 @@ static void test_embed_of_nothing_is_nothing(void **state)
         const char *path, *body, *expected;
     } rows[] = {
         { "/api/embed", "{\"model\":\"org/demo:q8\"}", "{\"embeddings\":[],\"model\":\"org/demo:q8\"," },
+        { "/api/embed", "{\"name\":\"org/demo:q8\"}", "{\"embeddings\":[],\"model\":\"org/demo:q8\"," },
         { "/api/embed", "{\"model\":\"org/demo:q8\",\"input\":[]}", "{\"embeddings\":[],\"model\":\"org/demo:q8\"," },
         { "/api/embeddings", "{\"model\":\"org/demo:q8\",\"prompt\":\"\"}", "{\"embedding\":[]}" },
     };

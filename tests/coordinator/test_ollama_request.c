@@ -57,6 +57,8 @@ static void test_chat(void **state)
           "{\"model\":\"m\",\"stream\":false," ROLE_USER ",\"n_predict\":5,\"seed\":7,\"temperature\":0,\"top_k\":10,"
           "\"top_p\":0.5,\"min_p\":0.1,\"repeat_penalty\":1.1,\"repeat_last_n\":64,\"presence_penalty\":1,"
           "\"frequency_penalty\":-1,\"stop\":[\"a\",\"b\"]}" },
+        { "{\"model\":\"\",\"name\":\"m\"," ROLE_USER "}",
+          "{\"model\":\"m\",\"stream\":true," ROLE_USER "," DEFAULTS "}" },
         { "{" ROLE_USER ",\"options\":{\"num_predict\":-1,\"seed\":-1,\"top_k\":null}}",
           "{\"stream\":true," DEFAULTS "," ROLE_USER "}" },
         { "{" ROLE_USER ",\"format\":\"json\",\"think\":false,\"keep_alive\":\"5m\"}",
