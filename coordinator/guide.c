@@ -139,9 +139,19 @@ static void allow(struct guide *g, int32_t token)
         g->bits[token / 8] |= (uint8_t)(1u << (token & 7));
 }
 
+static bool allows_none(const struct guide *g)
+{
+    for (size_t i = 0; i < (size_t)g->n_tokens / 8 + 1; i++)
+        if (g->bits[i] != 0)
+            return false;
+    return true;
+}
+
 static int pack(struct guide *g, struct error *e)
 {
     buffer_clear(&g->packed);
+    if (allows_none(g))
+        return error_set(e, ERR_UNSUPPORTED, "no token of this model goes on with what the grammar asks for");
     mask_encode(&g->packed, g->bits, g->n_tokens);
     if (buffer_failed(&g->packed))
         return error_set(e, ERR_LIMIT, "the vocabulary is too large for a mask");
@@ -158,8 +168,6 @@ static int bound_mask(struct guide *g, uint32_t left, struct error *e)
     int r = matcher_mask_within(g->matcher, left, g->bits, &n, &g->enough, e);
     if (r != 0)
         return r;
-    if (n == 0)
-        return error_set(e, ERR_UNSUPPORTED, "no token of this model goes on with what the grammar asks for");
     r = pack(g, e);
     if (r == 0 && left >= g->enough)
         g->place = matcher_place(g->matcher);

@@ -305,6 +305,27 @@ static void test_what_is_whole(void **state)
     plan_close(&p);
 }
 
+/* The model has rows for so few tokens that none goes on: the request fails for it, not a stage that is asked. */
+static void test_no_token_fits(void **state)
+{
+    (void)state;
+    struct token_trie *few = token_trie_create(tokenizer, 8);
+    struct guide_plan p = plan_of(NULL);
+    struct error e = {0};
+    assert_int_equal(grammar_gbnf(&p.grammar, few, "root ::= \"yes\"", 14, NULL), 0);
+    static const char *const opens[] = {"", "think:"};
+    for (size_t i = 0; i < COUNTOF(opens); i++) { /* bound, at the door */
+        p.open = mark(opens[i]);
+        assert_true(i == 0 || p.open.tokens[0] >= 8);
+        struct guide *g = guide_create(&p);
+        assert_int_equal(guide_next(g, UINT32_MAX, &e), ERR_UNSUPPORTED);
+        assert_non_null(strstr(e.text, "no token of this model"));
+        guide_destroy(&g);
+    }
+    plan_close(&p);
+    token_trie_drop(&few);
+}
+
 /* ---- triggers ---- */
 
 static void test_a_grammar_binds_behind_its_trigger(void **state)
@@ -391,6 +412,7 @@ int main(void)
         cmocka_unit_test(test_a_budget_before_a_grammar),
         cmocka_unit_test(test_reasoning_ends_before_its_answer_would_be_cut),
         cmocka_unit_test(test_what_is_whole),
+        cmocka_unit_test(test_no_token_fits),
         cmocka_unit_test(test_a_grammar_binds_behind_its_trigger),
         cmocka_unit_test(test_a_trigger_within_tokens),
         cmocka_unit_test(test_a_trigger_at_the_start_only),
