@@ -261,16 +261,22 @@ uint32_t guide_forced(struct guide *g, int32_t *tokens, uint32_t max, uint32_t l
 
 /* ---- tokens ---- */
 
-/* A token's text goes to the tail. Where the mark is complete with it: what stands behind the mark, else NULL. */
-static const char *look_for(struct guide *g, int32_t token, const char *mark)
+/* A token's text goes to the tail; where it begins there. */
+static size_t add_to_tail(struct guide *g, int32_t token)
 {
-    size_t len = strlen(mark);
     if (g->tail.len > TAIL_BYTES) {
         buffer_drop(&g->tail, g->tail.len - GUIDE_MARK_MAX);
         g->any = true;
     }
     size_t before = g->tail.len;
     tokenizer_decode(g->plan.tokenizer, token, true, &g->tail);
+    return before;
+}
+
+/* Where the mark is complete with what the tail has from `before` on: what stands behind the mark, else NULL. */
+static const char *look_for(const struct guide *g, size_t before, const char *mark)
+{
+    size_t len = strlen(mark);
     const char *text = buffer_text(&g->tail);
     size_t from = before + 1 > len ? before + 1 - len : 0;
     const char *found = len == 0 ? NULL : memmem(text + from, g->tail.len - from, mark, len);
@@ -286,28 +292,6 @@ static int bind_behind(struct guide *g, const char *rest, struct error *e)
                                         "does not allow") : r;
 }
 
-/* Reasoning has ended; white space behind it is of no matter. */
-static int end_thinking(struct guide *g, const char *rest, struct error *e)
-{
-    char kept[TOKENIZER_TOKEN_MAX + 1];
-    snprintf(kept, sizeof(kept), "%s", rest + strspn(rest, " \t\r\n"));
-    enter_door(g, false);
-    return g->stage == STAGE_BOUND && kept[0] != '\0' ? bind_behind(g, kept, e) : 0;
-}
-
-static int accept_thought(struct guide *g, int32_t token, struct error *e)
-{
-    const struct guide_mark *close = &g->plan.close;
-    if (must_close(g)) {
-        if (token != close->tokens[g->n_closing])
-            return ERR_INVALID;
-        return ++g->n_closing < close->n ? 0 : end_thinking(g, "", e);
-    }
-    g->left--;
-    const char *rest = look_for(g, token, close->text);
-    return rest ? end_thinking(g, rest, e) : 0;
-}
-
 /* True: the trigger stands where it counts, or could still come. */
 static bool may_trigger(const struct guide *g)
 {
@@ -319,16 +303,48 @@ static bool may_trigger(const struct guide *g)
     return !g->any && strncmp(text, mark, n < len ? n : len) == 0;
 }
 
-static int accept_free(struct guide *g, int32_t token, struct error *e)
+/* A trigger may be complete with what the tail has from `before` on. */
+static int look_for_trigger(struct guide *g, size_t before, struct error *e)
 {
-    g->after_call = false;
-    const char *mark = g->plan.trigger.text;
-    const char *rest = g->plan.grammar ? look_for(g, token, mark) : NULL;
+    const char *rest = g->plan.grammar ? look_for(g, before, g->plan.trigger.text) : NULL;
     if (!may_trigger(g))
         g->any = true;
     else if (rest)
         return bind_behind(g, rest, e);
     return 0;
+}
+
+static int accept_free(struct guide *g, int32_t token, struct error *e)
+{
+    g->after_call = false;
+    return g->plan.grammar ? look_for_trigger(g, add_to_tail(g, token), e) : 0;
+}
+
+/* Reasoning has ended; white space behind it is of no matter. What else the same token has is the answer's. */
+static int end_thinking(struct guide *g, const char *rest, struct error *e)
+{
+    char kept[TOKENIZER_TOKEN_MAX + 1];
+    snprintf(kept, sizeof(kept), "%s", rest + strspn(rest, " \t\r\n"));
+    enter_door(g, false);
+    if (kept[0] == '\0' || g->stage == STAGE_DOOR)
+        return 0;
+    if (g->stage == STAGE_BOUND)
+        return bind_behind(g, kept, e);
+    buffer_add_text(&g->tail, kept);
+    return look_for_trigger(g, 0, e);
+}
+
+static int accept_thought(struct guide *g, int32_t token, struct error *e)
+{
+    const struct guide_mark *close = &g->plan.close;
+    if (must_close(g)) {
+        if (token != close->tokens[g->n_closing])
+            return ERR_INVALID;
+        return ++g->n_closing < close->n ? 0 : end_thinking(g, "", e);
+    }
+    g->left--;
+    const char *rest = look_for(g, add_to_tail(g, token), close->text);
+    return rest ? end_thinking(g, rest, e) : 0;
 }
 
 static int accept_at_door(struct guide *g, int32_t token, struct error *e)

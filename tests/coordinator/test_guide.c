@@ -388,6 +388,28 @@ static void test_a_trigger_behind_reasoning(void **state)
     plan_close(&p);
 }
 
+/* One token ends reasoning and begins, or is, the trigger. */
+static void test_a_trigger_in_the_token_that_ends_reasoning(void **state)
+{
+    static const char *const ends[] = {" t", "in"}, *const triggers[] = {"he[", "g"};
+    static const char *const texts[] = {"a the[", "ing"};
+    (void)state;
+    assert_true(count(" the") == 1 && count("ing") == 1);
+    for (size_t i = 0; i < COUNTOF(texts); i++) {
+        struct guide_plan p = plan_of("root ::= [ab] \"]\"");
+        char *good = mem_printf("%sb]", texts[i]), *bad = mem_printf("%sz]", texts[i]);
+        p.thinking = true;
+        p.close = mark(ends[i]);
+        p.trigger = mark(triggers[i]);
+        p.at_start = i == 1;
+        assert_all(&p, good, false, true);
+        assert_stops(&p, bad, texts[i]);
+        mem_free(good);
+        mem_free(bad);
+        plan_close(&p);
+    }
+}
+
 /* The first tokens of what could have been reasoning are a trigger's as well. */
 static void test_a_trigger_that_begins_as_reasoning_does(void **state)
 {
@@ -417,6 +439,7 @@ int main(void)
         cmocka_unit_test(test_a_trigger_within_tokens),
         cmocka_unit_test(test_a_trigger_at_the_start_only),
         cmocka_unit_test(test_a_trigger_behind_reasoning),
+        cmocka_unit_test(test_a_trigger_in_the_token_that_ends_reasoning),
         cmocka_unit_test(test_a_trigger_that_begins_as_reasoning_does),
     };
     return cmocka_run_group_tests_name("guide", tests, open_all, close_all);
