@@ -7,6 +7,8 @@
 #include "coordinator/api/chat.h"
 #include "coordinator/api/tokens.h"
 
+enum { SHOWN_MAX = 1 << 18 }; /* tokens whose texts are shown: each costs hundreds of bytes until the answer is sent */
+
 /* A switch that may be absent. */
 static int read_switch(const json_t *body, const char *name, bool initial, bool *out, struct refusal *r)
 {
@@ -113,6 +115,9 @@ static int tokenize(const struct api *a, const json_t *body, json_t **out, struc
         rc = read_switch(body, "return_token_strs", false, &texts, r);
     if (rc == 0)
         rc = read_ids(a, body, &list, r);
+    if (rc == 0 && (pieces || texts) && list.count > SHOWN_MAX)
+        rc = refuse(r, ERR_LIMIT, pieces ? "with_pieces" : "return_token_strs",
+                    "the texts of at most %d tokens are given, and there are %zu", (int)SHOWN_MAX, list.count);
     if (rc == 0) {
         *out = json_pack("{s:o, s:I, s:I}", "tokens", pieces ? pieces_json(a, &list) : ids_json(&list), "count",
                          (json_int_t)list.count, "max_model_len", (json_int_t)api_context(&route));

@@ -96,6 +96,26 @@ static void test_pieces_are_texts_or_bytes(void **state)
     reply_free(&r);
 }
 
+/* Else a body of 8 MB would have an answer of gigabytes made. */
+static void test_pieces_of_very_long_texts_are_refused(void **state)
+{
+    enum { CHARACTERS = 600 << 10 };
+    static const char signs[] = "!#%&*;";
+    static const char *const switches[] = { "with_pieces", "return_token_strs" };
+    char *text = mem_alloc(CHARACTERS + 1);
+    for (uint32_t i = 0; i < CHARACTERS; i++)
+        text[i] = signs[(i * 2654435761u >> 16) % (sizeof(signs) - 1)];
+    for (size_t i = 0; i < COUNTOF(switches); i++) {
+        char *body = mem_printf("{\"content\":\"%s\",\"%s\":true}", text, switches[i]);
+        struct reply r = call(state, "/tokenize", body);
+        assert_int_equal(r.status, 400);
+        assert_text(&r, "error.param", switches[i]);
+        reply_free(&r);
+        mem_free(body);
+    }
+    mem_free(text);
+}
+
 static void test_detokenize_gives_the_text_back(void **state)
 {
     struct token_list ids = rig_tokens(*state, "Hello there,\nworld <|im_end|>");
@@ -253,6 +273,7 @@ int main(void)
         WITH_RIG(test_tokenize_takes_both_shapes),
         WITH_RIG(test_tokenize_takes_conversations),
         WITH_RIG(test_pieces_are_texts_or_bytes),
+        WITH_RIG(test_pieces_of_very_long_texts_are_refused),
         WITH_RIG(test_detokenize_gives_the_text_back),
         WITH_RIG(test_bad_tokenize_fields_are_named),
         WITH_RIG(test_models_say_what_they_are_and_where),
