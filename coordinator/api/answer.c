@@ -296,6 +296,7 @@ void answer(const struct api *a, struct http_exchange *x, const struct shape *sh
     }
     struct answer *w = answer_open(a, shape, p, request);
     w->x = x;
+    w->view.asker = api_asker(a, x);
     w->keep = (uint32_t)p->n;
     w->of = (uint32_t)p->best_of;
     w->generation = g;

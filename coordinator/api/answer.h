@@ -12,6 +12,7 @@
 struct answer_view {
     const struct api *api;
     const char *id;        /* prefix and 24 letters, unlike all others */
+    int64_t asker;         /* api_asker() */
     const char *model;     /* its id */
     const json_t *request; /* the body as the client sent it */
     int64_t created;       /* seconds since 1970 */

@@ -63,6 +63,14 @@ static int may_use(const struct api *a, struct http_exchange *x, unsigned flags,
     return for_users && keys && !manages ? use_key(a, x, given, flags, r) : ERR_DENIED;
 }
 
+int64_t api_asker(const struct api *a, const struct http_exchange *x)
+{
+    const struct key *key = http_held(x);
+    if (key != NULL)
+        return keys_id(key);
+    return a->keys == NULL ? 0 : keys_whose(a->keys, given_key(x));
+}
+
 static void release(void *arg, void *held)
 {
     keys_release(((struct api *)arg)->keys, held);

@@ -275,6 +275,20 @@ void keys_release(struct keys *k, struct key *key)
     pthread_mutex_unlock(&k->lock);
 }
 
+int64_t keys_id(const struct key *key)
+{
+    return key->id; /* never changes */
+}
+
+int64_t keys_whose(struct keys *k, const char *text)
+{
+    pthread_mutex_lock(&k->lock);
+    const struct key *key = find(k, text);
+    int64_t id = key == NULL ? 0 : key->id;
+    pthread_mutex_unlock(&k->lock);
+    return id;
+}
+
 bool keys_allows(const struct key *key, const char *model)
 {
     size_t n = strlen(model);

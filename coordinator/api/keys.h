@@ -30,6 +30,9 @@ bool keys_locked(struct keys *k);
  * when that is over its limits: then after *retry_s seconds. */
 MUST_USE int keys_take(struct keys *k, const char *text, struct key **out, uint32_t *retry_s, struct error *e);
 void keys_release(struct keys *k, struct key *key);
+int64_t keys_id(const struct key *key); /* never 0, nor another's later */
+/* The id of the key that `text` is; 0: it is none. */
+int64_t keys_whose(struct keys *k, const char *text);
 bool keys_allows(const struct key *key, const char *model);
 void keys_count(struct keys *k, struct key *key, uint64_t prompt_tokens, uint64_t completion_tokens);
 

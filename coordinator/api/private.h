@@ -103,6 +103,8 @@ bool api_model_named(const struct api *a, const char *name, uint32_t *adapter);
 MUST_USE int api_find_model(const struct api *a, const json_t *body, uint32_t *adapter, struct refusal *r);
 /* Whether the request's key may use the model, counted as api_find_model() counts. ERR_DENIED. */
 MUST_USE int api_may_ask(const struct api *a, const struct http_exchange *x, uint32_t adapter, struct refusal *r);
+/* The id of the API key that the request came with; 0: with none of those that `shoal keys` makes. */
+int64_t api_asker(const struct api *a, const struct http_exchange *x);
 /* No such id; *r says which there are. */
 int api_refuse_model(const struct api *a, const char *id, struct refusal *r);
 

@@ -9,6 +9,7 @@
 #include "coordinator/api/private.h"
 
 struct kept {
+    int64_t owner;
     char *id; /* NULL: the place is empty */
     char *text[RESPONSE_SIDES];
     size_t bytes;
@@ -58,9 +59,10 @@ void responses_kept_destroy(struct responses_kept **k_p)
     *k_p = NULL;
 }
 
-void responses_kept_add(struct responses_kept *k, const char *id, const json_t *object, const json_t *items)
+void responses_kept_add(struct responses_kept *k, int64_t owner, const char *id, const json_t *object,
+                        const json_t *items)
 {
-    struct kept e = { .id = mem_strdup(id), .text = { json_text(object), json_text(items) } };
+    struct kept e = { .owner = owner, .id = mem_strdup(id), .text = { json_text(object), json_text(items) } };
     e.bytes = strlen(e.text[RESPONSE_OBJECT]) + strlen(e.text[RESPONSE_ITEMS]);
     pthread_mutex_lock(&k->lock);
     k->bytes += e.bytes;
@@ -75,20 +77,20 @@ void responses_kept_add(struct responses_kept *k, const char *id, const json_t *
 }
 
 /* The lock is held. */
-static struct kept *find(struct responses_kept *k, const char *id)
+static struct kept *find(struct responses_kept *k, int64_t owner, const char *id)
 {
     for (size_t i = 0; i < k->n; i++) {
         struct kept *e = &k->ring[(k->first + i) % RESPONSES_KEPT];
-        if (e->id != NULL && strcmp(e->id, id) == 0)
+        if (e->id != NULL && e->owner == owner && strcmp(e->id, id) == 0)
             return e;
     }
     return NULL;
 }
 
-json_t *responses_kept_get(struct responses_kept *k, const char *id, enum response_side side)
+json_t *responses_kept_get(struct responses_kept *k, int64_t owner, const char *id, enum response_side side)
 {
     pthread_mutex_lock(&k->lock);
-    const struct kept *e = find(k, id);
+    const struct kept *e = find(k, owner, id);
     char *text = e == NULL ? NULL : mem_strdup(e->text[side]);
     pthread_mutex_unlock(&k->lock);
     json_t *j = text == NULL ? NULL : json_loads(text, 0, NULL);
@@ -96,10 +98,10 @@ json_t *responses_kept_get(struct responses_kept *k, const char *id, enum respon
     return j;
 }
 
-bool responses_kept_drop(struct responses_kept *k, const char *id)
+bool responses_kept_drop(struct responses_kept *k, int64_t owner, const char *id)
 {
     pthread_mutex_lock(&k->lock);
-    struct kept *e = find(k, id);
+    struct kept *e = find(k, owner, id);
     bool found = e != NULL;
     if (found)
         forget(k, e);

@@ -1,12 +1,14 @@
 /* responses_kept: the last responses, to go on from and to read again.  Not for other folders.
  *
  * In memory only, as text, and few: the oldest make room.  Ids cannot be
- * guessed, so whoever has one may use what it names.  Any thread may ask.    */
+ * guessed, but logs and screens show them, so each is for its owner only: the
+ * id of an API key, or 0 for all who come without one.  Any thread may ask.   */
 #ifndef COORDINATOR_API_RESPONSES_KEPT_H
 #define COORDINATOR_API_RESPONSES_KEPT_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <jansson.h>
 
@@ -24,10 +26,11 @@ struct responses_kept;
 /* bytes_max: of the texts of all, RESPONSES_BYTES_MAX but for tests. */
 struct responses_kept *responses_kept_create(size_t bytes_max);
 void responses_kept_destroy(struct responses_kept **k);
-void responses_kept_add(struct responses_kept *k, const char *id, const json_t *object, const json_t *items);
-/* The caller's; NULL: there is none of this id (any more). */
-json_t *responses_kept_get(struct responses_kept *k, const char *id, enum response_side side);
+void responses_kept_add(struct responses_kept *k, int64_t owner, const char *id, const json_t *object,
+                        const json_t *items);
+/* The caller's; NULL: the owner has none of this id (any more). */
+json_t *responses_kept_get(struct responses_kept *k, int64_t owner, const char *id, enum response_side side);
 /* False: there was none. */
-bool responses_kept_drop(struct responses_kept *k, const char *id);
+bool responses_kept_drop(struct responses_kept *k, int64_t owner, const char *id);
 
 #endif

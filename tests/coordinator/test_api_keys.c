@@ -406,6 +406,49 @@ static void test_a_browser_asks_first(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, rig_start_with_keys, rig_stop)
 
+static void assert_goes_on(struct rig *rig, const char *id, const char *header, int status)
+{
+    char *body = mem_printf("{\"input\":\"And?\",\"previous_response_id\":\"%s\"}", id);
+    assert_status(rig, "/v1/responses", body, header, status);
+    assert_status(rig, "/v1/responses/input_tokens", body, header, status);
+    mem_free(body);
+}
+
+/* The answer, whole or streamed, is there for the key that asked, and as good as none for all others. */
+static void assert_is_only_for(struct rig *rig, const char *id, const char *owner, const char *other)
+{
+    char *path = mem_printf("/v1/responses/%s", id), *bare = mem_printf("//responses//%s/", id);
+    assert_status(rig, path, NULL, owner, 200);
+    assert_status(rig, path, NULL, other, 404);
+    assert_status(rig, bare, NULL, other, 404);
+    assert_status(rig, path, NULL, OPERATOR, 404);
+    assert_goes_on(rig, id, owner, 200);
+    assert_goes_on(rig, id, other, 400);
+    mem_free(path);
+    mem_free(bare);
+}
+
+static void test_answers_are_their_key_s_own(void **state)
+{
+    struct rig *rig = *state;
+    rig_say(rig, "Hi", NULL);
+    char *alice = make_key(rig, "{\"name\":\"alice\"}"), *bob = make_key(rig, "{\"name\":\"bob\"}");
+    struct reply r = rig_call(rig, "/v1/responses", "{\"input\":\"Hello!\"}", alice);
+    assert_int_equal(r.status, 200);
+    assert_is_only_for(rig, reply_text(&r, "id"), alice, bob);
+    reply_free(&r);
+    r = rig_call(rig, "/v1/responses", "{\"input\":\"Hello!\",\"stream\":true}", alice);
+    assert_int_equal(r.status, 200);
+    const char *at = strstr(r.body, "\"resp_");
+    assert_non_null(at);
+    char *id = mem_strndup(at + 1, strcspn(at + 1, "\""));
+    assert_is_only_for(rig, id, alice, bob);
+    mem_free(id);
+    reply_free(&r);
+    mem_free(alice);
+    mem_free(bob);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +459,7 @@ int main(void)
         TEST(test_usage_is_counted),
         TEST(test_scored_tokens_are_counted),
         TEST(test_what_is_no_key_is_refused),
+        TEST(test_answers_are_their_key_s_own),
         TEST(test_a_model_is_kept_from_a_key),
         TEST(test_two_that_share_a_store_learn_from_each_other),
         TEST(test_a_tampered_store_opens_nothing),

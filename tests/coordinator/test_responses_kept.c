@@ -12,7 +12,7 @@
 #include "base/memory.h"
 #include "coordinator/api/responses_kept.h"
 
-enum { BYTES_MAX = 512 << 10, BIG = BYTES_MAX / RESPONSES_SHARE };
+enum { BYTES_MAX = 512 << 10, BIG = BYTES_MAX / RESPONSES_SHARE, OWNER = 7 };
 
 static int create(void **state)
 {
@@ -38,7 +38,7 @@ static void add(struct responses_kept *k, unsigned i, const char *text)
 {
     char id[16];
     json_t *object = json_pack("{s:i}", "n", (int)i), *items = json_pack("[s]", text);
-    responses_kept_add(k, name_of(id, i), object, items);
+    responses_kept_add(k, OWNER, name_of(id, i), object, items);
     json_decref(object);
     json_decref(items);
 }
@@ -46,7 +46,7 @@ static void add(struct responses_kept *k, unsigned i, const char *text)
 static bool has(struct responses_kept *k, unsigned i)
 {
     char id[16];
-    json_t *j = responses_kept_get(k, name_of(id, i), RESPONSE_OBJECT);
+    json_t *j = responses_kept_get(k, OWNER, name_of(id, i), RESPONSE_OBJECT);
     if (j != NULL)
         assert_int_equal(json_integer_value(json_object_get(j, "n")), i);
     json_decref(j);
@@ -58,11 +58,20 @@ static void test_both_sides_come_back(void **state)
     add(*state, 1, "one");
     add(*state, 2, "two");
     assert_true(has(*state, 1) && has(*state, 2));
-    json_t *items = responses_kept_get(*state, "resp_2", RESPONSE_ITEMS);
+    json_t *items = responses_kept_get(*state, OWNER, "resp_2", RESPONSE_ITEMS);
     assert_string_equal(json_string_value(json_array_get(items, 0)), "two");
     json_decref(items);
-    assert_null(responses_kept_get(*state, "resp_3", RESPONSE_ITEMS));
-    assert_null(responses_kept_get(*state, "", RESPONSE_ITEMS));
+    assert_null(responses_kept_get(*state, OWNER, "resp_3", RESPONSE_ITEMS));
+    assert_null(responses_kept_get(*state, OWNER, "", RESPONSE_ITEMS));
+}
+
+static void test_others_find_nothing(void **state)
+{
+    add(*state, 1, "one");
+    assert_null(responses_kept_get(*state, 0, "resp_1", RESPONSE_OBJECT));
+    assert_null(responses_kept_get(*state, OWNER + 1, "resp_1", RESPONSE_ITEMS));
+    assert_false(responses_kept_drop(*state, OWNER + 1, "resp_1"));
+    assert_true(has(*state, 1));
 }
 
 static void test_the_oldest_make_room(void **state)
@@ -78,8 +87,8 @@ static void test_dropped_ones_leave_no_trace(void **state)
 {
     add(*state, 1, "");
     add(*state, 2, "");
-    assert_true(responses_kept_drop(*state, "resp_1"));
-    assert_false(responses_kept_drop(*state, "resp_1"));
+    assert_true(responses_kept_drop(*state, OWNER, "resp_1"));
+    assert_false(responses_kept_drop(*state, OWNER, "resp_1"));
     assert_true(has(*state, 2) && !has(*state, 1));
     for (unsigned i = 3; i < RESPONSES_KEPT + 3; i++)
         add(*state, i, "");
@@ -99,7 +108,7 @@ static void test_bytes_are_bounded(void **state)
     for (unsigned i = 0; i < fit; i++)
         add(*state, i, text);
     assert_true(has(*state, 0));
-    assert_true(responses_kept_drop(*state, "resp_5")); /* its room can be used */
+    assert_true(responses_kept_drop(*state, OWNER, "resp_5")); /* its room can be used */
     add(*state, fit, text);
     assert_true(has(*state, 0) && has(*state, fit));
     add(*state, fit + 1, text);
@@ -114,7 +123,7 @@ static void *use(void *arg)
     for (unsigned i = 0; i < 300; i++) {
         add(k, i, "some text");
         (void)has(k, i / 2);
-        (void)responses_kept_drop(k, name_of(id, i / 3));
+        (void)responses_kept_drop(k, OWNER, name_of(id, i / 3));
     }
     return NULL;
 }
@@ -135,6 +144,7 @@ int main(void)
 #define WITH_KEPT(test) cmocka_unit_test_setup_teardown(test, create, destroy)
     const struct CMUnitTest tests[] = {
         WITH_KEPT(test_both_sides_come_back),
+        WITH_KEPT(test_others_find_nothing),
         WITH_KEPT(test_the_oldest_make_room),
         WITH_KEPT(test_dropped_ones_leave_no_trace),
         WITH_KEPT(test_bytes_are_bounded),
