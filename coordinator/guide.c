@@ -33,11 +33,13 @@ struct guide {
     struct buffer packed;
     uint64_t place; /* whose mask is packed; 0: none is */
     uint32_t enough; /* with so many tokens left that mask is good */
+    int64_t left; /* of the budget */
     /* STAGE_DOOR */
     bool may_think, may_answer;
-    uint32_t n_open, n_lead; /* tokens of these marks that have come */
+    uint32_t n_lead;
+    /* STAGE_DOOR, STAGE_FREE */
+    uint32_t n_open; /* tokens of these marks that have come */
     /* STAGE_THINK */
-    int64_t left;      /* of the budget */
     bool closing;      /* the answer would not have room */
     uint32_t n_closing; /* tokens of its end that were written for the model */
     /* STAGE_THINK, STAGE_FREE */
@@ -63,6 +65,7 @@ static void set_free(struct guide *g)
 {
     g->stage = STAGE_FREE;
     g->any = g->after_call = false;
+    g->n_open = 0;
     buffer_clear(&g->tail);
 }
 
@@ -83,7 +86,6 @@ static void enter_door(struct guide *g, bool may_think)
 static void begin_thinking(struct guide *g)
 {
     g->stage = STAGE_THINK;
-    g->left = g->plan.budget;
     g->closing = false;
     g->n_closing = 0;
     buffer_clear(&g->tail);
@@ -101,6 +103,7 @@ struct guide *guide_create(const struct guide_plan *p)
 {
     struct guide *g = mem_alloc(sizeof(*g));
     g->plan = *p;
+    g->left = p->budget;
     g->n_tokens = p->tokenizer ? tokenizer_count(p->tokenizer) : 0;
     if (p->grammar) {
         g->plan.grammar = grammar_keep(p->grammar);
@@ -226,6 +229,30 @@ static int door_mask(struct guide *g, uint32_t left, struct error *e)
     return pack(g, e);
 }
 
+/* Is it a matter whether reasoning begins within the answer? */
+static bool minds_thinking(const struct guide *g)
+{
+    return g->plan.reopens && g->plan.open.n > 0 && g->plan.budget >= 0;
+}
+
+/* No more reasoning is begun when the budget is spent: a model could do so for ever. What its mark begins with may
+ * begin other things, so it is stopped at the second token. */
+static bool bars_thinking(const struct guide *g)
+{
+    return minds_thinking(g) && g->left <= 0 && g->n_open > 0;
+}
+
+static int free_mask(struct guide *g, struct error *e)
+{
+    if (!bars_thinking(g))
+        return 0;
+    memset(g->bits, 0xFF, (size_t)g->n_tokens / 8 + 1);
+    int32_t token = g->plan.open.tokens[g->n_open];
+    if ((uint32_t)token < g->n_tokens)
+        g->bits[token / 8] &= (uint8_t)~(1u << (token & 7));
+    return pack(g, e);
+}
+
 int guide_next(struct guide *g, uint32_t left, struct error *e)
 {
     if (g->stage == STAGE_BOUND)
@@ -233,7 +260,7 @@ int guide_next(struct guide *g, uint32_t left, struct error *e)
     g->place = 0;
     buffer_clear(&g->packed);
     if (g->stage == STAGE_FREE)
-        return 0;
+        return free_mask(g, e);
     return g->stage == STAGE_THINK ? thinking_mask(g, left, e) : door_mask(g, left, e);
 }
 
@@ -314,10 +341,29 @@ static int look_for_trigger(struct guide *g, size_t before, struct error *e)
     return 0;
 }
 
+/* Its mark ends with a control token, so nothing stands behind it. */
+static bool reopens(struct guide *g, size_t before, int32_t token)
+{
+    const struct guide_mark *open = &g->plan.open;
+    g->n_open = token == open->tokens[g->n_open] ? g->n_open + 1 : token == open->tokens[0];
+    if (g->n_open == open->n)
+        g->n_open = 0;
+    return look_for(g, before, open->text) != NULL;
+}
+
 static int accept_free(struct guide *g, int32_t token, struct error *e)
 {
     g->after_call = false;
-    return g->plan.grammar ? look_for_trigger(g, add_to_tail(g, token), e) : 0;
+    if (bars_thinking(g) && token == g->plan.open.tokens[g->n_open])
+        return ERR_INVALID;
+    if (!minds_thinking(g) && !g->plan.grammar)
+        return 0;
+    size_t before = add_to_tail(g, token);
+    if (minds_thinking(g) && reopens(g, before, token)) {
+        begin_thinking(g);
+        return 0;
+    }
+    return look_for_trigger(g, before, e);
 }
 
 /* Reasoning has ended; white space behind it is of no matter. What else the same token has is the answer's. */
@@ -344,7 +390,10 @@ static int accept_thought(struct guide *g, int32_t token, struct error *e)
     }
     g->left--;
     const char *rest = look_for(g, add_to_tail(g, token), close->text);
-    return rest ? end_thinking(g, rest, e) : 0;
+    if (!rest)
+        return 0;
+    g->left += close->n; /* which is no thought */
+    return end_thinking(g, rest, e);
 }
 
 static int accept_at_door(struct guide *g, int32_t token, struct error *e)

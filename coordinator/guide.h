@@ -37,8 +37,9 @@ struct guide_plan {
     const struct tokenizer *tokenizer; /* outlives the guide; NULL: none of what follows is asked for */
     bool thinking;           /* the answer begins within reasoning */
     struct guide_mark open;  /* an answer that begins with it begins with reasoning; none: it cannot */
+    bool reopens;            /* and wherever else it comes: the mark ends with a control token */
     struct guide_mark close; /* ends reasoning */
-    int64_t budget;          /* tokens of reasoning; then its end is written. -1: no limit */
+    int64_t budget;          /* tokens of all reasoning; then its end is written. -1: no limit */
     struct guide_mark lead;  /* comes before what the grammar says */
     struct guide_mark trigger; /* not none: the grammar binds behind it only, each time that it comes */
     bool at_start;           /* the trigger counts as the beginning of the answer only */

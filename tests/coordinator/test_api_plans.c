@@ -187,6 +187,7 @@ static void test_what_may_come_before_a_form(void **state)
     seen = ask(state, FORM);
     assert_string_equal(seen.plan.open.text, "<think>");
     assert_string_equal(seen.plan.close.text, "</think>");
+    assert_false(seen.plan.reopens);
     assert_int_equal(ask(state, FORM ",\"reasoning_effort\":\"none\"").plan.open.n, 0);
     assert_int_equal(ask(state, FORM ",\"chat_template_kwargs\":{\"enable_thinking\":false}").plan.open.n, 0);
     rig_template(*state, THINKS);
@@ -260,6 +261,7 @@ static void test_channels(void **state)
     assert_string_equal(seen.plan.lead.text, "<|channel|>final<|message|>");
     assert_string_equal(seen.plan.open.text, "<|channel|>analysis<|message|>");
     assert_string_equal(seen.plan.close.text, "<|end|><|start|>assistant");
+    assert_true(seen.plan.reopens);
     assert_true(takes(&seen, "42"));
     seen = ask(state, TOOLS ",\"tool_choice\":\"required\"");
     assert_int_equal(seen.plan.lead.n, 0);

@@ -234,6 +234,44 @@ static void test_a_budget(void **state)
     assert_false(guide_is_needed(&p));
 }
 
+/* Reasoning that comes in several messages has one budget, and none is begun when it is spent. */
+static void test_a_budget_of_all_reasoning(void **state)
+{
+    (void)state;
+    struct guide_plan p = plan_of(NULL);
+    p.open = mark("#1 think:");
+    p.reopens = true;
+    p.budget = (int64_t)count(" a b");
+    assert_int_equal(p.budget, 2);
+    assert_all(&p, "#1 think: a</think>Well, #1 think: b</think>a b c", false, true);
+    assert_all(&p, "Well, #1 think: a b</think>a b c", false, true);
+    assert_stops(&p, "Well, #1 think: a b c", "Well, #1 think: a b");
+    assert_stops(&p, "#1 think: a</think>Well, #1 think: b c", "#1 think: a</think>Well, #1 think: b");
+    assert_stops(&p, "#1 think: a b</think>#1 think:", "#1 think: a b</think>#");
+    assert_stops(&p, "#1 think: a b</think>##1 think:", "#1 think: a b</think>##");
+    assert_all(&p, "#1 think: a b</think>#3 is it", false, true);
+    p.close = mark(" so:"); /* its tokens are no thoughts */
+    assert_all(&p, "#1 think: so:#1 think: so:#1 think: so: a b c", false, true);
+    p.close = mark("</think>");
+    p.reopens = false;
+    assert_all(&p, "#1 think: a b</think>#1 think: a b c", false, true);
+}
+
+static void test_calls_between_reasoning(void **state)
+{
+    (void)state;
+    struct guide_plan p = plan_of("root ::= \"[\" [ab] \"]\"");
+    p.open = mark("#1 think:");
+    p.trigger = mark("<tool_call>");
+    p.reopens = true;
+    p.budget = (int64_t)count(" a b");
+    assert_all(&p, "#1 think: a</think><tool_call>[a]#1 think: b</think>", false, true);
+    assert_all(&p, "Well, #1 think: a<tool_call></think><tool_call>[a]", false, true);
+    assert_stops(&p, "<tool_call>[a]#1 think: a b c", "<tool_call>[a]#1 think: a b");
+    assert_stops(&p, "#1 think: a b</think>#3 is it<tool_call>c", "#1 think: a b</think>#3 is it<tool_call>");
+    plan_close(&p);
+}
+
 static void test_a_budget_before_a_grammar(void **state)
 {
     struct guide_plan p = plan_of("root ::= \"yes\"");
@@ -431,6 +469,8 @@ int main(void)
         cmocka_unit_test(test_marks_of_several_tokens),
         cmocka_unit_test(test_what_leads_to_the_answer),
         cmocka_unit_test(test_a_budget),
+        cmocka_unit_test(test_a_budget_of_all_reasoning),
+        cmocka_unit_test(test_calls_between_reasoning),
         cmocka_unit_test(test_a_budget_before_a_grammar),
         cmocka_unit_test(test_reasoning_ends_before_its_answer_would_be_cut),
         cmocka_unit_test(test_what_is_whole),
