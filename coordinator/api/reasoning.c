@@ -148,7 +148,8 @@ void reasoning_plan(struct params *p, const struct api *a, const struct reasonin
     plan->close = a->marks_of.close;
     plan->thinking = reply_begins_thinking(&a->formats, prompt, len);
     plan->reopens = a->formats.calls != NULL && a->formats.calls->style == REPLY_STYLE_CHANNELS;
-    bool decided = plan->thinking || ends_with(prompt, len, plan->close.text);
+    /* With channels the end of any message before this one looks like that of reasoning. */
+    bool decided = plan->thinking || (!plan->reopens && ends_with(prompt, len, plan->close.text));
     bool may = a->formats.chooses || asked->thinking == THINKING_ON || plan->budget >= 0;
     if (!decided && may && asked->thinking != THINKING_OFF)
         plan->open = a->marks_of.open;

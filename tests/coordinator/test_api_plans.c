@@ -256,12 +256,13 @@ static void test_budgets(void **state)
 /* gpt-oss: what leads to the answer is not of the form, and what was thought ends with the message. */
 static void test_channels(void **state)
 {
-    rig_template(*state, "{# <|channel|> <|message|> analysis #}{{ tools }}" TURNS "<|start|>assistant");
+    rig_template(*state, "{# <|channel|> <|message|> analysis #}{{ tools }}" TURNS "<|end|><|start|>assistant");
     struct fake_seen seen = ask(state, FORM);
     assert_string_equal(seen.plan.lead.text, "<|channel|>final<|message|>");
     assert_string_equal(seen.plan.open.text, "<|channel|>analysis<|message|>");
     assert_string_equal(seen.plan.close.text, "<|end|><|start|>assistant");
     assert_true(seen.plan.reopens);
+    assert_int_equal(ask(state, "\"thinking_token_budget\":7").plan.budget, 7);
     assert_true(takes(&seen, "42"));
     seen = ask(state, TOOLS ",\"tool_choice\":\"required\"");
     assert_int_equal(seen.plan.lead.n, 0);
