@@ -189,9 +189,11 @@ class Repl(unittest.TestCase):
         t.line("Speak.")
         t.wait_for(r"Speak\.\n[^\n]+")
         t.interrupt()
-        t.interrupt()  # a second one ends nothing either
+        t.interrupt()  # a second one ends nothing either; it may come when the answer has stopped, to the next prompt
         t.wait_for("\n>>> ")
         t.ask("/set temperature 0")
+        t.line("/show info")
+        t.wait_for("[0-9] messages(.|\n)*\n>>> ")
         t.ask("/clear")
         self.assertIn("Paris", t.ask(FRANCE))
         self.leave(t)
